@@ -1,0 +1,11 @@
+import { existsSync } from 'node:fs';
+import { defineConfig } from 'tsup';
+
+// One bundler configuration for every published package: entry, format, declarations and target only.
+export default defineConfig({
+  entry: ['src/index.ts', 'src/testing.ts', 'src/main.ts'].filter((file) => existsSync(file)),
+  format: ['esm', 'cjs'],
+  dts: true,
+  clean: true,
+  target: 'node20',
+});
