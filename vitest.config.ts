@@ -1,7 +1,12 @@
 import { defineConfig } from 'vitest/config';
-import { usableAdapters } from './tools/adapter/src/index.js';
+import { surveyAdapters } from './tools/adapter/src/survey.js';
+import { chooseTestAdapters } from './tools/adapter/src/test-adapters.js';
 
 // One project without a GPU, and one per adapter that this machine offers: every `*.gpu.test.ts` runs on each.
+// VRAMKIT_ADAPTER narrows to one adapter; VRAMKIT_REQUIRE_ADAPTER=swiftshader,lavapipe makes a missing one an error.
+const { adapters, message } = chooseTestAdapters(surveyAdapters(), process.env);
+console.warn(message);
+
 const shared = {
   resolve: { conditions: ['@vramkit/source'] },
   ssr: { resolve: { conditions: ['@vramkit/source'] } },
@@ -11,15 +16,21 @@ const exclude = ['**/node_modules/**', '**/dist/**'];
 export default defineConfig({
   ...shared,
   test: {
+    // Forks, because the Vulkan loader reads the real environment, which process.env is not in a worker thread.
     pool: 'forks',
     maxWorkers: 2,
     passWithNoTests: true,
     projects: [
       {
         ...shared,
-        test: { name: 'cpu', include: ['**/*.test.ts'], exclude: [...exclude, '**/*.gpu.test.ts'], testTimeout: 60_000 },
+        test: {
+          name: 'cpu',
+          include: ['**/*.test.ts'],
+          exclude: [...exclude, '**/*.gpu.test.ts'],
+          testTimeout: 60_000,
+        },
       },
-      ...usableAdapters().map((adapter) => ({
+      ...adapters.map((adapter) => ({
         ...shared,
         test: {
           name: adapter,
