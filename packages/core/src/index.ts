@@ -1,6 +1,67 @@
-export * from './assert.js';
-export * from './dtype.js';
-export * from './errors.js';
+export { assertArgument, assertInvariant, checkInteger, fail, throwIfAborted } from './assert.js';
+export { Batch, type DispatchRequest } from './batch.js';
+export { BufferUsage, subrange, type BufferRange } from './buffer.js';
+export { countersSince, type DeviceCounters } from './counters.js';
+export {
+  adoptDevice,
+  openDevice,
+  VramDevice,
+  type AdapterDescription,
+  type DeviceOptions,
+  type OpenDeviceOptions,
+} from './device.js';
+export {
+  bf16ToF32,
+  dtypeBits,
+  dtypeBytes,
+  f16ToF32,
+  f32ToBf16,
+  f32ToF16,
+  isDType,
+  type DType,
+  type PackedDType,
+} from './dtype.js';
+export {
+  isVramError,
+  VramError,
+  type VramErrorCode,
+  type VramErrorContext,
+  type VramErrorOptions,
+} from './errors.js';
+export {
+  defineKernel,
+  kernelSource,
+  uniformBytes,
+  type BindingDefinition,
+  type Kernel,
+  type KernelDefinition,
+  type UniformType,
+} from './kernel.js';
+export { foldGrid, type DeviceLimits } from './limits.js';
+export { ReadbackRing, type ReadOptions } from './readback.js';
+export { contiguousStrides, elementCount, sameShape, type Shape } from './shape.js';
+export {
+  createTensor,
+  Tensor,
+  tensorFromBuffer,
+  type HostArray,
+  type TensorOptions,
+} from './tensor.js';
+export {
+  Uploader,
+  writeRange,
+  type HostData,
+  type UploaderOptions,
+  type UploadMethod,
+  type UploadOptions,
+} from './upload.js';
+export {
+  wgslLinearWorkgroup,
+  wgslPack4,
+  wgslStorage4,
+  wgslUnpack4,
+  type FloatDType,
+} from './wgsl.js';
 export {
   allocate,
   DEFAULT_BUFFER_USAGE,

@@ -1,0 +1,35 @@
+/**
+ * Dawn in Node: the only file that imports `webgpu`, which is an optional peer dependency.
+ *
+ * The object that Dawn's `create()` returns must stay reachable for as long as a device lives: once it
+ * is collected, Dawn's promises never settle. Node in turn exits only when that object is
+ * unreachable, so the device holds it and lets it go when it is disposed.
+ */
+import { VramError } from './errors.js';
+
+/** What this module needs of npm `webgpu`. */
+interface DawnModule {
+  create(flags: string[]): GPU;
+}
+
+/**
+ * The `GPU` object to open adapters on: the page's own `navigator.gpu`, else Dawn from npm `webgpu`.
+ * @param flags Dawn's own flags, such as `backend=vulkan`; ignored in a browser.
+ * @throws VramError `no-adapter` where there is neither.
+ */
+export async function createGpu(flags: readonly string[] = []): Promise<GPU> {
+  const page = (globalThis as { navigator?: { gpu?: GPU } }).navigator?.gpu;
+  if (page !== undefined && flags.length === 0) return page;
+  try {
+    // A variable keeps browser bundlers from resolving a package that only Node has.
+    const specifier = 'webgpu';
+    const dawn = (await import(/* @vite-ignore */ specifier)) as DawnModule;
+    return dawn.create([...flags]);
+  } catch (cause) {
+    throw new VramError(
+      'no-adapter',
+      "there is no navigator.gpu and npm 'webgpu' cannot be loaded; install it, or pass { gpu }",
+      { cause },
+    );
+  }
+}

@@ -1,0 +1,198 @@
+/**
+ * Writes to the device: a direct write for small data, and an uploader that measures for large data.
+ *
+ * There are two ways up. `queue.writeBuffer` lets the driver choose its staging; a ring of mapped
+ * buffers copies once into staging memory and lets the GPU fetch it. Which one is faster depends on
+ * the driver (software drivers: writeBuffer by 3 to 10 times), so {@link Uploader} times both on its
+ * first large chunks and keeps the faster; nothing is assumed from the driver's name.
+ */
+import { assertArgument, throwIfAborted } from './assert.js';
+import { BufferUsage, subrange, type BufferRange } from './buffer.js';
+import type { VramDevice } from './device.js';
+import { allocate, type Allocation } from './resource.js';
+
+/** Host data that can be written: any view whose bytes are a multiple of four. */
+export type HostData = ArrayBufferView;
+
+/**
+ * Writes `data` into `range` at `offsetBytes` through the queue; the data may be reused at once.
+ * For small data and for each step of a loop. `offsetBytes` and the data's size are multiples of 4.
+ * @throws VramError `invalid-argument` where the data leaves the range; `device-lost`; `disposed`.
+ */
+export function writeRange(
+  device: VramDevice,
+  range: BufferRange,
+  data: HostData,
+  offsetBytes = 0,
+): void {
+  device.assertUsable();
+  if (data.byteLength === 0) return;
+  assertArgument(
+    data.byteLength % 4 === 0 &&
+      offsetBytes % 4 === 0 &&
+      offsetBytes >= 0 &&
+      offsetBytes + data.byteLength <= Math.ceil(range.sizeBytes / 4) * 4,
+    `a write of ${data.byteLength} B at ${offsetBytes} does not fit a range of ${range.sizeBytes} B`,
+    { sizeBytes: data.byteLength, offsetBytes, rangeBytes: range.sizeBytes },
+  );
+  device.gpuDevice.queue.writeBuffer(
+    range.buffer,
+    range.offsetBytes + offsetBytes,
+    // Node's typings separate ArrayBuffer from SharedArrayBuffer; the queue reads from either.
+    data.buffer as ArrayBuffer,
+    data.byteOffset,
+    data.byteLength,
+  );
+  device.counters.uploadedBytes += data.byteLength;
+}
+
+/** The two ways to upload. */
+export type UploadMethod = 'write-buffer' | 'mapped-ring';
+
+/** Options of {@link Uploader}. */
+export interface UploaderOptions {
+  /** A fixed way, or 'measure' to time both on the first large chunks. Default: 'measure'. */
+  readonly method?: UploadMethod | 'measure';
+  /** Bytes moved at once, a multiple of 4. Default: 4 MiB. The ring holds two chunks. */
+  readonly chunkBytes?: number;
+  /** Clock in milliseconds. Default: `performance.now`. */
+  readonly now?: () => number;
+}
+
+/** Options of {@link Uploader.upload}. */
+export interface UploadOptions {
+  /** Stops between chunks; bytes already written stay written. */
+  readonly signal?: AbortSignal;
+  /** Called after each chunk with bytes done and bytes in all. */
+  readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
+}
+
+const MAP_WRITE = 2;
+const RING_SLOTS = 2;
+const SAMPLES_PER_METHOD = 3;
+
+/** Moves large data to the device in chunks; see the head of this file. */
+export class Uploader {
+  readonly #device: VramDevice;
+  readonly #chunkBytes: number;
+  readonly #now: () => number;
+  readonly #ring: Allocation[] = [];
+  readonly #ready: Promise<void>[] = [];
+  #next = 0;
+  #method: UploadMethod | undefined;
+  readonly #samples: Record<UploadMethod, number[]> = { 'write-buffer': [], 'mapped-ring': [] };
+
+  constructor(device: VramDevice, options: UploaderOptions = {}) {
+    this.#device = device;
+    this.#chunkBytes = options.chunkBytes ?? 4 * 1024 * 1024;
+    assertArgument(
+      Number.isSafeInteger(this.#chunkBytes) && this.#chunkBytes > 0 && this.#chunkBytes % 4 === 0,
+      `chunkBytes ${this.#chunkBytes} must be a positive multiple of 4`,
+    );
+    this.#now = options.now ?? (() => performance.now());
+    if (options.method !== undefined && options.method !== 'measure') this.#method = options.method;
+  }
+
+  /** The way in use, or `undefined` while it is being measured. */
+  get method(): UploadMethod | undefined {
+    return this.#method;
+  }
+
+  /** GB/s of each way in the samples taken so far; `undefined` where there is none. */
+  get measuredGbps(): Readonly<Record<UploadMethod, number | undefined>> {
+    return {
+      'write-buffer': best(this.#samples['write-buffer']),
+      'mapped-ring': best(this.#samples['mapped-ring']),
+    };
+  }
+
+  /**
+   * Writes all of `data` into `range` at `offsetBytes`. Resolves when the data may be reused; the
+   * device sees it before any work submitted later.
+   * @throws VramError `invalid-argument`, `aborted`, `out-of-memory` for the ring, `device-lost`.
+   */
+  async upload(
+    range: BufferRange,
+    data: HostData,
+    offsetBytes = 0,
+    options: UploadOptions = {},
+  ): Promise<void> {
+    assertArgument(data.byteLength % 4 === 0, `${data.byteLength} B is not a multiple of 4`);
+    subrange(range, offsetBytes, data.byteLength);
+    for (let done = 0; done < data.byteLength; done += this.#chunkBytes) {
+      throwIfAborted(options.signal);
+      const length = Math.min(this.#chunkBytes, data.byteLength - done);
+      const chunk = new Uint8Array(data.buffer, data.byteOffset + done, length);
+      await this.#move(subrange(range, offsetBytes + done, length), chunk);
+      options.onProgress?.(done + length, data.byteLength);
+    }
+  }
+
+  async #move(range: BufferRange, chunk: Uint8Array): Promise<void> {
+    if (this.#method !== undefined) return this.#by(this.#method, range, chunk);
+    if (chunk.byteLength < this.#chunkBytes) return this.#by('write-buffer', range, chunk);
+    const { 'write-buffer': direct, 'mapped-ring': mapped } = this.#samples;
+    const method = direct.length <= mapped.length ? 'write-buffer' : 'mapped-ring';
+    const start = this.#now();
+    await this.#by(method, range, chunk);
+    await this.#device.settle();
+    this.#samples[method].push(chunk.byteLength / (this.#now() - start) / 1e6);
+    if (mapped.length < SAMPLES_PER_METHOD) return;
+    this.#method = (best(mapped) ?? 0) > (best(direct) ?? 0) ? 'mapped-ring' : 'write-buffer';
+    if (this.#method === 'write-buffer') this.#freeRing();
+  }
+
+  async #by(method: UploadMethod, range: BufferRange, chunk: Uint8Array): Promise<void> {
+    if (method === 'write-buffer') writeRange(this.#device, range, chunk);
+    else await this.#byRing(range, chunk);
+  }
+
+  async #byRing(range: BufferRange, chunk: Uint8Array): Promise<void> {
+    const device = this.#device;
+    const slot = this.#next;
+    this.#next = (slot + 1) % RING_SLOTS;
+    let staging = this.#ring[slot];
+    if (staging === undefined) {
+      staging = allocate(device.memory, {
+        sizeBytes: this.#chunkBytes,
+        kind: 'staging',
+        label: 'upload',
+        usage: BufferUsage.mapWrite | BufferUsage.copySource,
+      });
+      this.#ring[slot] = staging;
+      this.#ready[slot] = staging.buffer.mapAsync(MAP_WRITE);
+    }
+    await device.orLost(this.#ready[slot] ?? Promise.resolve());
+    new Uint8Array(staging.buffer.getMappedRange(0, chunk.byteLength)).set(chunk);
+    staging.buffer.unmap();
+    const encoder = device.gpuDevice.createCommandEncoder({ label: 'upload' });
+    const { buffer, offsetBytes } = range;
+    encoder.copyBufferToBuffer(staging.buffer, 0, buffer, offsetBytes, chunk.byteLength);
+    device.gpuDevice.queue.submit([encoder.finish()]);
+    device.counters.submits += 1;
+    device.counters.uploadedBytes += chunk.byteLength;
+    const mapping = staging.buffer.mapAsync(MAP_WRITE);
+    mapping.catch(() => undefined); // Awaited at the slot's next use, or dropped on disposal.
+    this.#ready[slot] = mapping;
+  }
+
+  #freeRing(): void {
+    for (const staging of this.#ring) this.#device.memory.free(staging);
+    this.#ring.length = 0;
+    this.#ready.length = 0;
+    this.#next = 0;
+  }
+
+  /** Frees the staging ring; idempotent. */
+  dispose(): void {
+    this.#freeRing();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+function best(samples: readonly number[]): number | undefined {
+  return samples.length === 0 ? undefined : Math.max(...samples);
+}
