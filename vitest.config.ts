@@ -1,3 +1,4 @@
+import { parseArgs } from 'node:util';
 import { defineConfig } from 'vitest/config';
 import { surveyAdapters } from './tools/adapter/src/survey.js';
 import { chooseTestAdapters } from './tools/adapter/src/test-adapters.js';
@@ -6,6 +7,10 @@ import { chooseTestAdapters } from './tools/adapter/src/test-adapters.js';
 // VRAMKIT_ADAPTER narrows to one adapter; VRAMKIT_REQUIRE_ADAPTER=swiftshader,lavapipe makes a missing one an error.
 const { adapters, message } = chooseTestAdapters(surveyAdapters(), process.env);
 console.warn(message);
+
+// Vitest does not hand its --dir option to projects, so each gets it here.
+const { dir } = parseArgs({ options: { dir: { type: 'string' } }, strict: false }).values;
+const inFolder = typeof dir === 'string' ? { dir } : {};
 
 const shared = {
   resolve: { conditions: ['@vramkit/source'] },
@@ -24,6 +29,7 @@ export default defineConfig({
       {
         ...shared,
         test: {
+          ...inFolder,
           name: 'cpu',
           include: ['**/*.test.ts'],
           exclude: [...exclude, '**/*.gpu.test.ts'],
@@ -33,6 +39,7 @@ export default defineConfig({
       ...adapters.map((adapter) => ({
         ...shared,
         test: {
+          ...inFolder,
           name: adapter,
           include: ['**/*.gpu.test.ts'],
           exclude,

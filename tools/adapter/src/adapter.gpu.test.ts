@@ -70,8 +70,8 @@ describe(`adapter '${process.env['VRAMKIT_ADAPTER']}'`, () => {
     // A fresh process, because this one's real environment already names the driver.
     const open = `import(${JSON.stringify(new URL('./index.ts', import.meta.url).href)})
       .then(({ createGpu }) => createGpu())
-      .then(({ adapter, driver }) => console.log(JSON.stringify({ adapter, driver })));`;
-    const inWorker = `require('tsx/esm/api').register(); ${open}`;
+      .then(({ adapter, driver }) => console.log(JSON.stringify({ adapter, driver })))`;
+    const inWorker = `import('tsx/esm/api').then(({ register }) => { register(); return ${open} });`;
     const code = `new (require('node:worker_threads').Worker)(${JSON.stringify(inWorker)}, { eval: true })`;
     const env = { ...process.env, VK_DRIVER_FILES: '', VK_ICD_FILENAMES: '' };
     const options = ['--conditions=@vramkit/source', '-e', code];
