@@ -1,3 +1,4 @@
+import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { defineConfig } from 'vitest/config';
 import { surveyAdapters } from './tools/adapter/src/survey.js';
@@ -10,7 +11,7 @@ console.warn(message);
 
 // Vitest does not hand its --dir option to projects, so each gets it here.
 const { dir } = parseArgs({ options: { dir: { type: 'string' } }, strict: false }).values;
-const inFolder = typeof dir === 'string' ? { dir } : {};
+const inFolder = typeof dir === 'string' ? { dir: resolve(import.meta.dirname, dir) } : {};
 
 const shared = {
   resolve: { conditions: ['@vramkit/source'] },
