@@ -73,3 +73,44 @@ export {
   type MemoryResource,
   type MemoryStats,
 } from './resource.js';
+export {
+  OffsetAllocator,
+  type OffsetAllocatorOptions,
+  type RangeHandle,
+} from './offset-allocator.js';
+export {
+  arenaResource,
+  type ArenaResource,
+  type ArenaResourceOptions,
+} from './resources/arena.js';
+export {
+  countedResource,
+  type AllocationCounts,
+  type CountedResource,
+} from './resources/counted.js';
+export {
+  deviceResource,
+  type DeviceResource,
+  type DeviceResourceOptions,
+} from './resources/device.js';
+export {
+  limitedResource,
+  type LimitedResource,
+  type LimitedResourceOptions,
+  type PressureListener,
+} from './resources/limited.js';
+export {
+  pooledResource,
+  sizeClassBytes,
+  type PooledResource,
+  type PooledResourceOptions,
+} from './resources/pooled.js';
+export { tracedResource, type TracedResourceOptions } from './resources/traced.js';
+export type {
+  Clock,
+  MemoryEvent,
+  PhaseEvent,
+  TraceEvent,
+  TraceSink,
+  TransferEvent,
+} from './tracing.js';

@@ -67,7 +67,7 @@ export function countedResource(upstream: MemoryResource): CountedResource {
       frees += 1;
     },
     stats: () => upstream.stats(),
-    dispose: () => void ledger.dispose(),
+    dispose: () => ledger.dispose(),
     counts: () => ({
       allocations,
       refusals,

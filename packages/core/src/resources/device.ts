@@ -112,7 +112,7 @@ export function deviceResource(
       options.onBufferDestroyed?.(allocation);
     },
     stats: () => ledger.stats(ledger.takenBytes, Infinity),
-    dispose: () => void ledger.dispose(),
+    dispose: () => ledger.dispose(),
     async settled() {
       await Promise.all(pending);
       const error = unreported;

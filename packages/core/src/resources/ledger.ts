@@ -90,6 +90,11 @@ export class AllocationLedger<Held> {
     return this.#entries.size;
   }
 
+  /** Whether {@link AllocationLedger.dispose} succeeded. */
+  get isDisposed(): boolean {
+    return this.#disposed;
+  }
+
   /** @throws VramError `disposed` after {@link AllocationLedger.dispose}. */
   assertUsable(): void {
     if (this.#disposed) fail('disposed', `the ${this.#name} resource was disposed`);
@@ -158,12 +163,11 @@ export class AllocationLedger<Held> {
   }
 
   /**
-   * Marks the ledger disposed.
-   * @returns false where it already was.
+   * Marks the ledger disposed, after `release` gave back what the resource holds; idempotent.
    * @throws VramError `invariant` naming what is still live; the ledger stays usable then.
    */
-  dispose(): boolean {
-    if (this.#disposed) return false;
+  dispose(release?: () => void): void {
+    if (this.#disposed) return;
     if (this.#entries.size > 0) {
       const labels = [...this.#entries.keys()].slice(0, LISTED_LABELS).map(({ label }) => label);
       const more = this.#entries.size - labels.length;
@@ -174,8 +178,8 @@ export class AllocationLedger<Held> {
         { count: this.#entries.size, liveBytes: this.#liveBytes, labels },
       );
     }
+    release?.();
     this.#disposed = true;
-    return true;
   }
 
   /** Recomputes every sum from the entries. @throws VramError `invariant` where one differs. */

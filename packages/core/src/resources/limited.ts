@@ -31,7 +31,7 @@ export type PressureListener = (shortfallBytes: number, request: AllocationReque
 
 /** Options of {@link limitedResource}. */
 export interface LimitedResourceOptions {
-  /** Most bytes at once, each request rounded up to 4. */
+  /** Most bytes at once, each request rounded up to 4; an integer, or `Infinity` for no limit. */
   readonly limitBytes: number;
   /** How often all listeners are asked for one request. Default: 3. */
   readonly maxPressureRounds?: number;
@@ -124,9 +124,7 @@ export function limitedResource(
       const reachable = effectiveLimitBytes(ledger.takenBytes, 0, upstream.stats());
       return ledger.stats(ledger.takenBytes, Math.min(limitBytes, reachable));
     },
-    dispose() {
-      if (ledger.dispose()) listeners.clear();
-    },
+    dispose: () => ledger.dispose(() => listeners.clear()),
     onPressure(ask) {
       ledger.assertUsable();
       assertArgument(listeners.size < MAX_LISTENERS, `more than ${MAX_LISTENERS} listeners`);

@@ -164,12 +164,7 @@ export function pooledResource(
       const limitBytes = effectiveLimitBytes(takenBytes, idleBytes, upstream.stats());
       return ledger.stats(takenBytes + idleBytes, limitBytes);
     },
-    dispose() {
-      if (ledger.isDisposed) return;
-      ledger.assertEmpty();
-      trim();
-      ledger.dispose();
-    },
+    dispose: () => ledger.dispose(trim),
     trim,
   };
 }

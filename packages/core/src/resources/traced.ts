@@ -10,17 +10,16 @@ import { AllocationLedger } from './ledger.js';
 
 /** Options of {@link tracedResource}. */
 export interface TracedResourceOptions {
-  /** The clock of the events, milliseconds. Default: `performance.now`. */
-  readonly now?: Clock;
+  /** The clock of the events, milliseconds: `() => performance.now()` fits. */
+  readonly now: Clock;
 }
 
 /** Wraps `upstream` so that `sink` receives one event per allocation and per free. */
 export function tracedResource(
   upstream: MemoryResource,
   sink: TraceSink,
-  options: TracedResourceOptions = {},
+  { now }: TracedResourceOptions,
 ): MemoryResource {
-  const now = options.now ?? (() => performance.now());
   const ledger = new AllocationLedger<void>('traced');
 
   function emit(type: MemoryEvent['type'], { kind, label, sizeBytes }: Allocation): void {
@@ -45,6 +44,6 @@ export function tracedResource(
       emit('free', allocation);
     },
     stats: () => upstream.stats(),
-    dispose: () => void ledger.dispose(),
+    dispose: () => ledger.dispose(),
   };
 }
