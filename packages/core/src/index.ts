@@ -2,6 +2,7 @@ export { assertArgument, assertInvariant, checkInteger, fail, throwIfAborted } f
 export { Batch, type DispatchRequest } from './batch.js';
 export { BufferUsage, subrange, type BufferRange } from './buffer.js';
 export { countersSince, type DeviceCounters } from './counters.js';
+export { createGpu } from './dawn.js';
 export {
   adoptDevice,
   openDevice,
@@ -78,11 +79,7 @@ export {
   type OffsetAllocatorOptions,
   type RangeHandle,
 } from './offset-allocator.js';
-export {
-  arenaResource,
-  type ArenaResource,
-  type ArenaResourceOptions,
-} from './resources/arena.js';
+export { arenaResource, type ArenaResource, type ArenaResourceOptions } from './resources/arena.js';
 export {
   countedResource,
   type AllocationCounts,

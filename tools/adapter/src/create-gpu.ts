@@ -13,7 +13,7 @@
 import { isMainThread } from 'node:worker_threads';
 import { load } from 'koffi';
 import type { LibraryHandle } from 'koffi';
-import { VramError, isVramError } from '@vramkit/core';
+import { createGpu as createDawn, isVramError, VramError } from '@vramkit/core';
 import { adapterNames, surveyAdapters } from './survey.js';
 import type { AdapterName, AdapterReport } from './survey.js';
 import { unpackSwiftShader } from './swiftshader.js';
@@ -73,8 +73,7 @@ async function openOne(report: AdapterReport): Promise<OpenedGpu | string> {
   const { adapter } = report;
   if (!report.usable) return report.detail;
   if (process.platform === 'linux') await prepareVulkan(report);
-  const { create } = await import('webgpu');
-  const gpu = create(process.platform === 'linux' ? ['backend=vulkan'] : []);
+  const gpu = await createDawn(process.platform === 'linux' ? ['backend=vulkan'] : []);
   const opened = await gpu.requestAdapter({ powerPreference: 'high-performance' });
   if (opened === null) return `Dawn found no usable adapter on the driver (${report.detail})`;
   const { description, device, vendor, isFallbackAdapter } = opened.info;
