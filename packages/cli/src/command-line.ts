@@ -1,0 +1,192 @@
+/**
+ * From arguments to a command and an exit code.
+ *
+ * A command is a record: name, options, examples and a `run` function; help is made from the record,
+ * so it cannot differ from what is parsed. Exit codes: 0 done, 1 the command failed, 2 the arguments
+ * make no sense. What a command found goes to standard output; hints and progress go to standard
+ * error.
+ *
+ * `node:util` parses; a library would add only what is written here, which is help and hints.
+ */
+import { parseArgs } from 'node:util';
+import { isVramError } from '@vramkit/core';
+
+/** Where a command writes and what the terminal can show. */
+export interface Terminal {
+  /** Writes to standard output. */
+  readonly out: (text: string) => void;
+  /** Writes to standard error. */
+  readonly err: (text: string) => void;
+  /** Whether standard output shows colours. */
+  readonly colours: boolean;
+  /** Whether standard error is a terminal, where a line can be written over. */
+  readonly interactive: boolean;
+  /** Version of this package. */
+  readonly version: string;
+}
+
+/** One option of a command. */
+export interface CommandOption {
+  /** Whether a value follows. */
+  readonly type: 'boolean' | 'string';
+  /** Name of the value in help, such as NAME. */
+  readonly value?: string;
+  /** What it does, one line. */
+  readonly summary: string;
+}
+
+/** Values of the options that were given. */
+export type OptionValues = Readonly<Record<string, string | boolean | undefined>>;
+
+/** One command. */
+export interface Command {
+  readonly name: string;
+  /** What it does, one line. */
+  readonly summary: string;
+  readonly options: Readonly<Record<string, CommandOption>>;
+  /** Command lines that work, each with what it shows. */
+  readonly examples: readonly (readonly [line: string, what: string])[];
+  /** Runs it and gives the exit code. */
+  readonly run: (options: OptionValues, terminal: Terminal) => Promise<number>;
+}
+
+const helpOption: CommandOption = { type: 'boolean', summary: 'show this help' };
+
+/** Rows of two columns, the first padded to the widest. */
+function columns(rows: readonly (readonly [string, string])[]): string {
+  const width = Math.max(...rows.map(([first]) => first.length));
+  return rows.map(([first, second]) => `  ${first.padEnd(width)}  ${second}\n`).join('');
+}
+
+function generalHelp(commands: readonly Command[], version: string): string {
+  const examples = commands.flatMap((command) => command.examples);
+  return (
+    `vramkit ${version}\n\nUsage: vramkit COMMAND [OPTIONS]\n\n` +
+    `Commands\n${columns(commands.map(({ name, summary }) => [name, summary]))}\n` +
+    `Options\n${columns([
+      ['--help', 'show this help, or the help of a command'],
+      ['--version', 'show the version'],
+    ])}\n` +
+    `Examples\n${columns(examples)}`
+  );
+}
+
+function commandHelp(command: Command): string {
+  const rows = Object.entries({ ...command.options, help: helpOption }).map(
+    ([name, { value, summary }]): [string, string] => [
+      `--${name}${value === undefined ? '' : ` ${value}`}`,
+      summary,
+    ],
+  );
+  return (
+    `vramkit ${command.name}: ${command.summary}\n\n` +
+    `Usage: vramkit ${command.name} [OPTIONS]\n\n` +
+    `Options\n${columns(rows)}\nExamples\n${columns(command.examples)}`
+  );
+}
+
+/** Edits (insert, delete, replace) that turn one word into the other. */
+export function editDistance(from: string, to: string): number {
+  let row = Array.from({ length: to.length + 1 }, (_, index) => index);
+  for (let i = 1; i <= from.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= to.length; j++) {
+      const replaced = (row[j - 1] ?? 0) + (from[i - 1] === to[j - 1] ? 0 : 1);
+      next.push(Math.min(replaced, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1));
+    }
+    row = next;
+  }
+  return row[to.length] ?? 0;
+}
+
+/** " Did you mean ...?" where a known word is close, else nothing. */
+function suggest(word: string, known: readonly string[]): string {
+  const ranked = known.map((each) => ({ each, distance: editDistance(word, each) }));
+  const best = ranked.sort((a, b) => a.distance - b.distance)[0];
+  if (best === undefined || best.distance > Math.max(2, word.length / 3)) return '';
+  return ` Did you mean '${best.each}'?`;
+}
+
+/** A mistake in the arguments; the text says which and what to do. */
+class UsageError extends Error {}
+
+function parseOptions(command: Command, args: readonly string[]): OptionValues {
+  const options = { ...command.options, help: helpOption };
+  const types = Object.fromEntries(
+    Object.entries(options).map(([name, { type }]) => [name, { type }]),
+  );
+  const known = Object.keys(options).map((name) => `--${name}`);
+  const { tokens } = parseArgs({
+    args: [...args],
+    options: types,
+    strict: false,
+    tokens: true,
+  });
+  const values: Record<string, string | boolean> = {};
+  for (const token of tokens) {
+    if (token.kind === 'option-terminator') continue;
+    if (token.kind === 'positional') {
+      throw new UsageError(`'${command.name}' takes no argument, got '${token.value}'.`);
+    }
+    const option = Object.hasOwn(options, token.name) ? types[token.name] : undefined;
+    if (option === undefined) {
+      throw new UsageError(`Unknown option '${token.rawName}'.${suggest(token.rawName, known)}`);
+    }
+    if (option.type === 'boolean' && token.value !== undefined) {
+      throw new UsageError(`Option '${token.rawName}' takes no value, got '${token.value}'.`);
+    }
+    if (option.type === 'string' && (token.value === undefined || token.value.startsWith('--'))) {
+      throw new UsageError(`Option '${token.rawName}' needs a value.`);
+    }
+    values[token.name] = token.value ?? true;
+  }
+  return values;
+}
+
+/**
+ * Runs what `args` ask for.
+ * @returns The exit code: 0 done, 1 failed, 2 for arguments that make no sense.
+ */
+export async function runCommandLine(
+  args: readonly string[],
+  commands: readonly Command[],
+  terminal: Terminal,
+): Promise<number> {
+  const [first, ...rest] = args;
+  const help = () => generalHelp(commands, terminal.version);
+  if (first === '--help' || first === '-h' || (first === 'help' && rest.length === 0)) {
+    terminal.out(help());
+    return 0;
+  }
+  if (first === '--version' || first === '-v') {
+    terminal.out(`${terminal.version}\n`);
+    return 0;
+  }
+  if (first === undefined) {
+    terminal.err(help());
+    return 2;
+  }
+  const name = first === 'help' ? rest[0] : first;
+  const command = commands.find((each) => each.name === name);
+  try {
+    if (command === undefined) {
+      const names = commands.map((each) => each.name);
+      const kind = first.startsWith('-') ? 'option' : 'command';
+      throw new UsageError(`Unknown ${kind} '${name}'.${suggest(name ?? '', names)}`);
+    }
+    const options = first === 'help' ? { help: true } : parseOptions(command, rest);
+    if (options['help'] === true) {
+      terminal.out(commandHelp(command));
+      return 0;
+    }
+    return await command.run(options, terminal);
+  } catch (error) {
+    if (error instanceof UsageError) {
+      const about = command === undefined ? '' : ` ${command.name}`;
+      terminal.err(`vramkit: ${error.message}\nTry 'vramkit${about} --help'.\n`);
+      return 2;
+    }
+    terminal.err(`vramkit: ${isVramError(error) ? error.message : String(error)}\n`);
+    return 1;
+  }
+}

@@ -1,0 +1,22 @@
+/**
+ * Entry of the command line: gives the real streams and arguments to `runCommandLine()`.
+ *
+ * The exit code is set and Node ends by itself, so that output still in a pipe is not cut off.
+ */
+import { readFileSync } from 'node:fs';
+import { runCommandLine } from './command-line.js';
+import { doctor } from './commands/doctor.js';
+
+const description = JSON.parse(
+  readFileSync(new URL('../package.json', import.meta.url), 'utf8'),
+) as { version: string }; // our own file
+
+void runCommandLine(process.argv.slice(2), [doctor], {
+  out: (text) => void process.stdout.write(text),
+  err: (text) => void process.stderr.write(text),
+  colours: process.stdout.isTTY && !process.env['NO_COLOR'] && process.env['TERM'] !== 'dumb',
+  interactive: process.stderr.isTTY,
+  version: description.version,
+}).then((exitCode) => {
+  process.exitCode = exitCode;
+});
