@@ -1,0 +1,21 @@
+/**
+ * What tests of vramkit and of code above it share: the conformance suite of memory resources, a
+ * resource without a GPU, a wrapper that fails on purpose, seeded data, and array comparison.
+ *
+ * A subpath of its own (`@vramkit/core/testing`), never imported by shipped code.
+ */
+export { compareArrays, type CompareOptions, type Comparison } from './testing/compare-arrays.js';
+export { faultyResource, type FaultyResourceOptions } from './testing/faulty-resource.js';
+export { readWords, writeWords } from './testing/gpu-memory.js';
+export {
+  hostResource,
+  type HostResource,
+  type HostResourceOptions,
+} from './testing/host-resource.js';
+export {
+  describeResource,
+  type ResourceSuiteOptions,
+  type ResourceUnderTest,
+} from './testing/resource-suite.js';
+export type { TestApi } from './testing/rule-test.js';
+export { seededRandom, type SeededRandom } from './testing/seeded-random.js';
