@@ -1,0 +1,280 @@
+/**
+ * Sequences over one block pool: tables and reference counts changed together.
+ *
+ * A sequence is a handle to a block table. Every call either does all of what it says, to the pool and
+ * to the table, or nothing. What has to happen to K and V comes back as data: slots to write, blocks
+ * to copy, tokens to gather. Nothing here touches a byte of them.
+ *
+ * Sharing: a fork shares the full blocks by reference and gets a copy of the partial one. A shared
+ * block is never written to, only dropped from one table. Where a table ends inside a shared block
+ * (after a truncation into a shared prefix), the next append asks for a copy of it first.
+ *
+ * Order of execution: the data of a call must be executed before that of any later call, because a
+ * freed block may be handed out again at once and its contents are needed until then.
+ *
+ * Invariants: a table's block has at least as many references as tables that hold it; the block that
+ * the next token of a sequence goes to is held by that sequence alone, or will be copied first; a
+ * block shared by two tables holds the same tokens for both.
+ */
+import { assertInvariant, checkInteger, fail } from '@vramkit/core';
+import { failExhausted, type BlockPool } from './block-pool.js';
+import { BlockTable, type BlockTableView } from './block-table.js';
+import { gatherMoves, planCompaction, type TokenMoves } from './compaction.js';
+import { at, grown, MAX_INDEX, type IndexList } from './index-array.js';
+import { checkSharing } from './sharing.js';
+import { SlotMapping, type BlockCopy } from './slot-mapping.js';
+
+/** What {@link KvSequences.fork} made. */
+export interface SequenceFork {
+  /** The new sequence. */
+  readonly sequence: number;
+  /** At most one copy: that of the partial block. */
+  readonly copies: readonly BlockCopy[];
+}
+
+/**
+ * Creates, grows, forks, cuts and frees sequences over a {@link BlockPool}.
+ *
+ * @example
+ * ```ts
+ * import { BlockPool, KvSequences } from '@vramkit/block-allocator';
+ * const sequences = new KvSequences(new BlockPool({ blockCount: 64, blockSize: 16 }));
+ * const prompt = sequences.create();
+ * const { slots, positions } = sequences.append(prompt, 100);
+ * const { sequence, copies } = sequences.fork(prompt);
+ * console.log(slots.length, positions[99], sequence, copies);
+ * sequences.free(prompt);
+ * ```
+ */
+export class KvSequences {
+  /** Where blocks come from. Other owners may use it too. */
+  readonly pool: BlockPool;
+  readonly #tables = new Map<number, BlockTable>();
+  #nextSequence = 1;
+  #scratch = new Uint32Array(16);
+
+  constructor(pool: BlockPool) {
+    this.pool = pool;
+  }
+
+  /** How many sequences exist. */
+  get sequenceCount(): number {
+    return this.#tables.size;
+  }
+
+  /** A new sequence without tokens. Handles are never used again. */
+  create(): number {
+    return this.#add(new BlockTable({ blockSize: this.pool.blockSize }));
+  }
+
+  /** Whether `sequence` exists. */
+  has(sequence: number): boolean {
+    return this.#tables.has(sequence);
+  }
+
+  /**
+   * The block table of a sequence, live: it shows later changes.
+   * @throws VramError `not-found` where there is no such sequence.
+   */
+  table(sequence: number): BlockTableView {
+    return this.#table(sequence);
+  }
+
+  /**
+   * Free blocks that {@link append} of `count` tokens would take, a copy included. Changes nothing.
+   * @throws VramError `not-found`, `invalid-argument` as {@link tryAppend}.
+   */
+  blocksNeeded(sequence: number, count: number): number {
+    const table = this.#table(sequence);
+    checkInteger('count', count, 0, MAX_INDEX - table.tokenCount);
+    return table.blocksFor(count) + (count > 0 && this.#endsInSharedBlock(table) ? 1 : 0);
+  }
+
+  /**
+   * Adds `count` tokens at the next positions and says where they go. Allocates nothing on the heap
+   * in steady state when `into` is handed in.
+   * @param into Receives the tokens behind those it holds; a new one where left out.
+   * @returns `into`, or `undefined` where the pool has too few free blocks.
+   * @throws VramError `not-found` for an unknown sequence, `invalid-argument` where `count` is no
+   *   count or positions would exceed 2^31 - 1.
+   */
+  tryAppend(
+    sequence: number,
+    count: number,
+    into: SlotMapping = new SlotMapping(),
+  ): SlotMapping | undefined {
+    const needed = this.blocksNeeded(sequence, count);
+    if (needed > this.pool.freeCount) return undefined;
+    const table = this.#table(sequence);
+    const start = table.cachedTokenCount;
+    table.reserve(count);
+    into.reserve(count);
+    this.#allocate(needed);
+    let used = 0;
+    if (needed > table.blocksFor(count)) {
+      const copy = this.#replaceLastBlock(table, at(this.#scratch, 0));
+      into.copies.push(copy);
+      used = 1;
+    }
+    table.append(count, this.#scratch, used);
+    into.push(table, start, count);
+    return into;
+  }
+
+  /**
+   * {@link tryAppend}, for callers to whom exhaustion is an error.
+   * @throws VramError `out-of-memory`, retryable, where the pool has too few free blocks; else as
+   *   {@link tryAppend}.
+   */
+  append(sequence: number, count: number, into?: SlotMapping): SlotMapping {
+    return (
+      this.tryAppend(sequence, count, into) ??
+      failExhausted(this.pool, this.blocksNeeded(sequence, count))
+    );
+  }
+
+  /**
+   * A new sequence with the tokens before position `tokenCount` (all by default). Full blocks are
+   * shared; a partial last block needs one free block and comes back as a copy.
+   * @returns `undefined` where that block is not to be had.
+   * @throws VramError `not-found` for an unknown sequence, `invalid-argument` where the sequence has
+   *   not seen that many tokens.
+   */
+  tryFork(sequence: number, tokenCount?: number): SequenceFork | undefined {
+    const parent = this.#table(sequence);
+    const end = checkInteger('tokenCount', tokenCount ?? parent.tokenCount, 0, parent.tokenCount);
+    const partialTokens = parent.cachedTokensBefore(end) % this.pool.blockSize;
+    if (partialTokens > 0 && this.pool.freeCount === 0) return undefined;
+    const table = parent.prefix(end);
+    const shared = table.blockCount - (partialTokens > 0 ? 1 : 0);
+    this.pool.retain(table.blocks, 0, shared);
+    const copies: BlockCopy[] = [];
+    if (partialTokens > 0) {
+      this.#allocate(1);
+      const to = at(this.#scratch, 0);
+      copies.push({ from: table.blockAt(shared), to, tokens: partialTokens });
+      table.replaceBlock(shared, to);
+    }
+    return { sequence: this.#add(table), copies };
+  }
+
+  /**
+   * {@link tryFork}, for callers to whom exhaustion is an error.
+   * @throws VramError `out-of-memory`, retryable, where the pool has no free block for the partial
+   *   one; else as {@link tryFork}.
+   */
+  fork(sequence: number, tokenCount?: number): SequenceFork {
+    return this.tryFork(sequence, tokenCount) ?? failExhausted(this.pool, 1);
+  }
+
+  /**
+   * Forgets every position from `tokenCount` on. Blocks without tokens are dropped; what other
+   * sequences share with this one stays theirs.
+   * @throws VramError `not-found` for an unknown sequence, `invalid-argument` where the sequence has
+   *   not seen that many tokens.
+   */
+  truncate(sequence: number, tokenCount: number): void {
+    const table = this.#table(sequence);
+    checkInteger('tokenCount', tokenCount, 0, table.tokenCount);
+    const kept = Math.ceil(table.cachedTokensBefore(tokenCount) / this.pool.blockSize);
+    this.pool.free(table.blocks, kept);
+    table.truncate(tokenCount);
+  }
+
+  /**
+   * Evicts block `index` of a sequence: its tokens leave a hole, all others keep their positions and
+   * order. Where it is shared, the others keep it.
+   * @throws VramError `not-found` for an unknown sequence, `invalid-argument` where it has no such
+   *   block.
+   */
+  dropBlock(sequence: number, index: number): void {
+    const table = this.#table(sequence);
+    this.#scratch[0] = table.blockAt(index);
+    this.pool.free(this.#scratch, 0, 1);
+    table.removeBlock(index);
+  }
+
+  /**
+   * Evicts all held tokens but `kept`, closing the gaps: blocks before the first evicted token stay,
+   * the survivors behind it move to fresh blocks, and the old ones are dropped. Positions stay.
+   * @param kept Indices of held tokens, strictly ascending.
+   * @returns The moves, or `undefined` where the pool has too few free blocks.
+   * @throws VramError `not-found` for an unknown sequence, `invalid-argument` where `kept` is not
+   *   strictly ascending or names a token that is not held.
+   */
+  tryCompact(sequence: number, kept: IndexList): TokenMoves | undefined {
+    const table = this.#table(sequence);
+    const { stays, needed } = planCompaction(kept, table);
+    if (needed > this.pool.freeCount) return undefined;
+    this.#allocate(needed);
+    const moves = gatherMoves(table, kept, stays, this.#scratch);
+    this.pool.free(table.blocks, stays);
+    table.keep(kept, stays, this.#scratch);
+    return moves;
+  }
+
+  /**
+   * {@link tryCompact}, for callers to whom exhaustion is an error.
+   * @throws VramError `out-of-memory`, retryable, where the pool has too few free blocks; else as
+   *   {@link tryCompact}.
+   */
+  compact(sequence: number, kept: IndexList): TokenMoves {
+    return (
+      this.tryCompact(sequence, kept) ??
+      failExhausted(this.pool, planCompaction(kept, this.#table(sequence)).needed)
+    );
+  }
+
+  /**
+   * Ends a sequence and drops its blocks.
+   * @throws VramError `not-found` for an unknown sequence, so also for one freed before.
+   */
+  free(sequence: number): void {
+    this.pool.free(this.#table(sequence).blocks);
+    this.#tables.delete(sequence);
+  }
+
+  /**
+   * Verifies every invariant of this class, its tables and its pool. O(blocks + tokens).
+   * @throws VramError `invariant` naming the first sequence or block that breaks one.
+   */
+  check(): void {
+    this.pool.check();
+    for (const table of this.#tables.values()) table.check();
+    checkSharing(this.#tables.values(), this.pool);
+  }
+
+  #add(table: BlockTable): number {
+    const sequence = this.#nextSequence++;
+    this.#tables.set(sequence, table);
+    return sequence;
+  }
+
+  #table(sequence: number): BlockTable {
+    return (
+      this.#tables.get(sequence) ??
+      fail('not-found', `there is no sequence ${sequence}`, { sequence })
+    );
+  }
+
+  #endsInSharedBlock(table: BlockTable): boolean {
+    return (
+      table.freeSlotCount > 0 && this.pool.referenceCount(table.blockAt(table.blockCount - 1)) > 1
+    );
+  }
+
+  /** Takes blocks that the caller knows to be free into the scratch array. */
+  #allocate(count: number): void {
+    this.#scratch = grown(this.#scratch, count);
+    const ids = this.pool.tryAllocate(count, this.#scratch);
+    assertInvariant(ids !== undefined, `${count} blocks were free a moment ago`);
+  }
+
+  #replaceLastBlock(table: BlockTable, to: number): BlockCopy {
+    const last = table.blockCount - 1;
+    const from = table.blockAt(last);
+    this.pool.free(table.blocks, last);
+    table.replaceBlock(last, to);
+    return { from, to, tokens: this.pool.blockSize - table.freeSlotCount };
+  }
+}
