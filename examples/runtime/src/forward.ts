@@ -1,0 +1,301 @@
+/**
+ * The forward pass of a Llama or Mixtral decoder over a paged KV cache.
+ *
+ * A step writes its host-side inputs (ids, rotations, slots, block table) into fixed buffers and records
+ * its dispatches into a batch; it reads nothing back and creates nothing after the first of its kind.
+ * One token goes through the decode attention, several through the prefill attention; both see the
+ * same cache.
+ *
+ * ```
+ * ids -> embedding -> [ norm -> qkv -> rope -> write K/V -> attention -> +residual
+ *                       norm -> gate, up -> silu * -> down -> +residual ] x layers -> norm -> head
+ * ```
+ */
+import { type Batch, type Tensor, type VramDevice, writeRange } from '@vramkit/core';
+import { gatherRows, indexedMatmul, matmul } from '@vramkit/packer';
+import type { PagedKvCache } from '@vramkit/paged-attention';
+import { argmaxKernel } from './kernels/argmax.wgsl.js';
+import { combineExpertsKernel } from './kernels/combine-experts.wgsl.js';
+import { rmsNormKernel } from './kernels/rms-norm.wgsl.js';
+import { inverseFrequencies, writeRotations } from './kernels/rope.cpu.js';
+import { ropeKernel } from './kernels/rope.wgsl.js';
+import { routeExpertsKernel } from './kernels/route-experts.wgsl.js';
+import { siluMulKernel } from './kernels/silu-mul.wgsl.js';
+import { tokenLossKernel } from './kernels/token-loss.wgsl.js';
+import type {
+  DenseFeedForward,
+  ExpertFeedForward,
+  LanguageModel,
+  LayerWeights,
+  StackedMatrix,
+} from './weights.js';
+import { queryKeyValueWidth, Workspace, type WorkspaceSizes } from './workspace.js';
+
+/** Inputs of a step on the host; arrays are read before the call returns. */
+export interface StepInput {
+  /** Token ids, or 'device' where an earlier step's argmax left one in place. */
+  readonly ids: Uint32Array | 'device';
+  /** Position of each token, for the rotation. */
+  readonly positions: Uint32Array;
+  /** Slot of each token. */
+  readonly slots: Uint32Array;
+  /** Block ids of the sequence, the new tokens' blocks included. */
+  readonly blocks: Uint32Array;
+  /** Tokens cached before this step. */
+  readonly contextLength: number;
+}
+
+const LANES = 64;
+
+/** Runs steps of one model over one cache; owns the activations. */
+export class ForwardPass {
+  readonly workspace: Workspace;
+  readonly #device: VramDevice;
+  readonly #model: LanguageModel;
+  readonly #cache: PagedKvCache;
+  readonly #frequencies: Float64Array;
+  readonly #rotations: Float32Array;
+
+  constructor(
+    device: VramDevice,
+    model: LanguageModel,
+    cache: PagedKvCache,
+    sizes: WorkspaceSizes,
+  ) {
+    this.#device = device;
+    this.#model = model;
+    this.#cache = cache;
+    const { headDim, ropeTheta, ropeScaling } = model.config;
+    this.#frequencies = inverseFrequencies(headDim, ropeTheta, ropeScaling);
+    this.#rotations = new Float32Array(sizes.maxTokens * headDim);
+    this.workspace = new Workspace(device, model.config, sizes);
+  }
+
+  /** Records a step: all layers, K and V written, the residual stream of each token left in place. */
+  step(batch: Batch, input: StepInput): void {
+    const { workspace } = this;
+    const tokens = input.positions.length;
+    this.#writeInputs(input, tokens);
+    gatherRows(batch, {
+      weights: this.#model.embedding,
+      ids: workspace.ids,
+      count: tokens,
+      y: workspace.residual,
+    });
+    this.#model.layers.forEach((layer, index) => {
+      this.#attention(batch, layer, index, input, tokens);
+      this.#norm(batch, layer.feedForwardNorm, { rows: tokens, firstRow: 0 });
+      if (layer.feedForward.type === 'dense') this.#dense(batch, layer.feedForward, tokens);
+      else this.#experts(batch, layer.feedForward, tokens);
+    });
+  }
+
+  #writeInputs(input: StepInput, tokens: number): void {
+    const { workspace } = this;
+    const { headDim } = this.#model.config;
+    if (input.ids !== 'device') writeRange(this.#device, workspace.ids, input.ids);
+    writeRotations(input.positions, this.#frequencies, this.#rotations);
+    const rotations = this.#rotations.subarray(0, tokens * headDim);
+    writeRange(this.#device, workspace.rotations, rotations);
+    writeRange(this.#device, workspace.slots, input.slots);
+    writeRange(this.#device, workspace.blockTable, input.blocks);
+    if (tokens === 1) {
+      writeRange(this.#device, workspace.lengths, Uint32Array.of(input.contextLength + 1));
+    }
+  }
+
+  #attention(
+    batch: Batch,
+    layer: LayerWeights,
+    index: number,
+    input: StepInput,
+    tokens: number,
+  ): void {
+    const { workspace } = this;
+    const { config } = this.#model;
+    const { heads, kvHeads, headDim } = config;
+    const rowStride = queryKeyValueWidth(config);
+    const part = (offset: number) => ({ range: workspace.queryKeyValue, rowStride, offset });
+    this.#norm(batch, layer.attentionNorm, { rows: tokens, firstRow: 0 });
+    this.#project(batch, layer.queryKeyValue, workspace.normed, tokens, workspace.queryKeyValue);
+    batch.dispatch(ropeKernel, {
+      params: { style: config.ropeStyle },
+      bindings: { rotations: workspace.rotations, rows: workspace.queryKeyValue },
+      uniforms: { tokens, heads: heads + kvHeads, headDim, rowStride },
+      workgroups: Math.ceil((tokens * (heads + kvHeads) * headDim) / 2 / LANES),
+    });
+    this.#cache.writeKv(batch, {
+      layer: index,
+      keys: part(heads * headDim),
+      values: part((heads + kvHeads) * headDim),
+      slots: workspace.slots,
+      tokens,
+    });
+    const output = { range: workspace.attention, rowStride: heads * headDim, offset: 0 };
+    const queries = part(0);
+    if (tokens === 1) {
+      this.#cache.decodeAttention(batch, {
+        layer: index,
+        queries,
+        heads,
+        blockTables: workspace.blockTable,
+        tableStride: workspace.sizes.maxBlocks,
+        lengths: workspace.lengths,
+        sequences: 1,
+        maxLength: input.contextLength + 1,
+        output,
+      });
+    } else {
+      this.#cache.prefillAttention(batch, {
+        layer: index,
+        queries,
+        heads,
+        blockTable: workspace.blockTable,
+        tokens,
+        contextLength: input.contextLength,
+        output,
+      });
+    }
+    matmul(batch, {
+      x: workspace.attention,
+      xRows: tokens,
+      weights: layer.attentionOutput,
+      y: workspace.residual,
+      accumulate: true,
+    });
+  }
+
+  #norm(
+    batch: Batch,
+    weight: Tensor,
+    part: { readonly rows: number; readonly firstRow: number },
+  ): void {
+    const { residual, normed } = this.workspace;
+    batch.dispatch(rmsNormKernel, {
+      params: {},
+      bindings: { x: residual, weight, y: normed },
+      uniforms: {
+        ...part,
+        columns: this.#model.config.hiddenSize,
+        epsilon: this.#model.config.rmsNormEpsilon,
+      },
+      workgroups: part.rows,
+    });
+  }
+
+  #project(batch: Batch, weights: StackedMatrix, x: Tensor, xRows: number, y: Tensor): void {
+    for (const { matrix, offset } of weights.parts) {
+      matmul(batch, { x, xRows, weights: matrix, y, yStride: weights.rows, yOffset: offset });
+    }
+  }
+
+  #silu(batch: Batch, rows: number): void {
+    const { gateUp, activation } = this.workspace;
+    const width = this.#model.config.intermediateSize;
+    batch.dispatch(siluMulKernel, {
+      params: {},
+      bindings: { gateUp, y: activation },
+      uniforms: { rows, width },
+      workgroups: Math.ceil((rows * width) / 4 / LANES),
+    });
+  }
+
+  #dense(batch: Batch, weights: DenseFeedForward, tokens: number): void {
+    const { workspace } = this;
+    this.#project(batch, weights.gateUp, workspace.normed, tokens, workspace.gateUp);
+    this.#silu(batch, tokens);
+    matmul(batch, {
+      x: workspace.activation,
+      xRows: tokens,
+      weights: weights.down,
+      y: workspace.residual,
+      accumulate: true,
+    });
+  }
+
+  #experts(batch: Batch, weights: ExpertFeedForward, tokens: number): void {
+    const { workspace } = this;
+    const { experts, expertsPerToken: chosen, intermediateSize, hiddenSize } = this.#model.config;
+    const buffers = workspace.experts;
+    if (buffers === undefined) return;
+    const { routerLogits: y } = buffers;
+    matmul(batch, { x: workspace.normed, xRows: tokens, weights: weights.router, y });
+    batch.dispatch(routeExpertsKernel, {
+      params: {},
+      bindings: { logits: buffers.routerLogits, ids: buffers.ids, weights: buffers.weights },
+      uniforms: { tokens, experts, chosen },
+      workgroups: Math.ceil(tokens / LANES),
+    });
+    const rows = tokens * chosen;
+    indexedMatmul(batch, {
+      x: workspace.normed,
+      xRows: rows,
+      xRowDivisor: chosen,
+      weights: weights.gateUp,
+      rowsPerExpert: 2 * intermediateSize,
+      expertIds: buffers.ids,
+      y: workspace.gateUp,
+    });
+    this.#silu(batch, rows);
+    indexedMatmul(batch, {
+      x: workspace.activation,
+      xRows: rows,
+      weights: weights.down,
+      rowsPerExpert: hiddenSize,
+      expertIds: buffers.ids,
+      y: buffers.outputs,
+    });
+    batch.dispatch(combineExpertsKernel, {
+      params: {},
+      bindings: {
+        outputs: buffers.outputs,
+        weights: buffers.weights,
+        residual: workspace.residual,
+      },
+      uniforms: { tokens, chosen, width: hiddenSize },
+      workgroups: Math.ceil((tokens * hiddenSize) / 4 / LANES),
+    });
+  }
+
+  /** Records the logits of rows [firstRow, firstRow + rows) of the last step, at most maxLogitRows. */
+  logits(batch: Batch, firstRow: number, rows: number): void {
+    this.#norm(batch, this.#model.finalNorm, { rows, firstRow });
+    matmul(batch, {
+      x: this.workspace.normed,
+      xRows: rows,
+      weights: this.#model.head,
+      y: this.workspace.logits,
+    });
+  }
+
+  /** Records argmax of the first row of logits into the first input id, for the next step. */
+  argmax(batch: Batch): void {
+    batch.dispatch(argmaxKernel, {
+      params: {},
+      bindings: { logits: this.workspace.logits, ids: this.workspace.ids },
+      uniforms: { rows: 1, columns: this.#model.config.vocabularySize },
+      workgroups: 1,
+    });
+  }
+
+  /** Records the losses of the first rows of logits against `targets`. */
+  losses(batch: Batch, targets: Uint32Array): void {
+    const { workspace } = this;
+    writeRange(this.#device, workspace.targets, targets);
+    batch.dispatch(tokenLossKernel, {
+      params: {},
+      bindings: {
+        logits: workspace.logits,
+        targets: workspace.targets,
+        losses: workspace.losses,
+      },
+      uniforms: { rows: targets.length, columns: this.#model.config.vocabularySize },
+      workgroups: targets.length,
+    });
+  }
+
+  /** Frees the activations; idempotent. */
+  dispose(): void {
+    this.workspace.dispose();
+  }
+}

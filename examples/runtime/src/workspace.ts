@@ -1,0 +1,115 @@
+/**
+ * Activations of a forward pass: allocated once for the largest step, so that a step allocates nothing.
+ *
+ * Rows are tokens. With experts, the feed-forward buffers hold one row per token and chosen expert.
+ */
+import { createTensor, type DType, type Tensor, type VramDevice } from '@vramkit/core';
+import type { ModelConfig } from './model-file.js';
+
+/** Largest step that a workspace serves. */
+export interface WorkspaceSizes {
+  /** Tokens of one step. */
+  readonly maxTokens: number;
+  /** Rows of logits computed at once. */
+  readonly maxLogitRows: number;
+  /** Entries of a block table. */
+  readonly maxBlocks: number;
+}
+
+/** Width of the fused query, key and value row, elements. */
+export function queryKeyValueWidth(config: ModelConfig): number {
+  return (config.heads + 2 * config.kvHeads) * config.headDim;
+}
+
+/** The buffers; `dispose()` frees all. */
+export class Workspace {
+  readonly sizes: WorkspaceSizes;
+  /** [maxTokens] u32: input token ids; argmax writes the next one here. */
+  readonly ids: Tensor;
+  /** [maxTokens, hidden]: the residual stream. */
+  readonly residual: Tensor;
+  /** [maxTokens, hidden]. */
+  readonly normed: Tensor;
+  /** [maxTokens, (heads + 2 * kvHeads) * headDim]. */
+  readonly queryKeyValue: Tensor;
+  /** [maxTokens, heads * headDim]. */
+  readonly attention: Tensor;
+  /** [maxTokens * chosen, 2 * intermediate]. */
+  readonly gateUp: Tensor;
+  /** [maxTokens * chosen, intermediate]. */
+  readonly activation: Tensor;
+  /** [maxTokens, headDim / 2, 2]: cosine and sine of each position. */
+  readonly rotations: Tensor;
+  /** [maxTokens] u32: where K and V go. */
+  readonly slots: Tensor;
+  /** [maxBlocks] u32. */
+  readonly blockTable: Tensor;
+  /** [1] u32: cached tokens. */
+  readonly lengths: Tensor;
+  /** [maxLogitRows, vocabulary]. */
+  readonly logits: Tensor;
+  /** [maxLogitRows] u32. */
+  readonly targets: Tensor;
+  /** [maxLogitRows]. */
+  readonly losses: Tensor;
+  /** Buffers of mixture-of-experts layers, where the model has them. */
+  readonly experts: ExpertBuffers | undefined;
+  readonly #tensors: Tensor[] = [];
+
+  constructor(device: VramDevice, config: ModelConfig, sizes: WorkspaceSizes) {
+    this.sizes = sizes;
+    const make = (label: string, dtype: DType, ...shape: number[]): Tensor => {
+      const tensor = createTensor(device, { dtype, shape, kind: 'activations', label });
+      this.#tensors.push(tensor);
+      return tensor;
+    };
+    const { maxTokens, maxLogitRows, maxBlocks } = sizes;
+    const { hiddenSize, intermediateSize, headDim } = config;
+    const rows = maxTokens * Math.max(1, config.expertsPerToken);
+    try {
+      this.ids = make('token ids', 'u32', maxTokens);
+      this.residual = make('residual', 'f32', maxTokens, hiddenSize);
+      this.normed = make('normed', 'f32', maxTokens, hiddenSize);
+      this.queryKeyValue = make('qkv', 'f32', maxTokens, queryKeyValueWidth(config));
+      this.attention = make('attention', 'f32', maxTokens, config.heads * headDim);
+      this.gateUp = make('gate and up', 'f32', rows, 2 * intermediateSize);
+      this.activation = make('activation', 'f32', rows, intermediateSize);
+      this.rotations = make('rotations', 'f32', maxTokens, headDim / 2, 2);
+      this.slots = make('slots', 'u32', maxTokens);
+      this.blockTable = make('block table', 'u32', maxBlocks);
+      this.lengths = make('lengths', 'u32', 1);
+      this.logits = make('logits', 'f32', maxLogitRows, config.vocabularySize);
+      this.targets = make('targets', 'u32', maxLogitRows);
+      this.losses = make('losses', 'f32', maxLogitRows);
+      this.experts =
+        config.experts === 0
+          ? undefined
+          : {
+              routerLogits: make('router logits', 'f32', maxTokens, config.experts),
+              ids: make('expert ids', 'u32', rows),
+              weights: make('expert weights', 'f32', rows),
+              outputs: make('expert outputs', 'f32', rows, hiddenSize),
+            };
+    } catch (error) {
+      this.dispose();
+      throw error;
+    }
+  }
+
+  /** Frees all buffers; idempotent. */
+  dispose(): void {
+    for (const tensor of this.#tensors) tensor.dispose();
+  }
+}
+
+/** Buffers of a mixture-of-experts layer. */
+export interface ExpertBuffers {
+  /** [maxTokens, experts]. */
+  readonly routerLogits: Tensor;
+  /** [maxTokens, chosen] u32. */
+  readonly ids: Tensor;
+  /** [maxTokens, chosen]. */
+  readonly weights: Tensor;
+  /** [maxTokens, chosen, hidden]. */
+  readonly outputs: Tensor;
+}
