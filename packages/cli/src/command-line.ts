@@ -135,7 +135,9 @@ function parseOptions(command: Command, args: readonly string[]): OptionValues {
     if (option.type === 'boolean' && token.value !== undefined) {
       throw new UsageError(`Option '${token.rawName}' takes no value, got '${token.value}'.`);
     }
-    if (option.type === 'string' && (token.value === undefined || token.value.startsWith('--'))) {
+    // A value that starts with dashes needs an equals sign, or a forgotten value would go unseen.
+    const looksLikeOption = token.inlineValue !== true && token.value?.startsWith('--') === true;
+    if (option.type === 'string' && (token.value === undefined || looksLikeOption)) {
       throw new UsageError(`Option '${token.rawName}' needs a value.`);
     }
     values[token.name] = token.value ?? true;

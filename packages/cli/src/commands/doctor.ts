@@ -60,7 +60,7 @@ function describeAdapter(found: FoundGpu, adapter: GPUAdapter): AdapterReport {
     implementation:
       found.source === 'navigator.gpu'
         ? 'the runtime'
-        : `Dawn${version === undefined ? '' : `, npm webgpu ${version}`}`,
+        : `Dawn${version === undefined ? '' : ` (npm webgpu ${version})`}`,
     source: found.source,
   };
 }

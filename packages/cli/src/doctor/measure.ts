@@ -50,13 +50,16 @@ export interface Measurements {
 
 const transferBytes = 32 * 1024 * 1024;
 const transfersPerRun = 4;
-const dispatchesPerRun = 256;
+const minDispatches = 256;
+const maxDispatches = 65_536;
+/** So many dispatches that they take less than this are measured again as four times as many. */
+const shortDispatchesMs = 60;
 const minRuns = 5;
 const maxRuns = 11;
 /** A figure stops at {@link minRuns} once it has taken this long. */
 const figureMs = 300;
 /** A product shorter than this is measured again at twice the size. */
-const shortMatmulMs = 20;
+const shortMatmulMs = 50;
 const maxMatmulSize = 2048;
 const checkedMatmulSize = 64;
 
@@ -115,7 +118,7 @@ async function measureTransfers(
   const gbps = (count: number) => (ms: number) => (sizeBytes * count) / ms / 1e6;
   const upload = async (method: UploadMethod): Promise<Figure> => {
     using uploader = new Uploader(device, { method });
-    return measure('GB/s', gbps(transfersPerRun), async () => {
+    return await measure('GB/s', gbps(transfersPerRun), async () => {
       for (let count = 0; count < transfersPerRun; count++) await uploader.upload(from, data);
       await device.settle();
     });
@@ -218,9 +221,11 @@ async function measureDispatch(
     (ms) => ms * 1000,
     () => run(1),
   );
-  const many = (ms: number): number =>
-    Math.max(0, (ms * 1000 - completionWait.median) / dispatchesPerRun);
-  const dispatch = await measure('us', many, () => run(dispatchesPerRun + 1));
+  // Enough dispatches that the wait, which on some drivers is a poll of a few ms, is small beside them.
+  let count = minDispatches;
+  while (count < maxDispatches && (await timeMs(() => run(count))) < shortDispatchesMs) count *= 4;
+  const each = (ms: number): number => Math.max(0, ms * 1000 - completionWait.median) / (count - 1);
+  const dispatch = await measure('us', each, () => run(count));
   return { dispatch, completionWait };
 }
 
