@@ -103,11 +103,11 @@ describe('OffsetAllocator', () => {
   });
 
   it('never gives a range shorter than asked for out of a coarse bin', () => {
-    // 1024 to 1055 share a bin: a free 1030 must serve 1030 and refuse 1031.
-    const allocator = new OffsetAllocator({ size: 1031 });
-    const hole = must(take(allocator, 1030));
-    must(take(allocator, 1));
-    allocator.free(hole.handle);
+    // 1024 to 1055 share a bin: a free 1030 must serve 1030 and refuse 1031, whatever else is free.
+    const allocator = new OffsetAllocator({ size: 1042 });
+    const [hole, , small] = [1030, 1, 10, 1].map((size) => must(take(allocator, size)));
+    for (const range of [hole, small]) allocator.free(must(range).handle);
+    expect(allocator.freeSize).toBe(1040);
     expect(allocator.tryAllocate(1031)).toBeUndefined();
     expect(must(take(allocator, 1030)).offset).toBe(0);
     allocator.check();

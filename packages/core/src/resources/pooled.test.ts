@@ -1,11 +1,14 @@
 /** The pool: reuse, classes, trimming, and pressure from below. */
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { fail } from '../assert.js';
 import { allocate, type Allocation, type MemoryKind } from '../resource.js';
 import { hostResource } from '../testing.js';
+import { arenaResource } from './arena.js';
 import { limitedResource } from './limited.js';
 import { pooledResource, sizeClassBytes } from './pooled.js';
 
+const ARENA = { sizeBytes: 4096, kind: 'kv', label: 'arena' } as const;
 const request = (sizeBytes: number, kind: MemoryKind = 'activations') =>
   ({ sizeBytes, kind, label: `${kind} ${sizeBytes}` }) as const;
 
@@ -100,6 +103,15 @@ describe('pooledResource', () => {
     expect(pool.stats().reservedBytes).toBe(2048 + 6 * 1024);
     expect(allocate(pool, request(6144)).sizeBytes).toBe(6144);
     expect(() => allocate(pool, request(4))).toThrow(/0 B free of 8192 B, short of 4 B/);
+  });
+
+  it('gives everything back where what was idle longest does not make a range', () => {
+    const pool = pooledResource(arenaResource(hostResource(), ARENA));
+    const ranges = Array.from({ length: 4 }, () => allocate(pool, request(1024, 'kv')));
+    // Freed in an order in which the first two are no neighbours.
+    for (const index of [0, 2, 1, 3]) pool.free(ranges.at(index) ?? fail('invariant', 'a range'));
+    expect(allocate(pool, request(2048)).sizeBytes).toBe(2048);
+    expect(pool.stats().reservedBytes).toBe(2048);
   });
 
   it('caps classes at the largest buffer, and leaves what exceeds it to the upstream', () => {
