@@ -1,0 +1,112 @@
+/**
+ * Seeded matrices, activations and comparison for the kernel tests of this package; not shipped.
+ */
+import { createTensor, f32ToBf16, f32ToF16, Uploader } from '@vramkit/core';
+import type { HostArray, Tensor, VramDevice } from '@vramkit/core';
+import { isAffine, type GroupSize, type MatrixFormat, type MatrixShape } from '../matrix-layout.js';
+import { createMatrix, type DeviceMatrix } from '../matrix.js';
+import { elementAt, hostMatrix, type HostMatrix } from './host-matrix.js';
+
+/** Every storage: format and group size. */
+export const STORAGES: readonly {
+  readonly format: MatrixFormat;
+  readonly groupSize?: GroupSize;
+}[] = [
+  { format: 'f32' },
+  { format: 'f16' },
+  { format: 'bf16' },
+  { format: 'affine4', groupSize: 16 },
+  { format: 'affine4', groupSize: 32 },
+  { format: 'affine8', groupSize: 16 },
+  { format: 'affine8', groupSize: 32 },
+];
+
+/** Numbers in [0, 1) from a seed (mulberry32). */
+export function seeded(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let t = Math.imul(state ^ (state >>> 15), state | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** Floats in [-1, 1). */
+export function sampleFloats(count: number, seed: number): Float32Array {
+  const next = seeded(seed);
+  return Float32Array.from({ length: count }, () => 2 * next() - 1);
+}
+
+/** A matrix of values around [-1, 1] in any storage. */
+export function sampleMatrix(shape: MatrixShape, seed: number): HostMatrix {
+  const next = seeded(seed);
+  const { layout } = hostMatrix(shape, { codes: new Uint32Array() });
+  const { rows, columns, format, bits } = layout;
+  if (isAffine(format)) {
+    const codes = Uint32Array.from(
+      { length: rows * layout.codeWordsPerRow },
+      () => next() * 2 ** 32,
+    );
+    const scales = Uint32Array.from({ length: rows * layout.scaleWordsPerRow }, () => {
+      const scale = (0.5 + next()) * 2 ** (1 - bits);
+      const minimum = -scale * 2 ** (bits - 1) * (0.9 + 0.2 * next());
+      return (f32ToF16(scale) | (f32ToF16(minimum) << 16)) >>> 0;
+    });
+    return hostMatrix(shape, { codes, scales });
+  }
+  const values = sampleFloats(rows * columns, seed);
+  const narrow = format === 'f16' ? f32ToF16 : f32ToBf16;
+  const elements = format === 'f32' ? values : Uint16Array.from(values, narrow);
+  return hostMatrix(shape, { codes: new Uint32Array(elements.buffer) });
+}
+
+/** Uploads a host matrix; the caller disposes it. */
+export async function deviceMatrix(device: VramDevice, host: HostMatrix): Promise<DeviceMatrix> {
+  const { rows, columns, format, groupSize } = host.layout;
+  const group = groupSize === 0 ? {} : { groupSize };
+  const matrix = createMatrix(device, { rows, columns, format, ...group, label: 'weights' });
+  using uploader = new Uploader(device, { method: 'write-buffer' });
+  const { codes, scales } = host;
+  if (isAffine(format)) await matrix.upload(uploader, 0, { codes, scales });
+  else {
+    const dense = format === 'f32' ? new Float32Array(codes.buffer) : new Uint16Array(codes.buffer);
+    await matrix.upload(uploader, 0, { dense });
+  }
+  return matrix;
+}
+
+/** A tensor of one dimension holding `data`; the caller disposes it. */
+export function deviceTensor(device: VramDevice, data: HostArray, label: string): Tensor {
+  const dtype = data instanceof Uint32Array ? 'u32' : 'f32';
+  const shape = [data.length];
+  const tensor = createTensor(device, { dtype, shape, kind: 'activations', label });
+  tensor.write(data);
+  return tensor;
+}
+
+/**
+ * The largest error in units of the tolerance: at most 1 passes. A sum of `terms` products of
+ * magnitude up to about 2 in f32 is off by less than `terms` roundings of a partial sum:
+ * tolerance = 1e-6 + 2^-23 * terms.
+ */
+export function worstError(actual: HostArray, expected: Float32Array, terms: number): number {
+  const tolerance = 1e-6 + terms * 2 ** -23;
+  let worst = actual.length === expected.length ? 0 : Infinity;
+  expected.forEach((value, i) => {
+    const error = Math.abs((actual[i] ?? NaN) - value) / tolerance;
+    if (!(error <= worst)) worst = Number.isNaN(error) ? Infinity : error;
+  });
+  return worst;
+}
+
+/** The largest absolute element, for tests of the sample itself. */
+export function largestElement(matrix: HostMatrix): number {
+  let largest = 0;
+  for (let row = 0; row < matrix.layout.rows; row++) {
+    for (let k = 0; k < matrix.layout.columns; k++) {
+      largest = Math.max(largest, Math.abs(elementAt(matrix, row, k)));
+    }
+  }
+  return largest;
+}

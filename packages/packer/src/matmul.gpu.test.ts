@@ -1,0 +1,213 @@
+/** Products against their CPU twins: every storage, odd sizes, splits, offsets, aliasing. */
+import { createGpu } from '@vramkit/adapter';
+import { Batch, countersSince, openDevice, type Tensor, type VramDevice } from '@vramkit/core';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { indexedMatmulCpu, matmulCpu } from './kernels/matmul.cpu.js';
+import {
+  deviceMatrix,
+  deviceTensor,
+  sampleFloats,
+  sampleMatrix,
+  STORAGES,
+  worstError,
+} from './kernels/sample-matrix.js';
+import { indexedMatmul, matmul, type MatmulArguments } from './matmul.js';
+import type { MatrixShape } from './matrix-layout.js';
+
+let gpu: GPU;
+let device: VramDevice;
+beforeAll(async () => {
+  ({ gpu } = await createGpu());
+  device = await openDevice({ gpu });
+});
+afterAll(() => device.dispose());
+
+type Extra = Omit<MatmulArguments, 'x' | 'xRows' | 'weights' | 'y'>;
+
+/** Error of one product in units of the tolerance, everything around the result included. */
+async function productError(
+  on: VramDevice,
+  shape: MatrixShape,
+  xRows: number,
+  extra: Extra = {},
+): Promise<number> {
+  const { firstXRow = 0, yOffset = 0, yStride = shape.rows } = extra;
+  const host = sampleMatrix(shape, 7);
+  const xData = sampleFloats((firstXRow + Math.max(1, xRows)) * shape.columns, 11);
+  const expected = sampleFloats(yOffset + Math.max(1, xRows) * yStride + 3, 13);
+  const weights = await deviceMatrix(on, host);
+  const x = deviceTensor(on, xData, 'x');
+  const y = deviceTensor(on, expected, 'y');
+  try {
+    const batch = new Batch(on, 'product');
+    matmul(batch, { x, xRows, weights, y, ...extra });
+    batch.submit();
+    matmulCpu({ x: xData, xRows, weights: host, y: expected, ...extra });
+    return worstError(await y.read(), expected, shape.columns);
+  } finally {
+    weights.dispose();
+    x.dispose();
+    y.dispose();
+  }
+}
+
+describe.each(STORAGES)('matmul of $format $groupSize', (storage) => {
+  it.each([0, 1, 2, 3, 4, 5, 7, 8, 9, 17])('%i rows of x, odd widths', async (xRows) => {
+    for (const rows of [1, 7, 64, 65]) {
+      const shape = { ...storage, rows, columns: 96 };
+      expect(await productError(device, shape, xRows)).toBeLessThanOrEqual(1);
+    }
+  });
+
+  it.each([32, 64, 160, 576])('%i columns', async (columns) => {
+    for (const xRows of [1, 6]) {
+      const shape = { ...storage, rows: 33, columns };
+      expect(await productError(device, shape, xRows)).toBeLessThanOrEqual(1);
+    }
+  });
+
+  it('takes the fewest columns that the format allows', async () => {
+    const shape = { ...storage, rows: 5, columns: storage.groupSize ?? 4 };
+    for (const xRows of [1, 5]) {
+      expect(await productError(device, shape, xRows)).toBeLessThanOrEqual(1);
+    }
+  });
+
+  it('adds, offsets and strides', async () => {
+    const extra = { accumulate: true, firstXRow: 3, yOffset: 5, yStride: 80 };
+    for (const xRows of [1, 6]) {
+      const shape = { ...storage, rows: 70, columns: 64 };
+      expect(await productError(device, shape, xRows, extra)).toBeLessThanOrEqual(1);
+    }
+  });
+});
+
+describe('limits', () => {
+  it('splits weights, activations and results over a 1 MiB binding limit', async () => {
+    const MIB = 2 ** 20;
+    const small = await openDevice({ gpu, limits: { maxStorageBufferBindingSize: MIB } });
+    // 5,500 rows of 64 f32 are 1.34 MiB of weights; 60 rows of x give 1.26 MiB of result.
+    const shape = { format: 'f32', rows: 5500, columns: 64 } as const;
+    expect(await productError(small, shape, 60)).toBeLessThanOrEqual(1);
+    // 330 rows of 1,024 f32 are 1.29 MiB of x.
+    const wide = { format: 'affine8', groupSize: 32, rows: 9, columns: 1024 } as const;
+    expect(await productError(small, wide, 330, { accumulate: true })).toBeLessThanOrEqual(1);
+    small.dispose();
+  });
+
+  it('folds a grid beyond the limit of one dimension', async () => {
+    const limits = { maxComputeWorkgroupsPerDimension: 3 };
+    const narrow = await openDevice({ gpu, limits });
+    const shape = { format: 'affine4', groupSize: 32, rows: 150, columns: 32 } as const;
+    expect(await productError(narrow, shape, 11)).toBeLessThanOrEqual(1);
+    expect(await productError(narrow, shape, 1)).toBeLessThanOrEqual(1);
+    narrow.dispose();
+  });
+
+  it('creates nothing when repeated', async () => {
+    const weights = await deviceMatrix(
+      device,
+      sampleMatrix({ format: 'affine4', rows: 64, columns: 64 }, 1),
+    );
+    using x = deviceTensor(device, sampleFloats(64 * 9, 2), 'x');
+    using y = deviceTensor(device, new Float32Array(64 * 9), 'y');
+    const step = (xRows: number): void => {
+      const batch = new Batch(device, 'step');
+      matmul(batch, { x, xRows, weights, y });
+      batch.submit();
+    };
+    step(1);
+    step(9);
+    const before = { ...device.counters };
+    for (let xRows = 1; xRows <= 9; xRows++) step(xRows);
+    await device.settle();
+    const { buffersCreated, bindGroupsCreated, pipelinesCreated } = countersSince(
+      before,
+      device.counters,
+    );
+    expect([buffersCreated, bindGroupsCreated, pipelinesCreated]).toEqual([0, 0, 0]);
+    weights.dispose();
+  });
+
+  it('reads and writes one buffer', async () => {
+    const host = sampleMatrix({ format: 'f16', rows: 64, columns: 64 }, 3);
+    const weights = await deviceMatrix(device, host);
+    const data = sampleFloats(128, 4);
+    using both = deviceTensor(device, data, 'both');
+    const batch = new Batch(device, 'alias');
+    matmul(batch, { x: both.slice(0, 64), xRows: 1, weights, y: both.slice(64, 64) });
+    batch.submit();
+    matmulCpu({ x: data, xRows: 1, weights: host, y: data, yOffset: 64 });
+    expect(worstError(await both.read(), data, 64)).toBeLessThanOrEqual(1);
+    weights.dispose();
+  });
+
+  it('rejects operands that are too small, and a disposed matrix', async () => {
+    const weights = await deviceMatrix(
+      device,
+      sampleMatrix({ format: 'f32', rows: 8, columns: 8 }, 5),
+    );
+    using x = deviceTensor(device, new Float32Array(16), 'x');
+    using y = deviceTensor(device, new Float32Array(16), 'y');
+    const record = (args: Partial<MatmulArguments>) => (): void =>
+      matmul(new Batch(device, 'bad'), { x, xRows: 2, weights, y, ...args });
+    const invalid = expect.objectContaining({ code: 'invalid-argument' });
+    expect(record({ xRows: 3 })).toThrow(invalid);
+    expect(record({ firstXRow: 1 })).toThrow(invalid);
+    expect(record({ yOffset: 1 })).toThrow(invalid);
+    expect(record({ yStride: 7 })).toThrow(invalid);
+    expect(record({ xRows: -1 })).toThrow(invalid);
+    weights.dispose();
+    expect(record({})).toThrow(expect.objectContaining({ code: 'disposed' }));
+  });
+});
+
+describe.each(STORAGES)('indexedMatmul of $format $groupSize', (storage) => {
+  const rowsPerExpert = 37;
+  const experts = 5;
+  const columns = 64;
+
+  async function indexedError(
+    on: VramDevice,
+    ids: readonly number[],
+    extra: { readonly xRowDivisor?: number; readonly accumulate?: boolean } = {},
+    perExpert = rowsPerExpert,
+  ): Promise<number> {
+    const host = sampleMatrix({ ...storage, rows: experts * perExpert, columns }, 17);
+    const expertIds = Uint32Array.from(ids);
+    const xData = sampleFloats(ids.length * columns, 19);
+    const expected = sampleFloats(ids.length * perExpert, 23);
+    const weights = await deviceMatrix(on, host);
+    const owned: Tensor[] = [];
+    const own = (tensor: Tensor): Tensor => (owned.push(tensor), tensor);
+    try {
+      const x = own(deviceTensor(on, xData, 'x'));
+      const y = own(deviceTensor(on, expected, 'y'));
+      const idRange = own(deviceTensor(on, expertIds, 'ids'));
+      const shared = { xRows: ids.length, rowsPerExpert: perExpert, ...extra };
+      const batch = new Batch(on, 'indexed');
+      indexedMatmul(batch, { ...shared, x, weights, expertIds: idRange, y });
+      batch.submit();
+      indexedMatmulCpu({ ...shared, x: xData, weights: host, expertIds, y: expected });
+      return worstError(await y.read(), expected, columns);
+    } finally {
+      weights.dispose();
+      for (const tensor of owned) tensor.dispose();
+    }
+  }
+
+  it('reads ids on the device, shares rows of x, gives zeros for no expert', async () => {
+    const ids = [4, 0, 2, 2, 0xffffffff, 1, 5];
+    expect(await indexedError(device, ids)).toBeLessThanOrEqual(1);
+    expect(await indexedError(device, ids, { xRowDivisor: 2 })).toBeLessThanOrEqual(1);
+    expect(await indexedError(device, ids, { accumulate: true })).toBeLessThanOrEqual(1);
+    expect(await indexedError(device, [3])).toBeLessThanOrEqual(1);
+  });
+
+  it('splits an expert between segments', async () => {
+    const small = await openDevice({ gpu, limits: { maxStorageBufferBindingSize: 2 ** 14 } });
+    const ids = Array.from({ length: 130 }, (_, i) => (i * 7) % 6);
+    expect(await indexedError(small, ids, { xRowDivisor: 2 }, 101)).toBeLessThanOrEqual(1);
+    small.dispose();
+  });
+});

@@ -1,0 +1,102 @@
+/**
+ * Weight matrices as words: which formats there are and where element (row, column) lies. Pure.
+ *
+ * A matrix is [rows, columns], row-major, and every row starts on a word of 32 bits. Structure of
+ * arrays: codes and scales are two buffers, so that both are read in aligned words.
+ *
+ *     codes    row 0: word 0, word 1, ...   row 1: ...
+ *     affine4  word = 8 codes, element k in word k / 8 at bit 4 * (k % 8)
+ *     affine8  word = 4 codes, element k in word k / 4 at bit 8 * (k % 4)
+ *     f16/bf16 word = 2 elements, the even one in the low half
+ *     scales   one word per group of `groupSize` columns: f16 scale (low half), f16 minimum (high)
+ *
+ * The value of an affine code is `scale * code + minimum` with an unsigned code. This holds every
+ * uniform scheme of 4 or 8 bits: a symmetric one has `minimum = -zeroPoint * scale`, rounded to f16.
+ *
+ * Rejected: blocks that mix scale and codes (18 or 34 bytes, as in GGUF files). They save nothing and
+ * make every other load unaligned.
+ */
+import { assertArgument, fail } from '@vramkit/core';
+
+/** How the elements of a weight matrix are stored. */
+export type MatrixFormat = 'f32' | 'f16' | 'bf16' | 'affine4' | 'affine8';
+
+/** Every {@link MatrixFormat}. */
+export const MATRIX_FORMATS: readonly MatrixFormat[] = ['f32', 'f16', 'bf16', 'affine4', 'affine8'];
+
+/** Columns that share one scale and minimum. */
+export type GroupSize = 16 | 32;
+
+/** Shape and storage of a weight matrix. */
+export interface MatrixShape {
+  /** Output features: each row gives one element of the product. */
+  readonly rows: number;
+  /** Input features. A multiple of `groupSize` for affine formats, of 4 for dense ones. */
+  readonly columns: number;
+  readonly format: MatrixFormat;
+  /** Columns that share a scale; affine formats only. Default: 32. */
+  readonly groupSize?: GroupSize | undefined;
+}
+
+/** Words of one row; see the head of this file. */
+export interface MatrixLayout {
+  readonly rows: number;
+  readonly columns: number;
+  readonly format: MatrixFormat;
+  /** Columns that share a scale, or 0 for dense formats. */
+  readonly groupSize: GroupSize | 0;
+  /** Bits of one code or element. */
+  readonly bits: 4 | 8 | 16 | 32;
+  /** 32-bit words of codes or dense elements in a row. */
+  readonly codeWordsPerRow: number;
+  /** Words of scales in a row; 0 for dense formats. */
+  readonly scaleWordsPerRow: number;
+}
+
+const BITS = { f32: 32, f16: 16, bf16: 16, affine4: 4, affine8: 8 } as const;
+
+/** Whether the format has scales and groups. */
+export function isAffine(format: MatrixFormat): format is 'affine4' | 'affine8' {
+  return format === 'affine4' || format === 'affine8';
+}
+
+/**
+ * Checks a shape and gives its layout.
+ * @throws VramError `invalid-argument` where the format does not allow the shape.
+ */
+export function matrixLayout(shape: MatrixShape): MatrixLayout {
+  const { rows, columns, format } = shape;
+  const context = { rows, columns, format };
+  if (!(format in BITS)) fail('invalid-argument', `unknown matrix format '${String(format)}'`);
+  assertArgument(
+    Number.isSafeInteger(rows) && rows > 0 && Number.isSafeInteger(columns) && columns > 0,
+    `a matrix has at least one row and column, got ${rows} x ${columns}`,
+    context,
+  );
+  const groupSize = isAffine(format) ? (shape.groupSize ?? 32) : 0;
+  assertArgument(
+    isAffine(format) ? groupSize === 16 || groupSize === 32 : shape.groupSize === undefined,
+    `format ${format} has no groups of ${shape.groupSize}`,
+    { ...context, groupSize },
+  );
+  const step = groupSize === 0 ? 4 : groupSize;
+  assertArgument(columns % step === 0, `${format} needs columns in multiples of ${step}`, context);
+  const bits = BITS[format];
+  const codeWordsPerRow = (columns * bits) / 32;
+  // Kernels address elements with u32, and a matrix is addressed as a whole by indexed products.
+  assertArgument(rows * columns <= 2 ** 42 && rows <= 2 ** 31, 'the matrix is too large', context);
+  return {
+    rows,
+    columns,
+    format,
+    groupSize,
+    bits,
+    codeWordsPerRow,
+    scaleWordsPerRow: groupSize === 0 ? 0 : columns / groupSize,
+  };
+}
+
+/** Bytes of all rows: codes and scales, without padding between segments. */
+export function matrixBytes(layout: MatrixLayout): number {
+  return layout.rows * (layout.codeWordsPerRow + layout.scaleWordsPerRow) * 4;
+}
