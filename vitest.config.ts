@@ -1,11 +1,14 @@
+/**
+ * One project without a GPU, and one per adapter that this machine offers: every `*.gpu.test.ts`
+ * runs on each. `VRAMKIT_ADAPTER` narrows to one adapter;
+ * `VRAMKIT_REQUIRE_ADAPTER=swiftshader,lavapipe` makes a missing one an error.
+ */
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { defineConfig } from 'vitest/config';
 import { surveyAdapters } from './tools/adapter/src/survey.js';
 import { chooseTestAdapters } from './tools/adapter/src/test-adapters.js';
 
-// One project without a GPU, and one per adapter that this machine offers: every `*.gpu.test.ts` runs on each.
-// VRAMKIT_ADAPTER narrows to one adapter; VRAMKIT_REQUIRE_ADAPTER=swiftshader,lavapipe makes a missing one an error.
 const { adapters, message } = chooseTestAdapters(surveyAdapters(), process.env);
 console.warn(message);
 
@@ -22,7 +25,8 @@ const exclude = ['**/node_modules/**', '**/dist/**'];
 export default defineConfig({
   ...shared,
   test: {
-    // Forks, because the Vulkan loader reads the real environment, which process.env is not in a worker thread.
+    // Forks, because the Vulkan loader reads the real environment, which process.env is not in a
+    // worker thread.
     pool: 'forks',
     maxWorkers: 2,
     passWithNoTests: true,

@@ -1,3 +1,4 @@
+/** Arguments to options, hints, help and exit codes, with a command that only notes its options. */
 import { VramError } from '@vramkit/core';
 import { describe, expect, it } from 'vitest';
 import { editDistance, runCommandLine } from './command-line.js';

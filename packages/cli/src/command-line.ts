@@ -1,10 +1,10 @@
 /**
  * From arguments to a command and an exit code.
  *
- * A command is a record: name, options, examples and a `run` function; help is made from the record,
- * so it cannot differ from what is parsed. Exit codes: 0 done, 1 the command failed, 2 the arguments
- * make no sense. What a command found goes to standard output; hints and progress go to standard
- * error.
+ * A command is a record: name, options, examples and a `run` function; help is made from the
+ * record, so it cannot differ from what is parsed. Exit codes: 0 done, 1 the command failed, 2 the
+ * arguments make no sense. What a command found goes to standard output; hints and progress go to
+ * standard error.
  *
  * `node:util` parses; a library would add only what is written here, which is help and hints.
  */

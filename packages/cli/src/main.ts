@@ -7,9 +7,10 @@ import { readFileSync } from 'node:fs';
 import { runCommandLine } from './command-line.js';
 import { doctor } from './commands/doctor.js';
 
+// Our own package.json, which has a version.
 const description = JSON.parse(
   readFileSync(new URL('../package.json', import.meta.url), 'utf8'),
-) as { version: string }; // our own file
+) as { version: string };
 
 void runCommandLine(process.argv.slice(2), [doctor], {
   out: (text) => void process.stdout.write(text),

@@ -1,3 +1,4 @@
+/** The adapter that VRAMKIT_ADAPTER names opens and computes, also in a worker thread. */
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -71,8 +72,9 @@ describe(`adapter '${process.env['VRAMKIT_ADAPTER']}'`, () => {
     const open = `import(${JSON.stringify(new URL('./index.ts', import.meta.url).href)})
       .then(({ createGpu }) => createGpu())
       .then(({ adapter, driver }) => console.log(JSON.stringify({ adapter, driver })))`;
-    const inWorker = `import('tsx/esm/api').then(({ register }) => { register(); return ${open} });`;
-    const code = `new (require('node:worker_threads').Worker)(${JSON.stringify(inWorker)}, { eval: true })`;
+    const inWorker = `import('tsx/esm/api').then(({ register }) => (register(), ${open}));`;
+    const code = `const { Worker } = require('node:worker_threads');
+      new Worker(${JSON.stringify(inWorker)}, { eval: true });`;
     const env = { ...process.env, VK_DRIVER_FILES: '', VK_ICD_FILENAMES: '' };
     const options = ['--conditions=@vramkit/source', '-e', code];
     const { stdout } = await promisify(execFile)(process.execPath, options, { env });

@@ -2,13 +2,14 @@
  * Opens the best adapter of this machine through Dawn, with nothing to configure by hand.
  *
  * The Vulkan loader decides which driver Dawn sees when Dawn makes its Vulkan instance. So each
- * attempt first points the loader at the manifests of one adapter by environment variables, and then
- * creates a new Dawn instance; a machine without a loader is lent the one that comes with
+ * attempt first points the loader at the manifests of one adapter by environment variables, and
+ * then creates a new Dawn instance; a machine without a loader is lent the one that comes with
  * SwiftShader. Hardware is tried first, and a driver that turns out to be a software one does not
  * count as hardware.
  *
- * Lifetime: the caller must keep the returned `gpu` reachable for as long as anything made from it is
- * used. Dawn's promises never settle once it is collected; nothing fails, the program just stops.
+ * Lifetime: the caller must keep the returned `gpu` reachable for as long as anything made from it
+ * is used. Dawn's promises never settle once it is collected; nothing fails, the program just
+ * stops.
  */
 import { isMainThread } from 'node:worker_threads';
 import { load } from 'koffi';
@@ -35,10 +36,10 @@ export interface OpenedGpu {
 }
 
 const loaderName = 'libvulkan.so.1';
-/** Keeps the lent loader's handle for the life of the process: Dawn uses the library for as long. */
+/** Keeps the loader loaded for the life of the process, because Dawn uses it for as long. */
 const keptLibraries: LibraryHandle[] = [];
 
-/** Makes a Vulkan loader findable by its name: the system's own, else the one that SwiftShader brings. */
+/** Makes a Vulkan loader findable by name: the system's own, else the one beside SwiftShader. */
 async function ensureLoader(): Promise<void> {
   if (keptLibraries.length > 0) return;
   try {

@@ -1,3 +1,4 @@
+/** Finding adapters on machines that are made up of files, and unpacking SwiftShader. */
 import { execFile } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
 import { chmodSync, statSync, utimesSync, writeFileSync } from 'node:fs';

@@ -1,16 +1,18 @@
 /**
  * Says which adapters this machine offers, in order of preference, and why the others are missing.
  *
- * Three adapters exist for vramkit's own tools and tests: `gpu` (hardware), `lavapipe` (Mesa's Vulkan
- * on the CPU) and `swiftshader` (Google's, carried by the npm package `@sparticuz/chromium`). This
- * file looks at files only and never opens a driver, so vitest's configuration can ask it. It is a
- * forecast: `createGpu()` opens the adapter and has the last word.
+ * Three adapters exist for vramkit's own tools and tests: `gpu` (hardware), `lavapipe` (Mesa's
+ * Vulkan on the CPU) and `swiftshader` (Google's, carried by the npm package
+ * `@sparticuz/chromium`). This file looks at files only and never opens a driver, so vitest's
+ * configuration can ask it. It is a forecast: `createGpu()` opens the adapter and has the last
+ * word.
  *
  * A hardware GPU counts on Linux where a device node that this user may open belongs to a kernel
  * driver that some installed Vulkan driver serves; a node of a display-only or virtual device does
  * not. On macOS and Windows the system always carries a driver, so hardware is assumed.
  *
- * This file imports no sibling package, because vitest loads it before any resolution condition holds.
+ * This file imports no sibling package, because vitest loads it before any resolution condition
+ * holds.
  */
 import { accessSync, constants, existsSync, readdirSync, readlinkSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -32,11 +34,11 @@ export interface AdapterReport {
   readonly usable: boolean;
   /** The driver that was found, or what is missing and what to install. */
   readonly detail: string;
-  /** Vulkan driver manifests to offer to the loader; empty where the system's own choice is right. */
+  /** Vulkan driver manifests to offer to the loader; empty where the system chooses. */
   readonly manifests: readonly string[];
 }
 
-/** Kernel drivers by the Vulkan drivers (part of a manifest's file name) that can drive their device. */
+/** Kernel drivers, and the Vulkan drivers (by manifest name) that can drive their device. */
 const vulkanForKernelDriver: readonly (readonly [kernel: RegExp, vulkan: RegExp])[] = [
   [/^(i915|xe)$/, /intel/],
   [/^(amdgpu|radeon)$/, /radeon|amd/],
@@ -125,7 +127,7 @@ function surveyLavapipe(drivers: readonly VulkanDriver[]): AdapterReport {
   }
   const detail =
     judged.length === 0
-      ? 'no lvp_icd*.json installed; it is in the package mesa-vulkan-drivers (Debian, Ubuntu, Fedora)'
+      ? 'no lvp_icd*.json installed; Debian, Ubuntu and Fedora have it in mesa-vulkan-drivers'
       : `${judged.map((each) => each.version).join(', ')} is too old, Mesa 23 or newer is needed` +
         ' (Debian 12 has 25.0 in bookworm-backports)';
   return { adapter, usable: false, detail, manifests: [] };
@@ -135,7 +137,8 @@ function surveyLavapipe(drivers: readonly VulkanDriver[]): AdapterReport {
 export function findPackedSwiftShader(): { archive: string; packageJson: string } | undefined {
   try {
     // The package's exports hide its files, so its folder is found from its CommonJS entry.
-    const entry = createRequire(import.meta.url).resolve('@sparticuz/chromium');
+    const require = createRequire(import.meta.url);
+    const entry = require.resolve('@sparticuz/chromium');
     const folder = dirname(dirname(dirname(entry)));
     const archive = join(folder, 'bin/swiftshader.tar.br');
     return existsSync(archive) ? { archive, packageJson: join(folder, 'package.json') } : undefined;

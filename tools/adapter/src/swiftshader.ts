@@ -2,9 +2,10 @@
  * Unpacks SwiftShader, Google's Vulkan on the CPU, from the npm package `@sparticuz/chromium`.
  *
  * The archive `bin/swiftshader.tar.br` holds the driver, its manifest and a Vulkan loader. They go
- * to a folder of this user's cache that is named by the package's version, so an upgrade makes a new
- * folder. The folder is filled under a temporary name and then renamed, so it is either absent or
- * complete, also when several processes start at once: the first rename wins, the others drop theirs.
+ * to a folder of this user's cache that is named by the package's version, so an upgrade makes a
+ * new folder. The folder is filled under a temporary name and then renamed, so it is either absent
+ * or complete, also when several processes start at once: the first rename wins, the others drop
+ * theirs.
  *
  * The temporary directory is the fallback where the home directory cannot be written. Others can
  * write there too, so a folder found in it is used only where this user owns it.
@@ -117,9 +118,10 @@ export async function unpackSwiftShader(
       problems.push(error);
     }
   }
+  const reasons = problems.map(String).join('; ');
   throw new VramError(
     'no-adapter',
-    `SwiftShader could not be unpacked to ${roots.join(' or ')}: ${problems.map(String).join('; ')}`,
+    `SwiftShader could not be unpacked to ${roots.join(' or ')}: ${reasons}`,
     { context: { roots }, cause: problems[0] },
   );
 }

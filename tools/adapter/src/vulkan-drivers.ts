@@ -10,7 +10,8 @@
  * found or holds no such text, the patch number of the manifest's `api_version` decides: it is the
  * revision of the Vulkan headers that the driver was built with, which was 230 in Mesa 22.3.
  *
- * Reference: Khronos, "Vulkan Loader: Driver Interface", sections on driver discovery and manifests.
+ * Reference: Khronos, "Vulkan Loader: Driver Interface", sections on driver discovery and
+ * manifests.
  */
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, isAbsolute, join, resolve } from 'node:path';
@@ -72,7 +73,7 @@ function listManifests(path: string): string[] {
   }
 }
 
-/** Manifests in the loader's search order, each once. Paths from the environment are taken as they are. */
+/** Manifests in search order, each once; paths of the environment as they are. */
 export function findManifests(machine: Machine): string[] {
   const { env, root } = machine;
   const home = env['HOME'];

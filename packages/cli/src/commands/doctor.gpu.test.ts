@@ -1,3 +1,4 @@
+/** The real binary on a real adapter, and its matrix product against the CPU twin. */
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { createGpu } from '@vramkit/adapter';

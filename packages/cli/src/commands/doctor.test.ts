@@ -1,3 +1,4 @@
+/** The real binary where it has to fail: no adapter, or arguments that make no sense. */
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

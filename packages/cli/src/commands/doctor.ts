@@ -1,5 +1,6 @@
 /**
- * `vramkit doctor`: which adapter a program gets on this machine, what it can do and how fast it is.
+ * `vramkit doctor`: which adapter a program gets on this machine, what it can do and how fast it
+ * is.
  *
  * One run makes one report, a plain record; `--json` prints the record and the text is made of it.
  * Without an adapter the report says what is missing and what to do, and the exit code is 1.

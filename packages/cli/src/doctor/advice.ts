@@ -1,8 +1,8 @@
 /**
  * What to do when there is no adapter: first what this machine lacks, then what to install.
  *
- * The observations look at the files that the Vulkan loader and the kernel use. They only inform: no
- * decision depends on them.
+ * The observations look at the files that the Vulkan loader and the kernel use. They only inform:
+ * no decision depends on them.
  */
 import { accessSync, constants, existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,3 +1,4 @@
+/** Which gpu module is found and loaded, over packages in a temporary folder. */
 import { mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';

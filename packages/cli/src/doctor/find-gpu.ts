@@ -2,9 +2,10 @@
  * Finds the WebGPU implementation that a command runs on.
  *
  * In order: the runtime's own `navigator.gpu`; the module that the nearest `package.json` with a
- * field `"vramkit": { "gpu": "MODULE" }` names; Dawn from npm `webgpu`. A gpu module's default export
- * is a function `(options: { adapter?: string }) => Promise<{ gpu, adapter?, driver? }>`. It is how a
- * project brings a driver of its own, for instance a software one for machines without a GPU.
+ * field `"vramkit": { "gpu": "MODULE" }` names; Dawn from npm `webgpu`. A gpu module's default
+ * export is a function `(options: { adapter?: string }) => Promise<{ gpu, adapter?, driver? }>`. It
+ * is how a project brings a driver of its own, for instance a software one for machines without a
+ * GPU.
  *
  * An adapter asked for by name goes to the gpu module, because only that knows names.
  */
@@ -111,9 +112,11 @@ async function openModule(module: GpuModule, adapter: string | undefined): Promi
 
 /**
  * Finds and opens a WebGPU implementation; see the head of this file for the order.
- * @param options `folder` to start the search for a `package.json` in; `adapter` to ask for by name.
- * @throws VramError `no-adapter` where there is none; `invalid-argument` where a name is asked for and
- * no gpu module takes one; `not-found` where the gpu module does not load; what the gpu module throws.
+ * @param options `folder` to start the search for a `package.json` in; `adapter` to ask for.
+ * @throws VramError `no-adapter` where there is none; `invalid-argument` where an adapter is asked
+ * for and no gpu module takes its name; `not-found` where the gpu module does not load; what the gpu
+ * module throws.
+ * throws.
  */
 export async function findGpu(options: {
   readonly folder: string;
@@ -130,8 +133,8 @@ export async function findGpu(options: {
   if (adapter !== undefined) {
     throw new VramError(
       'invalid-argument',
-      `adapter '${adapter}' was asked for by name, but no package.json above ${options.folder} names ` +
-        'a gpu module ("vramkit": { "gpu": "MODULE" }) that knows names',
+      `adapter '${adapter}' was asked for by name, but no package.json above ${options.folder} ` +
+        'names a gpu module ("vramkit": { "gpu": "MODULE" }) that knows names',
       { context: { adapter, folder: options.folder } },
     );
   }

@@ -1,3 +1,4 @@
+/** The text of the doctor's report: numbers, alignment, width, colours. */
 import { stripVTControlCharacters } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import { formatBytes, formatFailure, formatNumber, formatReport } from './format.js';

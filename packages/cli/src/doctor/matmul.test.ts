@@ -1,3 +1,4 @@
+/** The definition of the matrix product, against products done by hand. */
 import { describe, expect, it } from 'vitest';
 import { matmulCpu } from './matmul.cpu.js';
 

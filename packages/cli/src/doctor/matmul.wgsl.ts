@@ -1,10 +1,10 @@
 /**
  * Dense f32 matrix product `c = a * b`, to measure what a plain kernel reaches on a device.
  *
- * Bindings, all row-major f32 in vectors of four: `a` [size, size], `b` [size, size], `c` [size, size].
- * Uniform `size`: rows and columns, elements; a multiple of 8. Grid: (size / 4 / 8) x (size / 8 / 8)
- * workgroups of 8 x 8 invocations, rounded up; each invocation computes 8 rows x 4 columns in
- * registers. No workgroup memory: barriers are dear on software drivers, and it is a figure for
+ * Bindings: `a`, `b` and `c`, each [size, size], row-major f32 in vectors of four. Uniform `size`:
+ * rows and columns, elements; a multiple of 8. Grid: size / 32 by size / 64 workgroups of 8 x 8
+ * invocations, rounded up; each invocation computes 8 rows x 4 columns in registers. No workgroup
+ * memory: barriers are dear on software drivers, and it is a figure for
  * comparing machines, not the fastest product. Sums run over k in order, in f32.
  */
 import { defineKernel } from '@vramkit/core';

@@ -2,8 +2,8 @@
  * Measures a device in a few seconds: transfers, a matrix product, and what one dispatch costs.
  *
  * Each figure is the median of several runs after one that does not count. A run waits until the
- * device is done, so that a rate is of bytes that have arrived; enough work goes before each wait to
- * make the wait itself small. The matrices grow until one product takes long enough to time.
+ * device is done, so that a rate is of bytes that have arrived; enough work goes before each wait
+ * to make the wait itself small. The matrices grow until one product takes long enough to time.
  */
 import {
   Batch,
@@ -221,7 +221,8 @@ async function measureDispatch(
     (ms) => ms * 1000,
     () => run(1),
   );
-  // Enough dispatches that the wait, which on some drivers is a poll of a few ms, is small beside them.
+  // Enough dispatches that the wait, which on some drivers is a poll of a few ms, is small beside
+  // them.
   let count = minDispatches;
   while (count < maxDispatches && (await timeMs(() => run(count))) < shortDispatchesMs) count *= 4;
   const each = (ms: number): number => Math.max(0, ms * 1000 - completionWait.median) / (count - 1);
