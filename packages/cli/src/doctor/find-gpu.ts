@@ -114,9 +114,8 @@ async function openModule(module: GpuModule, adapter: string | undefined): Promi
  * Finds and opens a WebGPU implementation; see the head of this file for the order.
  * @param options `folder` to start the search for a `package.json` in; `adapter` to ask for.
  * @throws VramError `no-adapter` where there is none; `invalid-argument` where an adapter is asked
- * for and no gpu module takes its name; `not-found` where the gpu module does not load; what the gpu
- * module throws.
- * throws.
+ * for and no gpu module takes its name; `not-found` where the gpu module does not load; and what
+ * the gpu module throws.
  */
 export async function findGpu(options: {
   readonly folder: string;

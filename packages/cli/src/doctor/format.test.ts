@@ -97,7 +97,9 @@ describe('report as text', () => {
 
   it('warns of a software driver', () => {
     const software = { ...report, adapter: { ...report.adapter, software: true } };
-    expect(formatReport(software, false)).toMatch(/gpu \(software\)[\s\S]*A software driver:/);
+    expect(formatReport(software, false)).toMatch(/gpu \(software\)\n[\s\S]*A software driver:/);
+    const unnamed = { ...report, adapter: { ...software.adapter, name: 'software' } };
+    expect(formatReport(unnamed, false)).toMatch(/adapter +software\n/);
   });
 
   it('of a failure names the error and lists the advice under its titles', () => {

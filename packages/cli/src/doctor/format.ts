@@ -115,11 +115,12 @@ export function formatReport(report: DoctorReport, colours: boolean): string {
   const { adapter, machine, measured } = report;
   const others = report.features.filter((feature) => !usedFeatures.includes(feature));
   const size = measured.matmulSize;
+  const named = !adapter.software || adapter.name === 'software';
   return [
     block(
       `vramkit ${report.vramkit} doctor`,
       [
-        ['adapter', `${adapter.name}${adapter.software ? ' (software)' : ''}`],
+        ['adapter', adapter.name + (named ? '' : ' (software)')],
         ['driver', adapter.driver],
         ['vendor', [adapter.vendor, adapter.architecture].filter(Boolean).join(', ') || 'unnamed'],
         ['backend', `${adapter.backend}, through ${adapter.implementation}`],
