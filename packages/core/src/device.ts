@@ -16,8 +16,8 @@ import { createGpu } from './dawn.js';
 import { VramError } from './errors.js';
 import { KernelCache } from './kernel.js';
 import { LIMIT_NAMES, readLimits, type DeviceLimits } from './limits.js';
-import { allocate, type Allocation, type MemoryResource } from './resource.js';
-import { deviceResource } from './resources/device.js';
+import { allocate, type Allocation } from './resource.js';
+import { deviceResource, type DeviceResource } from './resources/device.js';
 import { limitedResource, type LimitedResource } from './resources/limited.js';
 import { ReadbackRing } from './readback.js';
 import { UniformScratch } from './batch.js';
@@ -79,7 +79,7 @@ export class VramDevice {
   readonly lost: Promise<VramError>;
 
   readonly #owned: boolean;
-  readonly #base: MemoryResource;
+  readonly #base: DeviceResource;
   readonly #uniformAllocation: Allocation;
   readonly #scratch: UniformScratch[] = [];
   readonly #waiting = new Set<(error: VramError) => void>();
@@ -214,7 +214,7 @@ export class VramDevice {
    * @throws VramError as {@link settle}.
    */
   async throwGathered(): Promise<void> {
-    if (this.#scopes.size > 0) await this.orLost(Promise.all(this.#scopes));
+    await this.orLost(Promise.all([...this.#scopes, this.#base.settled()]));
     this.assertUsable();
     const [first] = this.#errors;
     this.#errors = [];
