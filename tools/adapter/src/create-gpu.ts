@@ -8,8 +8,8 @@
  * count as hardware.
  *
  * Lifetime: the caller must keep the returned `gpu` reachable for as long as anything made from it
- * is used. Dawn's promises never settle once it is collected; nothing fails, the program just
- * stops.
+ * is used. Once it is collected, Dawn's promises never settle, so that the program ends in silence,
+ * or the next call crashes the process. Keeping it does not keep Node from exiting.
  */
 import { isMainThread } from 'node:worker_threads';
 import { load } from 'koffi';
@@ -27,7 +27,7 @@ export interface CreateGpuOptions {
 
 /** An opened adapter. */
 export interface OpenedGpu {
-  /** WebGPU's entry point. Keep it reachable: Dawn's promises never settle once it is collected. */
+  /** WebGPU's entry point. Keep it reachable while anything made from it is used. */
   readonly gpu: GPU;
   /** Which adapter it is on. */
   readonly adapter: AdapterName;
