@@ -1,0 +1,29 @@
+/**
+ * A place that a model file can be fetched from, and how it reports what it does.
+ */
+import type { RemoteModel } from './catalog.js';
+
+/** Progress of a fetch; bytes are those of the download, which may be a compressed archive. */
+export interface ModelProgress {
+  readonly stage: 'download' | 'unpack' | 'verify';
+  /** Name of the source. */
+  readonly source: string;
+  readonly doneBytes: number;
+  readonly totalBytes: number;
+}
+
+/** What a source works with. */
+export interface FetchContext {
+  /** Folder of this fetch; removed by the caller afterwards. */
+  readonly staging: string;
+  readonly onProgress: (progress: ModelProgress) => void;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** One way to get a model file. */
+export interface ModelSource {
+  /** Name for progress and errors. */
+  readonly name: string;
+  /** Puts the file anywhere in `context.staging` and gives its path; the caller verifies it. */
+  fetch(model: RemoteModel, context: FetchContext): Promise<string>;
+}
