@@ -1,0 +1,28 @@
+/** The command line that benchmarks and studies share. */
+import { resolve } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { parseCommandLine } from './command-line.js';
+
+describe('parseCommandLine', () => {
+  const folder = resolve('somewhere');
+
+  it('reads the name and the options in any order', () => {
+    const expected = { name: 'decode', quick: true, json: resolve(folder, 'a/b.json') };
+    expect(parseCommandLine(['decode', '--json', 'a/b.json', '--quick'], folder)).toEqual(expected);
+    expect(parseCommandLine(['--quick', '--json=a/b.json', 'decode'], folder)).toEqual(expected);
+  });
+
+  it('leaves out what is not given', () => {
+    expect(parseCommandLine([], folder)).toEqual({
+      name: undefined,
+      quick: false,
+      json: undefined,
+    });
+  });
+
+  it('rejects what it does not know', () => {
+    expect(() => parseCommandLine(['--slow'], folder)).toThrow(TypeError);
+    expect(() => parseCommandLine(['decode', '--json'], folder)).toThrow(TypeError);
+    expect(() => parseCommandLine(['decode', 'encode'], folder)).toThrow('encode');
+  });
+});

@@ -1,0 +1,14 @@
+/** What studies and other tools share with the benchmarks: measuring in turn, one shape of figures. */
+export { parseCommandLine } from './command-line.js';
+export type { Bench, BenchOptions, CommandLine } from './command-line.js';
+export { leastRuns, measureInTurn, median, summarize } from './measure.js';
+export type { InTurnOptions, Measure, Measured, Summary } from './measure.js';
+export {
+  formatFigure,
+  formatResults,
+  formatTable,
+  ratioOf,
+  toResult,
+  writeResults,
+} from './report.js';
+export type { BenchResult, FigureName } from './report.js';

@@ -1,0 +1,44 @@
+/**
+ * Runs one benchmark: `npm run bench -- NAME [--json FILE] [--quick]`.
+ *
+ * A benchmark is a file `<name>.bench.ts` beside this one; nothing else lists them.
+ */
+import { readdirSync } from 'node:fs';
+import { parseCommandLine } from './command-line.js';
+import type { Bench, CommandLine } from './command-line.js';
+import { formatResults, writeResults } from './report.js';
+
+const suffix = '.bench.ts';
+const names = readdirSync(import.meta.dirname)
+  .filter((file) => file.endsWith(suffix))
+  .map((file) => file.slice(0, -suffix.length))
+  .sort();
+
+function isBench(module: object): module is Bench {
+  return 'question' in module && 'run' in module && typeof module.run === 'function';
+}
+
+async function runBench(name: string, { quick, json }: CommandLine): Promise<void> {
+  const module: unknown = await import(new URL(`${name}${suffix}`, import.meta.url).href);
+  if (typeof module !== 'object' || module === null || !isBench(module)) {
+    throw new TypeError(`${name}${suffix} exports no question and run`);
+  }
+  console.log(module.question);
+  const results = await module.run({ quick, log: (line) => console.log(line) });
+  console.log(`\n${formatResults(results)}`);
+  if (json === undefined) return;
+  await writeResults(json, results);
+  console.log(`\nwrote ${json}`);
+}
+
+const line = parseCommandLine(process.argv.slice(2), process.env['INIT_CWD'] ?? process.cwd());
+if (line.name !== undefined && names.includes(line.name)) {
+  await runBench(line.name, line);
+} else {
+  const problem = line.name === undefined ? 'no benchmark named' : `no benchmark '${line.name}'`;
+  console.error(`${problem}; npm run bench -- NAME [--json FILE] [--quick], where NAME is one of`);
+  for (const name of names) console.error(`  ${name}`);
+  process.exitCode = 1;
+}
+// Dawn keeps the process alive for as long as its entry point is reachable.
+process.exit();
