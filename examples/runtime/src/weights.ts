@@ -52,7 +52,7 @@ export interface LayerWeights {
 }
 
 /** A model on the device; whoever loaded it disposes it. */
-export interface LanguageModel {
+export interface LanguageModel extends Disposable {
   readonly config: ModelConfig;
   /** [vocabulary, hidden]. */
   readonly embedding: DeviceMatrix;

@@ -17,6 +17,7 @@ import {
   type UniformType,
 } from './kernel.js';
 import { foldGrid } from './limits.js';
+import type { UniformScratch } from './uniform-scratch.js';
 
 /** What one dispatch needs: the types follow from the kernel. */
 export interface DispatchRequest<
@@ -32,18 +33,6 @@ export interface DispatchRequest<
   readonly uniforms: { readonly [Name in keyof Uniforms]: number };
   /** A linear count, folded into two dimensions; or an explicit grid. Zero dispatches nothing. */
   readonly workgroups: number | readonly [number, number, number];
-}
-
-/** Host side of a batch's uniforms; reused from batch to batch. */
-export class UniformScratch {
-  readonly bytes: ArrayBuffer;
-  readonly view: DataView;
-  usedBytes = 0;
-
-  constructor(sizeBytes: number) {
-    this.bytes = new ArrayBuffer(sizeBytes);
-    this.view = new DataView(this.bytes);
-  }
 }
 
 /**

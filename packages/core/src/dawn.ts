@@ -2,8 +2,8 @@
  * Dawn in Node: the only file that imports `webgpu`, which is an optional peer dependency.
  *
  * The object that Dawn's `create()` returns must stay reachable for as long as a device lives: once it
- * is collected, Dawn's promises never settle. Node in turn exits only when that object is
- * unreachable, so the device holds it and lets it go when it is disposed.
+ * is collected, Dawn's promises never settle or the process ends. The device holds it and lets it go
+ * when it is disposed, so that nothing of Dawn keeps a process alive that has no device left.
  */
 import { VramError } from './errors.js';
 

@@ -20,7 +20,7 @@ import { allocate, type Allocation } from './resource.js';
 import { deviceResource, type DeviceResource } from './resources/device.js';
 import { limitedResource, type LimitedResource } from './resources/limited.js';
 import { ReadbackRing } from './readback.js';
-import { UniformScratch } from './batch.js';
+import { UniformScratch } from './uniform-scratch.js';
 
 /** Options of {@link openDevice} and {@link adoptDevice}. */
 export interface DeviceOptions {

@@ -39,7 +39,7 @@ export {
   type UniformType,
 } from './kernel.js';
 export { foldGrid, type DeviceLimits } from './limits.js';
-export { ReadbackRing, type ReadOptions } from './readback.js';
+export { ReadbackRing, type ReadbackHost, type ReadOptions } from './readback.js';
 export { contiguousStrides, elementCount, sameShape, type Shape } from './shape.js';
 export {
   createTensor,

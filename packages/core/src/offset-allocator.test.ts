@@ -63,7 +63,8 @@ describe('OffsetAllocator', () => {
             expect(allocator.largestFreeSize()).toBe(Math.max(...free));
             expect(allocator.freeExtentCount).toBe(free.filter((gap) => gap > 0).length);
             expect(allocator.usedCount).toBe(live.length);
-            for (const { handle, size: taken } of live) expect(allocator.sizeOf(handle)).toBe(taken);
+            for (const { handle, size: taken } of live)
+              expect(allocator.sizeOf(handle)).toBe(taken);
           }
           for (const { handle } of live) allocator.free(handle);
           allocator.check();
@@ -77,16 +78,20 @@ describe('OffsetAllocator', () => {
 
   it('grants any size up to all that is left in one piece', () => {
     fc.assert(
-      fc.property(fc.integer({ min: 1, max: 2 ** 31 - 1 }), fc.double({ min: 0, max: 1, noNaN: true }), (size, share) => {
-        const allocator = new OffsetAllocator({ size });
-        const first = Math.max(1, Math.floor(size * share));
-        must(take(allocator, first));
-        if (first < size) must(take(allocator, size - first));
-        allocator.check();
-        expect(allocator.freeSize).toBe(0);
-        expect(allocator.tryAllocate(1)).toBeUndefined();
-        expect(allocator.largestFreeSize()).toBe(0);
-      }),
+      fc.property(
+        fc.integer({ min: 1, max: 2 ** 31 - 1 }),
+        fc.double({ min: 0, max: 1, noNaN: true }),
+        (size, share) => {
+          const allocator = new OffsetAllocator({ size });
+          const first = Math.max(1, Math.floor(size * share));
+          must(take(allocator, first));
+          if (first < size) must(take(allocator, size - first));
+          allocator.check();
+          expect(allocator.freeSize).toBe(0);
+          expect(allocator.tryAllocate(1)).toBeUndefined();
+          expect(allocator.largestFreeSize()).toBe(0);
+        },
+      ),
     );
   });
 
@@ -117,7 +122,8 @@ describe('OffsetAllocator', () => {
     const allocator = new OffsetAllocator({ size: 5000 });
     const ranges = Array.from({ length: 5000 }, () => must(take(allocator, 1)));
     expect(new Set(ranges.map(({ offset }) => offset)).size).toBe(5000);
-    for (const { handle } of ranges.filter((_range, index) => index % 2 === 0)) allocator.free(handle);
+    for (const { handle } of ranges.filter((_range, index) => index % 2 === 0))
+      allocator.free(handle);
     allocator.check();
     expect(allocator.freeExtentCount).toBe(2500);
     expect(allocator.tryAllocate(2)).toBeUndefined();
@@ -126,13 +132,16 @@ describe('OffsetAllocator', () => {
   it('rejects bad sizes and handles, and stays as it was', () => {
     const allocator = new OffsetAllocator({ size: 100 });
     const range = must(take(allocator, 10));
-    for (const size of [0, -1, 1.5, NaN]) expect(() => allocator.tryAllocate(size)).toThrow(/size >= 1/);
+    for (const size of [0, -1, 1.5, NaN])
+      expect(() => allocator.tryAllocate(size)).toThrow(/size >= 1/);
     expect(allocator.tryAllocate(2 ** 40)).toBeUndefined();
-    for (const handle of [-1, 1, 99, 0.5, NaN]) expect(() => allocator.free(handle)).toThrow(/not in use/);
+    for (const handle of [-1, 1, 99, 0.5, NaN])
+      expect(() => allocator.free(handle)).toThrow(/not in use/);
     allocator.free(range.handle);
     expect(() => allocator.free(range.handle)).toThrow(/not in use/);
     expect(() => allocator.offsetOf(range.handle)).toThrow(/not in use/);
-    for (const size of [0, 2 ** 31, 1.5]) expect(() => new OffsetAllocator({ size })).toThrow(/size must/);
+    for (const size of [0, 2 ** 31, 1.5])
+      expect(() => new OffsetAllocator({ size })).toThrow(/size must/);
     allocator.check();
   });
 });

@@ -6,8 +6,8 @@
  */
 import { checkInteger, throwIfAborted } from './assert.js';
 import { BufferUsage, subrange, type BufferRange } from './buffer.js';
-import type { VramDevice } from './device.js';
-import { allocate, type Allocation } from './resource.js';
+import type { DeviceCounters } from './counters.js';
+import { allocate, type Allocation, type MemoryResource } from './resource.js';
 
 /** Options of {@link ReadbackRing.read}. */
 export interface ReadOptions {
@@ -17,6 +17,16 @@ export interface ReadOptions {
   readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
 }
 
+/** What the ring needs of its device. */
+export interface ReadbackHost {
+  readonly gpuDevice: GPUDevice;
+  readonly memory: MemoryResource;
+  readonly counters: DeviceCounters;
+  assertUsable(): void;
+  orLost<T>(promise: Promise<T>): Promise<T>;
+  throwGathered(): Promise<void>;
+}
+
 const MIN_STAGING_BYTES = 4 * 1024;
 const CHUNK_BYTES = 8 * 1024 * 1024;
 const MAX_IDLE_PER_SIZE = 4;
@@ -24,12 +34,12 @@ const MAP_READ = 1;
 
 /** Staging buffers for reads; one per device, at `device.readback`. */
 export class ReadbackRing {
-  readonly #device: VramDevice;
+  readonly #device: ReadbackHost;
   readonly #idle = new Map<number, Allocation[]>();
   #bufferCount = 0;
   #disposed = false;
 
-  constructor(device: VramDevice) {
+  constructor(device: ReadbackHost) {
     this.#device = device;
   }
 

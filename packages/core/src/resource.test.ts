@@ -22,9 +22,14 @@ for (const stack of resourceStacks('host')) {
   );
 }
 
-describeResource('host with a capacity', () => ({ resource: hostResource({ capacityBytes: 100_000 }) }), api, {
-  capacityBytes: 100_000,
-});
+describeResource(
+  'host with a capacity',
+  () => ({ resource: hostResource({ capacityBytes: 100_000 }) }),
+  api,
+  {
+    capacityBytes: 100_000,
+  },
+);
 
 describe('paddedBytes', () => {
   it.each([

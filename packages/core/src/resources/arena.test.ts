@@ -6,7 +6,8 @@ import { arenaResource } from './arena.js';
 import { countedResource } from './counted.js';
 
 const block = { sizeBytes: 4096, kind: 'kv', label: 'cache' } as const;
-const request = (sizeBytes: number) => ({ sizeBytes, kind: 'kv', label: `${sizeBytes} B` }) as const;
+const request = (sizeBytes: number) =>
+  ({ sizeBytes, kind: 'kv', label: `${sizeBytes} B` }) as const;
 
 describe('arenaResource', () => {
   it('takes one buffer under its own name and kind, and nothing after', () => {
@@ -57,7 +58,12 @@ describe('arenaResource', () => {
 
   it('rejects sizes and alignments that do not fit, and takes nothing then', () => {
     const bottom = hostResource();
-    const wrong = [{ sizeBytes: 0 }, { sizeBytes: 300 }, { alignmentBytes: 96 }, { alignmentBytes: 2 }];
+    const wrong = [
+      { sizeBytes: 0 },
+      { sizeBytes: 300 },
+      { alignmentBytes: 96 },
+      { alignmentBytes: 2 },
+    ];
     for (const options of wrong) {
       expect(() => arenaResource(bottom, { ...block, ...options })).toThrow(/invalid-argument/);
     }

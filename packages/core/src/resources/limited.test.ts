@@ -190,6 +190,8 @@ describe('limitedResource', () => {
     for (const limitBytes of [-1, 0.5, NaN]) {
       expect(() => limitedResource(hostResource(), { limitBytes })).toThrow(/invalid-argument/);
     }
-    expect(limitedResource(hostResource(), { limitBytes: Infinity }).stats().limitBytes).toBe(Infinity);
+    expect(limitedResource(hostResource(), { limitBytes: Infinity }).stats().limitBytes).toBe(
+      Infinity,
+    );
   });
 });

@@ -8,11 +8,15 @@ export function registerLending(rule: Rule): void {
     for (const sizeBytes of [1, 3, 4, 255, 256, 257, 1000]) {
       const range = test.take(sizeBytes, 'kv', `range of ${sizeBytes}`);
       const { kind, label } = range;
-      test.same('the allocation', { sizeBytes: range.sizeBytes, kind, label }, {
-        sizeBytes,
-        kind: 'kv',
-        label: `range of ${sizeBytes}`,
-      });
+      test.same(
+        'the allocation',
+        { sizeBytes: range.sizeBytes, kind, label },
+        {
+          sizeBytes,
+          kind: 'kv',
+          label: `range of ${sizeBytes}`,
+        },
+      );
       test.same('an offset of whole words', range.offsetBytes % 4, 0);
       const end = range.offsetBytes + paddedBytes(sizeBytes);
       test.same(`the range ends at ${end} within its buffer`, end <= range.buffer.size, true);
@@ -152,7 +156,7 @@ export function registerExhaustion(rule: Rule, capacityBytes: number): void {
     const sizeBytes = Math.floor(capacityBytes / 8);
     const request = { sizeBytes, kind: 'activations', label: 'filling' } as const;
     const ranges: Allocation[] = [];
-    for (let range = test.resource.tryAllocate(request); range !== undefined; ) {
+    for (let range = test.resource.tryAllocate(request); range !== undefined;) {
       ranges.push(range);
       test.same('as many as fit', ranges.length <= 8, true);
       range = test.resource.tryAllocate(request);

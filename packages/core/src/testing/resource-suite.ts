@@ -7,7 +7,12 @@
  */
 import type { MemoryResource } from '../resource.js';
 import { checkDistinctMemory } from './gpu-memory.js';
-import { registerDisposal, registerExhaustion, registerLending, registerMisuse } from './resource-rules.js';
+import {
+  registerDisposal,
+  registerExhaustion,
+  registerLending,
+  registerMisuse,
+} from './resource-rules.js';
 import { randomWalk } from './resource-walk.js';
 import { RuleTest, type Rule, type TestApi } from './rule-test.js';
 

@@ -1,0 +1,107 @@
+/** Command line of the demo. */
+import { parseArgs } from 'node:util';
+import { checkInteger, fail, VramError } from '@vramkit/core';
+import { KV_POLICY_NAMES } from '@vramkit/eviction';
+
+/** What the demo was asked to do. */
+export interface DemoOptions {
+  /** Path or name; chosen by measurement where absent. */
+  readonly model: string | undefined;
+  readonly promptFile: string | undefined;
+  readonly question: string | undefined;
+  readonly policies: readonly string[];
+  /** Default: a quarter of the prompt. */
+  readonly kvBudgetTokens: number | undefined;
+  readonly gpuBudgetBytes: number | undefined;
+  /** Default: 48, or 160 for a model of bytes. */
+  readonly maxTokens: number | undefined;
+  readonly blockSize: number;
+  readonly kvDtype: 'f16' | 'f32';
+  readonly jsonFile: string | undefined;
+  readonly reportFile: string;
+}
+
+/** Text of `--help`. */
+export const HELP = `One long prompt answered out of a paged KV cache, once per policy.
+
+usage: npm run demo -- [options]
+
+  --model PATH|NAME         a GGUF file, a folder with safetensors, 'smollm2' or 'tiny-moe'
+                            (default: chosen by measuring this machine)
+  --prompt-file FILE        text to read (default: a chapter that comes with the demo)
+  --question TEXT           what to ask about it
+  --policy NAME[,NAME...]   ${KV_POLICY_NAMES.join(', ')} (default: full,pagedEviction,streamingLlm)
+  --kv-budget-tokens N      tokens that evicting policies keep (default: a quarter of the prompt)
+  --gpu-budget BYTES        hard limit on device memory; 512M and 2G are understood
+  --max-tokens N            length of each answer (default: 48; 160 for a model of bytes)
+  --block-size N            tokens per block (default: 16)
+  --kv-dtype f16|f32        element type of K and V (default: f16)
+  --json FILE               writes every figure as JSON
+  --report FILE             where the page goes (default: report.html)
+
+examples:
+  npm run demo -- --model smollm2 --policy full,pagedEviction --kv-budget-tokens 256
+  npm run demo -- --model tiny-moe --gpu-budget 64M --json figures.json
+`;
+
+const FLAGS = {
+  model: { type: 'string' },
+  'prompt-file': { type: 'string' },
+  question: { type: 'string' },
+  policy: { type: 'string', default: 'full,pagedEviction,streamingLlm' },
+  'kv-budget-tokens': { type: 'string' },
+  'gpu-budget': { type: 'string' },
+  'max-tokens': { type: 'string' },
+  'block-size': { type: 'string', default: '16' },
+  'kv-dtype': { type: 'string', default: 'f16' },
+  json: { type: 'string' },
+  report: { type: 'string', default: 'report.html' },
+  help: { type: 'boolean', default: false },
+} as const;
+
+/**
+ * Bytes of a size such as `1500000`, `512M` or `2GiB`; units are binary.
+ * @throws VramError `invalid-argument`.
+ */
+export function parseBytes(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?$/i.exec(text.trim());
+  if (match === null) fail('invalid-argument', `'${text}' is no size; write 1500000, 512M or 2G`);
+  const power = ['', 'k', 'm', 'g', 't'].indexOf((match[2] ?? '').toLowerCase());
+  return Math.floor(Number(match[1]) * 1024 ** power);
+}
+
+/**
+ * The options, or 'help'.
+ * @throws VramError `invalid-argument` naming the option.
+ */
+export function parseOptions(args: readonly string[]): DemoOptions | 'help' {
+  let values;
+  try {
+    ({ values } = parseArgs({ args: [...args], options: FLAGS, strict: true }));
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new VramError('invalid-argument', `${reason}; see --help`, { cause });
+  }
+  if (values.help) return 'help';
+  const dtype = values['kv-dtype'];
+  if (dtype !== 'f16' && dtype !== 'f32') {
+    return fail('invalid-argument', `--kv-dtype is f16 or f32, not '${dtype}'`);
+  }
+  const whole = (name: 'kv-budget-tokens' | 'max-tokens' | 'block-size'): number =>
+    checkInteger(`--${name}`, Number(values[name]), 1, 2 ** 31 - 1);
+  const gpuBudget = values['gpu-budget'];
+  return {
+    model: values.model,
+    promptFile: values['prompt-file'],
+    question: values.question,
+    policies: values.policy.split(',').map((name) => name.trim()),
+    kvBudgetTokens:
+      values['kv-budget-tokens'] === undefined ? undefined : whole('kv-budget-tokens'),
+    gpuBudgetBytes: gpuBudget === undefined ? undefined : parseBytes(gpuBudget),
+    maxTokens: values['max-tokens'] === undefined ? undefined : whole('max-tokens'),
+    blockSize: whole('block-size'),
+    kvDtype: dtype,
+    jsonFile: values.json,
+    reportFile: values.report,
+  };
+}

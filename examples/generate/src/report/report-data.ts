@@ -1,0 +1,60 @@
+/**
+ * What the demo measured, as plain data: the source of the terminal's table, of the JSON file and of
+ * the HTML page alike.
+ */
+import type { MemoryKind } from '@vramkit/core';
+
+/** One policy's run. */
+export interface PolicyRun {
+  readonly policy: string;
+  readonly answer: string;
+  /** Most bytes of K and V that this sequence's blocks held while it answered. */
+  readonly kvPeakBytes: number;
+  /** Most blocks that it held. */
+  readonly peakBlocks: number;
+  readonly decodeTokensPerSecond: number;
+  /** Perplexity of the text that truly follows the excerpt. */
+  readonly perplexity: number;
+  /** `GPUBuffer`s created between the second and the last decode step. */
+  readonly buffersCreated: number;
+  readonly bindGroupsCreated: number;
+  readonly pipelinesCreated: number;
+  /** Bytes of K and V held after each decode step; the first entry is right after the prefill. */
+  readonly kvBytesByStep: readonly number[];
+  /** Positions still cached at the end, ascending. */
+  readonly survivors: readonly number[];
+  /** Positions seen: prompt and answer. */
+  readonly tokenCount: number;
+}
+
+/** Device memory at one moment. */
+export interface MemorySample {
+  readonly timeMs: number;
+  /** Live bytes of each kind. */
+  readonly byKind: Readonly<Record<MemoryKind, number>>;
+}
+
+/** A named stretch of the run. */
+export interface Phase {
+  readonly name: string;
+  readonly startMs: number;
+  readonly endMs: number;
+}
+
+/** Everything that one run of the demo measured. */
+export interface GenerationReport {
+  readonly model: string;
+  readonly whyThisModel: string;
+  readonly adapter: string;
+  readonly textSource: string;
+  readonly question: string;
+  readonly promptTokens: number;
+  readonly blockSize: number;
+  readonly kvBudgetTokens: number;
+  readonly gpuBudgetBytes: number | undefined;
+  readonly prefillTokensPerSecond: number;
+  readonly totalSeconds: number;
+  readonly runs: readonly PolicyRun[];
+  readonly memory: readonly MemorySample[];
+  readonly phases: readonly Phase[];
+}

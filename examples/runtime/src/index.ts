@@ -1,0 +1,15 @@
+export { ForwardPass, type StepInput } from './forward.js';
+export { generate, score, type GenerateOptions } from './generate.js';
+export { KvEviction } from './kv-eviction.js';
+export { loadModel, type LoadModelOptions } from './load-model.js';
+export { openModelFile, type ModelConfig, type ModelFile, type ModelTensor } from './model-file.js';
+export { Sampler, type SamplingOptions } from './sampler.js';
+export {
+  createSession,
+  InferenceSession,
+  type RunOptions,
+  type Sequence,
+  type SessionOptions,
+} from './session.js';
+export { loadTokenizer, type Tokenizer } from './tokenizer.js';
+export type { LanguageModel, LayerWeights } from './weights.js';

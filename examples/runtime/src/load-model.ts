@@ -1,0 +1,257 @@
+/**
+ * Streams the weights of a model file onto the device.
+ *
+ * Host memory is bounded: a few megabytes of rows are read, converted and written at a time. Quantized
+ * blocks stay quantized (4-bit blocks as 4-bit codes, wider ones as 8-bit codes); 16-bit floats stay
+ * 16-bit; f32 stays f32. `floats` overrides the latter two, for checks against references.
+ *
+ * A failure at any point frees what was taken.
+ */
+import {
+  createTensor,
+  throwIfAborted,
+  Uploader,
+  type Tensor,
+  type VramDevice,
+} from '@vramkit/core';
+import {
+  affineFormat,
+  createMatrix,
+  denseToF32,
+  dequantize,
+  toAffine,
+  type DeviceMatrix,
+  type GroupSize,
+  type MatrixFormat,
+  type MatrixRows,
+} from '@vramkit/packer';
+import type { ModelConfig, ModelFile, ModelTensor } from './model-file.js';
+import type {
+  DenseFeedForward,
+  ExpertFeedForward,
+  LanguageModel,
+  LayerWeights,
+  StackedMatrix,
+} from './weights.js';
+
+/** Options of {@link loadModel}. */
+export interface LoadModelOptions {
+  /** Storage of float matrices: as in the file, or all of one type. Default: 'as-stored'. */
+  readonly floats?: 'as-stored' | 'f32' | 'f16';
+  /** Stops between chunks; everything is freed. */
+  readonly signal?: AbortSignal;
+  /** Called with file bytes read so far and in all. */
+  readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
+}
+
+/** Most bytes of a tensor that are on the host at once; conversion at most triples it. */
+const CHUNK_BYTES = 4 * 1024 * 1024;
+
+interface StoredAs {
+  readonly format: MatrixFormat;
+  readonly groupSize?: GroupSize;
+}
+
+/** Loads one model; holds everything that has to be freed if it fails. */
+class Loader {
+  readonly #device: VramDevice;
+  readonly #file: ModelFile;
+  readonly #options: LoadModelOptions;
+  readonly #uploader: Uploader;
+  readonly #owned: { dispose(): void }[] = [];
+  #doneBytes = 0;
+
+  constructor(device: VramDevice, file: ModelFile, options: LoadModelOptions) {
+    this.#device = device;
+    this.#file = file;
+    this.#options = options;
+    this.#uploader = new Uploader(device);
+  }
+
+  async load(): Promise<LanguageModel> {
+    const { config } = this.#file;
+    const embedding = await this.matrix([this.#file.tensor('embedding')], 'embedding');
+    const layers: LayerWeights[] = [];
+    for (let index = 0; index < config.layers; index++) {
+      layers.push(await this.#layer(index, config));
+    }
+    const finalNorm = await this.#vector(this.#file.tensor('finalNorm'));
+    const head = config.tiedEmbeddings
+      ? embedding
+      : await this.matrix([this.#file.tensor('head')], 'head');
+    await this.#device.settle();
+    return { config, embedding, layers, finalNorm, head, ...disposal(() => this.release()) };
+  }
+
+  /** Frees all weights; idempotent. */
+  release(): void {
+    for (const each of this.#owned.splice(0)) each.dispose();
+  }
+
+  /** Ends the staging of uploads. */
+  finish(): void {
+    this.#uploader.dispose();
+  }
+
+  async #layer(index: number, config: ModelConfig): Promise<LayerWeights> {
+    const name = (part: string): string => `layers.${index}.${part}`;
+    const tensor = (part: string): ModelTensor => this.#file.tensor(name(part));
+    const attentionNorm = await this.#vector(tensor('attentionNorm'));
+    const queryKeyValue = await this.#stacked(
+      [tensor('query'), tensor('key'), tensor('value')],
+      name('qkv'),
+    );
+    const output = tensor('attentionOutput');
+    const attentionOutput = await this.matrix([output], output.name);
+    const feedForwardNorm = await this.#vector(tensor('feedForwardNorm'));
+    const feedForward =
+      config.experts === 0 ? await this.#dense(index) : await this.#experts(index, config.experts);
+    return { attentionNorm, queryKeyValue, attentionOutput, feedForwardNorm, feedForward };
+  }
+
+  async #dense(index: number): Promise<DenseFeedForward> {
+    const name = (part: string): string => `layers.${index}.${part}`;
+    const parts = [this.#file.tensor(name('gate')), this.#file.tensor(name('up'))];
+    const gateUp = await this.#stacked(parts, name('gate and up'));
+    const down = await this.matrix([this.#file.tensor(name('down'))], name('down'));
+    return { type: 'dense', gateUp, down };
+  }
+
+  async #experts(index: number, experts: number): Promise<ExpertFeedForward> {
+    const name = (part: string): string => `layers.${index}.${part}`;
+    const router = await this.matrix([this.#file.tensor(name('router'))], name('router'));
+    const of = (expert: number, part: string): ModelTensor =>
+      this.#file.tensor(name(`experts.${expert}.${part}`));
+    const each = Array.from({ length: experts }, (_, expert) => expert);
+    const gateUps = each.flatMap((expert) => [of(expert, 'gate'), of(expert, 'up')]);
+    const gateUp = await this.matrix(gateUps, name('experts gate and up'));
+    const downs = each.map((expert) => of(expert, 'down'));
+    return {
+      type: 'experts',
+      router,
+      gateUp,
+      down: await this.matrix(downs, name('experts down')),
+    };
+  }
+
+  async #vector(source: ModelTensor): Promise<Tensor> {
+    const bytes = await this.#read(source, 0, source.rows);
+    const values =
+      source.type === 'F32' || source.type === 'F16' || source.type === 'BF16'
+        ? denseToF32(source.type, bytes)
+        : dequantize(source.type, bytes);
+    const layout = { dtype: 'f32', kind: 'weights', label: source.name } as const;
+    const tensor = createTensor(this.#device, { ...layout, shape: [values.length] });
+    this.#owned.push(tensor);
+    tensor.write(values);
+    return tensor;
+  }
+
+  /** One matrix where all parts are stored alike, else one for each part. */
+  async #stacked(parts: readonly ModelTensor[], label: string): Promise<StackedMatrix> {
+    const rows = parts.reduce((sum, part) => sum + part.rows, 0);
+    const [first] = parts;
+    const alike = parts.every((part) => first !== undefined && this.#sameStorage(part, first));
+    if (alike) return { rows, parts: [{ matrix: await this.matrix(parts, label), offset: 0 }] };
+    const separate: { matrix: DeviceMatrix; offset: number }[] = [];
+    let offset = 0;
+    for (const part of parts) {
+      separate.push({ matrix: await this.matrix([part], part.name), offset });
+      offset += part.rows;
+    }
+    return { rows, parts: separate };
+  }
+
+  #sameStorage(a: ModelTensor, b: ModelTensor): boolean {
+    const x = this.#storedAs(a);
+    const y = this.#storedAs(b);
+    return x.format === y.format && x.groupSize === y.groupSize;
+  }
+
+  /** How a tensor is kept on the device. */
+  #storedAs(source: ModelTensor): StoredAs {
+    const { type } = source;
+    const floats = this.#options.floats ?? 'as-stored';
+    if (type === 'F32') return { format: floats === 'f16' ? 'f16' : 'f32' };
+    if (type === 'F16') return { format: floats === 'f32' ? 'f32' : 'f16' };
+    if (type === 'BF16') return { format: floats === 'as-stored' ? 'bf16' : floats };
+    const { bits, groupSize } = affineFormat(type);
+    return { format: bits === 4 ? 'affine4' : 'affine8', groupSize };
+  }
+
+  /** The parts one below the other; all stored as the first one is. */
+  async matrix(parts: readonly ModelTensor[], label: string): Promise<DeviceMatrix> {
+    const [first] = parts;
+    if (first === undefined) throw new RangeError(`'${label}' has no parts`);
+    const stored = this.#storedAs(first);
+    const rows = parts.reduce((sum, part) => sum + part.rows, 0);
+    const { columns } = first;
+    const matrix = createMatrix(this.#device, { ...stored, rows, columns, label });
+    this.#owned.push(matrix);
+    let firstRow = 0;
+    for (const part of parts) {
+      const chunk = Math.max(1, Math.floor(CHUNK_BYTES / part.rowBytes));
+      for (let row = 0; row < part.rows; row += chunk) {
+        const count = Math.min(chunk, part.rows - row);
+        const bytes = await this.#read(part, row, count);
+        const data = convert(part, bytes, count, stored.format);
+        await matrix.upload(this.#uploader, firstRow + row, data, this.#signal());
+      }
+      firstRow += part.rows;
+    }
+    return matrix;
+  }
+
+  async #read(source: ModelTensor, row: number, count: number): Promise<Uint8Array> {
+    throwIfAborted(this.#options.signal);
+    const bytes = await source.read(row, count);
+    this.#doneBytes += bytes.byteLength;
+    this.#options.onProgress?.(this.#doneBytes, this.#file.tensorBytes);
+    return bytes;
+  }
+
+  #signal(): { signal?: AbortSignal } {
+    return this.#options.signal === undefined ? {} : { signal: this.#options.signal };
+  }
+}
+
+/** Rows as the device stores them. */
+function convert(
+  source: ModelTensor,
+  bytes: Uint8Array,
+  rows: number,
+  format: MatrixFormat,
+): MatrixRows {
+  const { type } = source;
+  if (type !== 'F32' && type !== 'F16' && type !== 'BF16') {
+    return toAffine(type, bytes, rows, source.columns);
+  }
+  // 16-bit patterns that stay what they are need no widening; the copy aligns them.
+  const asIs = (type === 'F16' && format === 'f16') || (type === 'BF16' && format === 'bf16');
+  return { dense: asIs ? new Uint16Array(bytes.slice().buffer) : denseToF32(type, bytes) };
+}
+
+function disposal(dispose: () => void): { dispose(): void; [Symbol.dispose](): void } {
+  return { dispose, [Symbol.dispose]: dispose };
+}
+
+/**
+ * Loads a model; the caller disposes it.
+ * @throws VramError `out-of-memory` naming kind and shortfall; `not-found` or `corrupt-data` naming
+ * file and tensor; `aborted`; `device-lost`.
+ */
+export async function loadModel(
+  device: VramDevice,
+  file: ModelFile,
+  options: LoadModelOptions = {},
+): Promise<LanguageModel> {
+  const loader = new Loader(device, file, options);
+  try {
+    return await loader.load();
+  } catch (error) {
+    loader.release();
+    throw error;
+  } finally {
+    loader.finish();
+  }
+}
