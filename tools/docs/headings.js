@@ -1,27 +1,25 @@
-// A TypeDoc plugin: pages are named by the first heading of their Markdown, which then is not shown a
-// second time below the page's title.
+// A TypeDoc plugin: Markdown pages are named by their first heading and sorted into guides and decision
+// records; the first heading of a package's README is not shown a second time below the page's title.
 import { Converter, ReflectionKind, RendererEvent } from 'typedoc';
 
-const HEADING = /^\s*# (.+)\n/;
+const HEADING = /^\s*# (.+)(?:\n|$)/;
 
-/** Cuts the first heading out of parsed Markdown and returns its text. */
-function takeHeading(parts) {
+/** The first heading of parsed Markdown, as a match. */
+function findHeading(parts) {
   const first = parts?.[0];
-  const heading = first?.kind === 'text' ? HEADING.exec(first.text) : null;
-  if (heading === null) return undefined;
-  first.text = first.text.slice(heading[0].length);
-  return heading[1];
+  return first?.kind === 'text' ? HEADING.exec(first.text) : null;
 }
 
 /** Called by TypeDoc. */
 export function load(app) {
   app.converter.on(Converter.EVENT_CREATE_DOCUMENT, (_context, document) => {
-    document.name = takeHeading(document.content) ?? document.name;
+    document.frontmatter.group ??= /\badr\b/.test(document.name) ? 'Decisions' : 'Guides';
+    document.name = findHeading(document.content)?.[1] ?? document.name;
   });
-  app.renderer.on(RendererEvent.BEGIN, (event) => {
-    takeHeading(event.project.readme);
-    for (const module of event.project.getReflectionsByKind(ReflectionKind.Module)) {
-      takeHeading(module.readme);
+  app.renderer.on(RendererEvent.BEGIN, ({ project }) => {
+    for (const page of [project, ...project.getReflectionsByKind(ReflectionKind.Module)]) {
+      const heading = findHeading(page.readme);
+      if (heading !== null) page.readme[0].text = page.readme[0].text.slice(heading[0].length);
     }
   });
 }

@@ -80,8 +80,8 @@ interface Bundle {
 }
 
 async function readBundles(folder: string): Promise<Bundle[]> {
+  if (!existsSync(folder)) throw new Error(`${dirname(folder)} is not built: run npm run build`);
   const paths = ['index.js', 'testing.js'].map((name) => join(folder, name)).filter(existsSync);
-  if (paths.length === 0) throw new Error(`${dirname(folder)} is not built: run npm run build`);
   return Promise.all(
     paths.map(async (path) => {
       // import() types nothing of a computed path; only the names are read.
