@@ -111,3 +111,14 @@ export type {
   TraceSink,
   TransferEvent,
 } from './tracing.js';
+export {
+  Residency,
+  type Move,
+  type ResidencyOptions,
+  type ResidentId,
+  type ResidentOptions,
+  type TierOptions,
+  type Victim,
+} from './residency.js';
+export type { ReplacementPolicy, ResidentSize } from './replacement.js';
+export type { CopyState, TierUsage } from './tier-ledger.js';

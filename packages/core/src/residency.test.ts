@@ -142,7 +142,7 @@ describe('Residency', () => {
     residency.unpin(1, 'host');
     expect(() => residency.drop(1, 'host')).toThrow(/pinned in host/);
     residency.unpin(1, 'host');
-    expect(() => residency.unpin(1, 'host')).toThrow(/no pins to take back/);
+    expect(() => residency.unpin(1, 'host')).toThrow(/not pinned in host/);
     const move = must(residency.prepareMove(1, 'device'));
     expect(() => residency.drop(1, 'host')).toThrow(/pinned in host/);
     expect(() => residency.remove(1)).toThrow(/pinned or moving in device/);

@@ -2,7 +2,7 @@
  * The bytes of one tier for {@link Residency}: what is resident, incoming and pinned, and the policy
  * that is told of it. It knows no objects, only the copies that it is handed.
  */
-import { assertArgument, assertInvariant, checkInteger } from './assert.js';
+import { assertInvariant, checkInteger } from './assert.js';
 import type { ReplacementPolicy, ResidentSize } from './replacement.js';
 
 /**
@@ -122,7 +122,7 @@ export class TierLedger<Id, Tier extends string> {
 
   /** Takes a holder off. */
   letGo(copy: Copy, sizeBytes: number, as: 'pins' | 'readers'): void {
-    assertArgument(copy[as] > 0, `no ${as} to take back in ${this.name}`, { tier: this.name });
+    assertInvariant(copy[as] > 0, `no ${as} to take back in ${this.name}`);
     copy[as] -= 1;
     if (holders(copy) === 0) this.#pinnedBytes -= sizeBytes;
   }
