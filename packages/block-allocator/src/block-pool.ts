@@ -1,13 +1,13 @@
 /**
  * The block pool: which blocks are free, and how many hold each of the others.
  *
- * A block is a fixed run of token slots. The pool knows ids and counts, never contents: whoever owns
- * the K/V tensors gives them room for `blockCount` blocks and indexes them by these ids. Block 0 is
- * the null block. It is never handed out, counted or freed; a table or a kernel may name it where it
- * needs an id that belongs to nobody, such as padding.
+ * A block is a fixed run of token slots. The pool knows ids and counts, never contents: whoever
+ * owns the K/V tensors gives them room for `blockCount` blocks and indexes them by these ids. Block
+ * 0 is the null block. It is never handed out, counted or freed; a table or a kernel may name it
+ * where it needs an id that belongs to nobody, such as padding.
  *
- * Invariants: a block is in the free list exactly while its reference count is 0; the null block has
- * count 0 and is in no list; a call that fails leaves everything as it was.
+ * Invariants: a block is in the free list exactly while its reference count is 0; the null block
+ * has count 0 and is in no list; a call that fails leaves everything as it was.
  *
  * Order: freed blocks go to the end of the list, and of the blocks freed by one call the last goes
  * first. The tail of a sequence is thus reused before its head, which is least recently used order
@@ -26,7 +26,9 @@ export const NULL_BLOCK = 0;
 export interface BlockPoolOptions {
   /** Blocks, the null block included: `blockCount - 1` can be handed out. At least 2. */
   readonly blockCount: number;
-  /** Tokens of a block. `blockCount * blockSize` must not exceed 2^31, so that a slot is an index. */
+  /**
+   * Tokens of a block. `blockCount * blockSize` must not exceed 2^31, so that a slot is an index.
+   */
   readonly blockSize: number;
 }
 
@@ -128,8 +130,8 @@ export class BlockPool {
   }
 
   /**
-   * Drops a reference of each of `ids[start .. end)`. Blocks that reach zero join the free list, the
-   * last of them first; they keep their contents until they are handed out again.
+   * Drops a reference of each of `ids[start .. end)`. Blocks that reach zero join the free list,
+   * the last of them first; they keep their contents until they are handed out again.
    * @throws VramError `invalid-argument` for an id that is no block or is the null block,
    *   `invariant` for one freed more often than it is held. No count has changed then.
    */
@@ -152,8 +154,9 @@ export class BlockPool {
   }
 
   /**
-   * Takes a free block out of the middle of the free list, contents and all, with one reference: how
-   * something that remembers a block's contents gets it back before it is handed out again. O(1).
+   * Takes a free block out of the middle of the free list, contents and all, with one reference:
+   * how something that remembers a block's contents gets it back before it is handed out again.
+   * O(1).
    * @throws VramError `invalid-argument` for an id that is no block or is the null block,
    *   `invariant` for a block that is not free.
    */
@@ -179,7 +182,9 @@ export class BlockPool {
     return count ?? 0;
   }
 
-  /** Free blocks in the order in which they will be handed out. O(free), for tests and debugging. */
+  /**
+   * Free blocks in the order in which they will be handed out. O(free), for tests and debugging.
+   */
   freeIds(): Uint32Array {
     return this.#free.toArray();
   }

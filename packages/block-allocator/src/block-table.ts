@@ -1,10 +1,10 @@
 /**
  * The block table: where the tokens of one sequence are.
  *
- * Two counts must not be confused. `tokenCount` is how many tokens the sequence has ever seen; it is
- * the position of the next one, which is what rotary embeddings see. `cachedTokenCount` is how many
- * it still holds; it is what attention reads. They differ once a policy has evicted something: the
- * table gets shorter, and the tokens that stay keep the positions they had.
+ * Two counts must not be confused. `tokenCount` is how many tokens the sequence has ever seen; it
+ * is the position of the next one, which is what rotary embeddings see. `cachedTokenCount` is how
+ * many it still holds; it is what attention reads. They differ once a policy has evicted something:
+ * the table gets shorter, and the tokens that stay keep the positions they had.
  *
  * ```
  *   blocks      [ 7      ][ 2      ][ 9      ]      block ids, logical order
@@ -13,8 +13,9 @@
  *   slot of 5    2 * blockSize + 1
  * ```
  *
- * Invariants: `blockCount = ceil(cachedTokenCount / blockSize)`, so every block but the last is full;
- * positions ascend strictly and are below `tokenCount`; no block occurs twice; none is the null block.
+ * Invariants: `blockCount = ceil(cachedTokenCount / blockSize)`, so every block but the last is
+ * full; positions ascend strictly and are below `tokenCount`; no block occurs twice; none is the
+ * null block.
  *
  * The table does not know the pool. Whoever changes a table holds and drops the references that go
  * with it; {@link KvSequences} is what does so here.
@@ -132,10 +133,10 @@ export class BlockTable {
   }
 
   /**
-   * Adds `count` tokens at the next positions, and the blocks `ids[start ..]` that they need: exactly
-   * {@link blocksFor} of them.
-   * @throws VramError `invalid-argument` where `count` is no count, positions would exceed 2^31 - 1,
-   *   or `ids` is too short.
+   * Adds `count` tokens at the next positions, and the blocks `ids[start ..]` that they need:
+   * exactly {@link blocksFor} of them.
+   * @throws VramError `invalid-argument` where `count` is no count, positions would exceed 2^31 -
+   *   1, or `ids` is too short.
    */
   append(count: number, ids: IndexList, start = 0): void {
     checkInteger('count', count, 0, MAX_INDEX - this.#tokenCount);
@@ -169,8 +170,8 @@ export class BlockTable {
   }
 
   /**
-   * Takes block `index` and its tokens out. The others keep order and positions; `tokenCount` stays.
-   * O(tokens behind it).
+   * Takes block `index` and its tokens out. The others keep order and positions; `tokenCount`
+   * stays. O(tokens behind it).
    * @throws VramError `invalid-argument` where there is no such block.
    */
   removeBlock(index: number): void {

@@ -1,10 +1,10 @@
 /**
  * Compaction: a table that keeps some of its tokens and closes the gaps, as moves between slots.
  *
- * Blocks before the first evicted token stay where they are, and stay shared. Survivors behind it go
- * to fresh blocks, never to the old ones: those may be shared, and a kernel that moves many tokens at
- * once must not read what it writes. Moving within the old blocks would need no fresh ones, and was
- * rejected for both reasons.
+ * Blocks before the first evicted token stay where they are, and stay shared. Survivors behind it
+ * go to fresh blocks, never to the old ones: those may be shared, and a kernel that moves many
+ * tokens at once must not read what it writes. Moving within the old blocks would need no fresh
+ * ones, and was rejected for both reasons.
  *
  * ```
  *   blockSize 4, kept 0 1 2 3 5 9 10:

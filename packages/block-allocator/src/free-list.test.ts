@@ -50,7 +50,7 @@ describe('FreeList', () => {
     expect([...list.toArray()]).toEqual([2, 4]);
   });
 
-  it('behaviour 4: appending keeps order; taking none is a no-op; a member cannot join again', () => {
+  it('behaviour 4: appending keeps order; taking none is a no-op; members cannot join', () => {
     const list = new FreeList(5);
     pop(list, 4);
     for (const id of [3, 1, 4]) list.append(id);

@@ -2,9 +2,9 @@
  * The free list: ids of free blocks, least recently freed first.
  *
  * A doubly-linked list kept inside two arrays that are indexed by id, so that membership costs no
- * node object and any id leaves in O(1). Entry 0 belongs to the null block, which is never free, and
- * serves as fake head and fake tail at once: the list is a ring through it, and no operation has a
- * special case for an empty list.
+ * node object and any id leaves in O(1). Entry 0 belongs to the null block, which is never free,
+ * and serves as fake head and fake tail at once: the list is a ring through it, and no operation
+ * has a special case for an empty list.
  *
  * ```
  *   next:      0 -> first -> ... -> last -> 0      first = next to be handed out
@@ -15,7 +15,8 @@
  * links of an id outside the list are {@link UNLINKED}.
  *
  * The order is that of vLLM v1's free queue. A stack would be about four times faster and was
- * rejected: freed blocks keep their contents for a while, and the order decides which are lost first.
+ * rejected: freed blocks keep their contents for a while, and the order decides which are lost
+ * first.
  */
 import { assertInvariant, checkInteger, fail } from '@vramkit/core';
 import { at, MAX_INDEX, type IndexArray } from './index-array.js';

@@ -2,8 +2,9 @@
  * Arrays of indices: the storage of every structure of this package.
  *
  * Links, reference counts, block ids, slots and positions live in 32-bit typed arrays, so that a
- * million blocks cost a few bytes each and no operation leaves garbage behind. An entry read through
- * {@link at} has been bounds-checked by its caller; a read that has not is compared with `undefined`.
+ * million blocks cost a few bytes each and no operation leaves garbage behind. An entry read
+ * through {@link at} has been bounds-checked by its caller; a read that has not is compared with
+ * `undefined`.
  */
 
 /** 32-bit indices: what callers hand in to be filled, and what kernels bind. */
@@ -22,8 +23,8 @@ export function at(list: IndexList, position: number): number {
 }
 
 /**
- * An array of at least `capacity` entries that starts with those of `array`; `array` itself where it
- * is large enough. Growth doubles, so that appending one at a time is O(1) amortised.
+ * An array of at least `capacity` entries that starts with those of `array`; `array` itself where
+ * it is large enough. Growth doubles, so that appending one at a time is O(1) amortised.
  */
 export function grown(array: Uint32Array<ArrayBuffer>, capacity: number): Uint32Array<ArrayBuffer> {
   if (capacity <= array.length) return array;

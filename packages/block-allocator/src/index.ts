@@ -1,3 +1,6 @@
+/**
+ * Paged KV cache bookkeeping: block pool, block tables, slot mappings and sequences. Pure, no GPU.
+ */
 export { BlockPool, NULL_BLOCK } from './block-pool.js';
 export type { BlockPoolOptions } from './block-pool.js';
 export { BlockTable } from './block-table.js';

@@ -73,7 +73,7 @@ class Fixture {
 }
 
 describe('KvSequences', () => {
-  it('behaviour 17: a cold prompt of 3 full and 1 partial block takes 4, one reference each', () => {
+  it('behaviour 17: a cold prompt of 3 full and 1 partial block takes 4, each held once', () => {
     const { pool, sequences } = new Fixture(8);
     const prompt = sequences.create();
     const { slots, positions, copies } = sequences.append(prompt, 14);
@@ -104,7 +104,7 @@ describe('KvSequences', () => {
     expect(taken).toEqual([0, 1, 0, 0, 0, 1, 0, 0, 0, 1]);
   });
 
-  it('behaviour 35: a fork anywhere reads what the parent read, and copies one partial block', () => {
+  it('behaviour 35: a fork anywhere reads what its parent read; one partial block is copied', () => {
     for (let at = 0; at <= 14; at++) {
       const fixture = new Fixture(8);
       const parent = fixture.sequences.create();
@@ -126,7 +126,7 @@ describe('KvSequences', () => {
     expect(fixture.read(fixture.fork(parent).child)).toEqual(values);
   });
 
-  it('behaviour 36: parent and child diverge; chains of forks work after ancestors are freed', () => {
+  it('behaviour 36: parent and child diverge; forks of forks outlive their ancestors', () => {
     const fixture = new Fixture(40);
     let sequence = fixture.sequences.create();
     const root = sequence;
@@ -165,7 +165,8 @@ describe('KvSequences', () => {
     const shared = sequences.table(child).blockAt(2);
     expect(pool.referenceCount(shared)).toBe(2);
 
-    // The parent now ends inside a block that the child still reads: its next token copies it first.
+    // The parent now ends inside a block that the child still reads: its next token copies it
+    // first.
     expect(sequences.blocksNeeded(parent, 1)).toBe(1);
     const mapping = sequences.append(parent, 1);
     expect(mapping.copies).toEqual([
@@ -216,7 +217,7 @@ describe('KvSequences', () => {
     }
   });
 
-  it('behaviour 42: prefill compaction and one dropped block per filled block bound the cache', () => {
+  it('behaviour 42: compaction, then one dropped block per filled block, bound the cache', () => {
     const [budget, blockSize, seen] = [12, 4, 30];
     const fixture = new Fixture(20);
     const { sequences } = fixture;
@@ -238,7 +239,7 @@ describe('KvSequences', () => {
     expect(table.tokenCount).toBe(80);
   });
 
-  it('behaviour 43: an evicted block goes back to the pool, the table shrinks, the rest stays', () => {
+  it('behaviour 43: an evicted block returns to the pool, the table shrinks, the rest stays', () => {
     const fixture = new Fixture(8);
     const { sequences, pool } = fixture;
     const id = sequences.create();
@@ -256,7 +257,7 @@ describe('KvSequences', () => {
     sequences.check();
   });
 
-  it('behaviour 45: evicting for one sequence changes nothing for another, and marks the hole', () => {
+  it('behaviour 45: evicting for one sequence changes no other, and marks the hole', () => {
     const fixture = new Fixture(20);
     const { sequences, pool } = fixture;
     const first = sequences.create();
@@ -275,7 +276,7 @@ describe('KvSequences', () => {
     sequences.check();
   });
 
-  it('compaction keeps leading blocks, moves the others, and never overwrites what it reads', () => {
+  it('compaction keeps leading blocks, moves the rest, and overwrites nothing it reads', () => {
     for (const [kept, moves] of [
       [range(0, 14), 0],
       [range(0, 9), 0],

@@ -1,9 +1,9 @@
 /**
  * Sequences over one block pool: tables and reference counts changed together.
  *
- * A sequence is a handle to a block table. Every call either does all of what it says, to the pool and
- * to the table, or nothing. What has to happen to K and V comes back as data: slots to write, blocks
- * to copy, tokens to gather. Nothing here touches a byte of them.
+ * A sequence is a handle to a block table. Every call either does all of what it says, to the pool
+ * and to the table, or nothing. What has to happen to K and V comes back as data: slots to write,
+ * blocks to copy, tokens to gather. Nothing here touches a byte of them.
  *
  * Sharing: a fork shares the full blocks by reference and gets a copy of the partial one. A shared
  * block is never written to, only dropped from one table. Where a table ends inside a shared block
@@ -12,9 +12,9 @@
  * Order of execution: the data of a call must be executed before that of any later call, because a
  * freed block may be handed out again at once and its contents are needed until then.
  *
- * Invariants: a table's block has at least as many references as tables that hold it; the block that
- * the next token of a sequence goes to is held by that sequence alone, or will be copied first; a
- * block shared by two tables holds the same tokens for both.
+ * Invariants: a table's block has at least as many references as tables that hold it; the block
+ * that the next token of a sequence goes to is held by that sequence alone, or will be copied
+ * first; a block shared by two tables holds the same tokens for both.
  */
 import { assertInvariant, checkInteger, fail } from '@vramkit/core';
 import { failExhausted, type BlockPool } from './block-pool.js';
@@ -137,8 +137,8 @@ export class KvSequences {
    * A new sequence with the tokens before position `tokenCount` (all by default). Full blocks are
    * shared; a partial last block needs one free block and comes back as a copy.
    * @returns `undefined` where that block is not to be had.
-   * @throws VramError `not-found` for an unknown sequence, `invalid-argument` where the sequence has
-   *   not seen that many tokens.
+   * @throws VramError `not-found` for an unknown sequence, `invalid-argument` where the sequence
+   *   has not seen that many tokens.
    */
   tryFork(sequence: number, tokenCount?: number): SequenceFork | undefined {
     const parent = this.#table(sequence);
@@ -170,8 +170,8 @@ export class KvSequences {
   /**
    * Forgets every position from `tokenCount` on. Blocks without tokens are dropped; what other
    * sequences share with this one stays theirs.
-   * @throws VramError `not-found` for an unknown sequence, `invalid-argument` where the sequence has
-   *   not seen that many tokens.
+   * @throws VramError `not-found` for an unknown sequence, `invalid-argument` where the sequence
+   *   has not seen that many tokens.
    */
   truncate(sequence: number, tokenCount: number): void {
     const table = this.#table(sequence);
@@ -182,8 +182,8 @@ export class KvSequences {
   }
 
   /**
-   * Evicts block `index` of a sequence: its tokens leave a hole, all others keep their positions and
-   * order. Where it is shared, the others keep it.
+   * Evicts block `index` of a sequence: its tokens leave a hole, all others keep their positions
+   * and order. Where it is shared, the others keep it.
    * @throws VramError `not-found` for an unknown sequence, `invalid-argument` where it has no such
    *   block.
    */
@@ -195,8 +195,9 @@ export class KvSequences {
   }
 
   /**
-   * Evicts all held tokens but `kept`, closing the gaps: blocks before the first evicted token stay,
-   * the survivors behind it move to fresh blocks, and the old ones are dropped. Positions stay.
+   * Evicts all held tokens but `kept`, closing the gaps: blocks before the first evicted token
+   * stay, the survivors behind it move to fresh blocks, and the old ones are dropped. Positions
+   * stay.
    * @param kept Indices of held tokens, strictly ascending.
    * @returns The moves, or `undefined` where the pool has too few free blocks.
    * @throws VramError `not-found` for an unknown sequence, `invalid-argument` where `kept` is not

@@ -1,8 +1,8 @@
 /**
  * What must hold between tables that share blocks of one pool.
  *
- * Sharing begins with a fork, so a shared block holds the same tokens, at the same offsets, for every
- * table that has it; a table may end earlier in it than another. A block that two tables fill
+ * Sharing begins with a fork, so a shared block holds the same tokens, at the same offsets, for
+ * every table that has it; a table may end earlier in it than another. A block that two tables fill
  * differently has been written to while it was shared, and is corrupt for one of them.
  */
 import { assertInvariant } from '@vramkit/core';
@@ -11,7 +11,8 @@ import type { BlockTableView } from './block-table.js';
 
 /**
  * Verifies that shared blocks hold the same tokens for all, and that each block has a reference for
- * every table that holds it; other owners may hold more. O(blocks + tokens), for tests and debugging.
+ * every table that holds it; other owners may hold more. O(blocks + tokens), for tests and
+ * debugging.
  * @throws VramError `invariant` naming the first block that breaks a rule.
  */
 export function checkSharing(tables: Iterable<BlockTableView>, pool: BlockPool): void {

@@ -6,9 +6,9 @@
  * sequence after sequence, in arrays that are filled again each step. Reading goes by block tables:
  * {@link writeBlockTable} writes one row of the matrix that attention kernels index.
  *
- * Copies come first: `copies` holds the blocks whose contents must be copied before the step writes.
- * They must take effect in order, because a block can be the target of one copy after it was the
- * source of another.
+ * Copies come first: `copies` holds the blocks whose contents must be copied before the step
+ * writes. They must take effect in order, because a block can be the target of one copy after it
+ * was the source of another.
  */
 import { checkInteger, fail } from '@vramkit/core';
 import { NULL_BLOCK } from './block-pool.js';

@@ -1,8 +1,8 @@
 /**
- * Random use of sequences against a naive model: blocks are objects, tables are arrays of them, and a
- * token is a unique number. The model predicts exhaustion, sharing, contents and positions; after each
- * step every invariant is checked and every sequence is read back through memory that executed the
- * copies, moves and writes that calls handed out.
+ * Random use of sequences against a naive model: blocks are objects, tables are arrays of them, and
+ * a token is a unique number. The model predicts exhaustion, sharing, contents and positions; after
+ * each step every invariant is checked and every sequence is read back through memory that executed
+ * the copies, moves and writes that calls handed out.
  */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';

@@ -1,0 +1,38 @@
+/**
+ * Policies by name, for command lines and configuration files.
+ */
+import { fail } from '@vramkit/core';
+import { full } from './kv/full.js';
+import { pagedEviction, type PagedEvictionOptions } from './kv/paged-eviction.js';
+import { streamingLlm, type StreamingLlmOptions } from './kv/streaming-llm.js';
+import type { KvPolicy } from './policy.js';
+
+/** Options of all policies; each reads its own and ignores the others. */
+export type KvPolicyOptions = StreamingLlmOptions & PagedEvictionOptions;
+
+const FACTORIES: Readonly<Record<string, (options: KvPolicyOptions) => KvPolicy>> = {
+  full,
+  pagedEviction,
+  streamingLlm,
+};
+
+/** The names that {@link kvPolicy} knows. */
+export const KV_POLICY_NAMES: readonly string[] = Object.keys(FACTORIES);
+
+/**
+ * The policy of a name. Case and hyphens do not matter: `paged-eviction` is `pagedEviction`.
+ * @throws VramError `not-found` listing the known names; `invalid-argument` as the policy's
+ *   factory.
+ */
+export function kvPolicy(name: string, options: KvPolicyOptions): KvPolicy {
+  const plain = (text: string): string => text.replaceAll('-', '').toLowerCase();
+  const known = KV_POLICY_NAMES.find((each) => plain(each) === plain(name));
+  const factory = known === undefined ? undefined : FACTORIES[known];
+  if (factory === undefined) {
+    fail('not-found', `there is no KV policy '${name}'; known: ${KV_POLICY_NAMES.join(', ')}`, {
+      name,
+      known: KV_POLICY_NAMES,
+    });
+  }
+  return factory(options);
+}
