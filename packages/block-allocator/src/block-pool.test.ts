@@ -38,7 +38,7 @@ describe('BlockPool', () => {
     expectRefused(pool, 'invalid-argument', () => pool.revive(NULL_BLOCK));
   });
 
-  it('behaviour 7: asking for more than is free is undefined or throws, and changes nothing', () => {
+  it('behaviour 7: asking for more than is free gets nothing, and changes nothing', () => {
     const pool = new BlockPool({ blockCount: 4, blockSize: 16 });
     pool.allocate(1);
     const before = state(pool);

@@ -104,7 +104,7 @@ describe('KvSequences', () => {
     expect(taken).toEqual([0, 1, 0, 0, 0, 1, 0, 0, 0, 1]);
   });
 
-  it('behaviour 35: a fork anywhere reads what its parent read; one partial block is copied', () => {
+  it('behaviour 35: a fork anywhere reads as its parent; one partial block is copied', () => {
     for (let at = 0; at <= 14; at++) {
       const fixture = new Fixture(8);
       const parent = fixture.sequences.create();
@@ -239,7 +239,7 @@ describe('KvSequences', () => {
     expect(table.tokenCount).toBe(80);
   });
 
-  it('behaviour 43: an evicted block returns to the pool, the table shrinks, the rest stays', () => {
+  it('behaviour 43: an evicted block is free again; the table shrinks, the rest stays', () => {
     const fixture = new Fixture(8);
     const { sequences, pool } = fixture;
     const id = sequences.create();

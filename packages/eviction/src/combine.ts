@@ -160,7 +160,7 @@ function checkBudget({ name, budgetTokens, blockSize, protect }: KvPolicyParts):
   if (budgetBlocks < neededBlocks) {
     fail(
       'invalid-argument',
-      `policy '${name}': ${budgetTokens} budget tokens are ${budgetBlocks} blocks of ${blockSize}; ` +
+      `policy '${name}': a budget of ${budgetTokens} is ${budgetBlocks} blocks of ${blockSize}; ` +
         `at least ${neededBlocks} blocks (${neededBlocks * blockSize} tokens) are needed`,
       { policy: name, budgetTokens, blockSize, budgetBlocks, neededBlocks },
     );

@@ -121,7 +121,9 @@ class Suite {
         const tokens = randomTokens({ tokenCount: 40 });
         for (const need of policy.needs) {
           const array = tokens[need] ?? new Float32Array(0);
-          const { [need]: _absent, ...without } = tokens;
+          const others = Object.entries(tokens).filter(([name]) => name !== need);
+          // A foreign boundary: what JavaScript callers hand in, less one array.
+          const without = Object.fromEntries(others) as unknown as KvTokens;
           this.#refused(policy, without, `no ${need}`);
           this.#refused(policy, { ...tokens, [need]: array.subarray(1) }, `short ${need}`);
           for (const value of badValues(need)) {
