@@ -2,25 +2,25 @@
  * A range allocator over `[0, size)`: every operation takes constant time, and no GPU is involved.
  *
  * Mental model: the ranges, free and used, lie side by side and are linked in address order. Free
- * ones are also linked in bins by size. A bin holds the sizes that share their six leading bits (below
- * 64 each size has its own), and two levels of bitmaps say which bins are filled, so the smallest
- * filled bin that surely fits is found with two bit scans.
+ * ones are also linked in bins by size. A bin holds the sizes that share their six leading bits
+ * (below 64 each size has its own), and two levels of bitmaps say which bins are filled, so the
+ * smallest filled bin that surely fits is found with two bit scans.
  *
  *     ranges   [used 3][free 5][used 9][free 200 ............]
  *     bins              5              [200, 203]
  *
- * A request goes to the first bin whose smallest member fits. Only where there is none, the bin that
- * the request itself would be filed under is searched for a fitting member, at most
- * {@link SCAN_LIMIT} of them: this grants a request for exactly what is left. The front of the range is
+ * A request goes to the first bin whose smallest member fits. Only where there is none, the bin
+ * that the request itself would be filed under is searched for a fitting member, at most {@link
+ * SCAN_LIMIT} of them: this grants a request for exactly what is left. The front of the range is
  * used and the rest goes back; freeing merges with both neighbours, so no two free ranges touch.
  *
  * Invariants ({@link OffsetAllocator.check}): ranges tile `[0, size)`; no two free neighbours; each
  * free range is in the bin of its size; a bitmap bit is set exactly where its bin is filled.
  *
- * What the heuristic gets wrong: good fit is not best fit, and nothing is ever moved, so a request can
- * fail although the free total would hold it. Sources: TLSF (Masmano et al., 2004) and the
- * floating-point bins of Sebastian Aaltonen's offset allocator (2023); unlike those, a
- * failing search looks once into the bin below. Units are the caller's: bytes, slots, 256-byte lines.
+ * What the heuristic gets wrong: good fit is not best fit, and nothing is ever moved, so a request
+ * can fail although the free total would hold it. Sources: TLSF (Masmano et al., 2004) and the
+ * floating-point bins of Sebastian Aaltonen's offset allocator (2023); unlike those, a failing
+ * search looks once into the bin below. Units are the caller's: bytes, slots, 256-byte lines.
  */
 import { assertArgument, assertInvariant, checkInteger, fail } from './assert.js';
 
@@ -183,7 +183,10 @@ export class OffsetAllocator {
     return largest;
   }
 
-  /** Verifies every invariant; linear. @throws VramError `invariant` naming the first that fails. */
+  /**
+   * Verifies every invariant; linear.
+   * @throws VramError `invariant` naming the first that fails.
+   */
   check(): void {
     const { freeCount, usedCount, freeSize } = this.#checkTiling();
     assertInvariant(freeCount === this.#freeExtentCount, 'count of free ranges');
@@ -356,7 +359,8 @@ export class OffsetAllocator {
   }
 }
 
-/** An element whose index the caller keeps in range; typed arrays read as possibly undefined. */
+/** An element; the caller keeps the index in range. */
 function at(array: Int32Array, index: number): number {
+  // A typed array reads as possibly undefined to the compiler; check() proves the links in range.
   return array[index] as number;
 }

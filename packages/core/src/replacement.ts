@@ -3,7 +3,8 @@
  *
  * A policy is a pure structure beside one tier: it is told of every change, and names victims when
  * asked. It never acts itself, so a plan that is not carried out leaves it right. What may not be
- * evicted now (pinned, moving, chosen already) it learns per question, not by bookkeeping of its own.
+ * evicted now (pinned, moving, chosen already) it learns per question, not by bookkeeping of its
+ * own.
  */
 
 /** What a replacement policy may weigh. */
@@ -15,8 +16,8 @@ export interface ResidentSize {
 }
 
 /**
- * Decides which resident copy of a tier goes first. One instance per tier. It is told of every change
- * and never acts itself: naming a victim removes nothing.
+ * Decides which resident copy of a tier goes first. One instance per tier. It is told of every
+ * change and never acts itself: naming a victim removes nothing.
  */
 export interface ReplacementPolicy<Id> {
   /** A copy became resident. */
@@ -25,6 +26,8 @@ export interface ReplacementPolicy<Id> {
   touched(id: Id): void;
   /** A copy is gone: it was a victim (`capacity`), or its owner dropped it (`explicit`). */
   removed(id: Id, reason: 'capacity' | 'explicit'): void;
-  /** The next victim among the copies that `mayEvict` allows, or `undefined` where there is none. */
+  /**
+   * The next victim among the copies that `mayEvict` allows, or `undefined` where there is none.
+   */
   chooseVictim(mayEvict: (id: Id) => boolean): Id | undefined;
 }

@@ -1,7 +1,7 @@
 /**
  * What is where: one pure state machine for everything that can be on the device, on the host or in
- * storage (KV blocks, experts, layer weights, optimizer subgroups). It moves no bytes; it says which
- * moves are possible, reserves room for them, and keeps what a move needs from being dropped.
+ * storage (KV blocks, experts, layer weights, optimizer subgroups). It moves no bytes; it says
+ * which moves are possible, reserves room for them, and keeps what a move needs from being dropped.
  *
  * Mental model: tiers in order, the nearest (fastest, smallest) first. Each object has at most one
  * copy per tier, and each copy is in one state:
@@ -11,21 +11,21 @@
  *     resident --drop--> absent
  *
  * A move copies: its source stays resident, pinned until the move is complete. Loading and storing
- * copies take room and cannot be read. A failed move gives the room back and leaves no trace, which is
- * why it never evicts: {@link Residency.planRoom} names victims first, and the caller drops each, or
- * moves it farther and then drops it.
+ * copies take room and cannot be read. A failed move gives the room back and leaves no trace, which
+ * is why it never evicts: {@link Residency.planRoom} names victims first, and the caller drops
+ * each, or moves it farther and then drops it.
  *
- * Invariants ({@link Residency.check}): per tier, resident and incoming bytes stay within the budget;
- * every object has a resident copy; a pinned copy is resident; pins of moves equal the moves in
- * flight; the replacement policy of a tier holds exactly its resident copies.
+ * Invariants ({@link Residency.check}): per tier, resident and incoming bytes stay within the
+ * budget; every object has a resident copy; a pinned copy is resident; pins of moves equal the
+ * moves in flight; the replacement policy of a tier holds exactly its resident copies.
  *
  * Nothing is lost: the last copy of an object cannot be dropped, unless the object is `recreatable`
  * (a KV block whose tokens are known); it is then forgotten. After a change in place,
  * {@link Residency.changed} drops the copies that no longer agree.
  *
- * Rejected: evicting inside `prepareMove`. The victim's bytes would be overwritten before the move is
- * known to succeed. Complexity: every call is constant in the number of objects, but for planRoom,
- * which is linear in the victims it names, and what the policy adds.
+ * Rejected: evicting inside `prepareMove`. The victim's bytes would be overwritten before the move
+ * is known to succeed. Complexity: every call is constant in the number of objects, but for
+ * planRoom, which is linear in the victims it names, and what the policy adds.
  */
 import { assertArgument, assertInvariant, checkInteger, fail } from './assert.js';
 import type { ReplacementPolicy, ResidentSize } from './replacement.js';
@@ -76,7 +76,9 @@ export interface Move<Id extends ResidentId, Tier extends string> {
 export interface Victim<Id extends ResidentId> {
   readonly id: Id;
   readonly sizeBytes: number;
-  /** Whether it is the only copy of an object that is not recreatable: move it before dropping it. */
+  /**
+   * Whether it is the only copy of an object that is not recreatable: move it before dropping it.
+   */
   readonly isLastCopy: boolean;
 }
 
@@ -167,7 +169,10 @@ export class Residency<Id extends ResidentId, Tier extends string> {
     this.#entries.delete(id);
   }
 
-  /** Tells the tier's policy that a resident copy was used. @throws VramError `invalid-argument`. */
+  /**
+   * Tells the tier's policy that a resident copy was used.
+   * @throws VramError `invalid-argument`.
+   */
   touch(id: Id, tier: Tier): void {
     this.#resident(id, tier);
     this.#tier(tier).policy.touched(id);
@@ -191,8 +196,8 @@ export class Residency<Id extends ResidentId, Tier extends string> {
    * @param from Default: the nearest tier with a resident copy.
    * @returns `undefined`, with nothing changed, where the tier has no room; see
    * {@link Residency.planRoom}.
-   * @throws VramError `invalid-argument` where the object is unknown, the source not resident, or the
-   * destination not absent: look at {@link Residency.state} first.
+   * @throws VramError `invalid-argument` where the object is unknown, the source not resident, or
+   * the destination not absent: look at {@link Residency.state} first.
    */
   prepareMove(
     id: Id,
@@ -220,8 +225,8 @@ export class Residency<Id extends ResidentId, Tier extends string> {
   }
 
   /**
-   * Ends a move. A success makes the destination resident; a failure makes it absent again. Either way
-   * the source is unpinned and stays resident.
+   * Ends a move. A success makes the destination resident; a failure makes it absent again. Either
+   * way the source is unpinned and stays resident.
    * @throws VramError `invalid-argument` for a move that is not in flight.
    */
   complete(move: Move<Id, Tier>, outcome: 'succeeded' | 'failed'): void {
@@ -241,8 +246,8 @@ export class Residency<Id extends ResidentId, Tier extends string> {
   /**
    * Drops a resident copy. Dropping the last copy of a recreatable object forgets the object.
    * @param reason What the policy is told. Default: 'explicit'.
-   * @throws VramError `invalid-argument` where the copy is not resident, is pinned, is read by a move,
-   * or is the last one of an object that is not recreatable.
+   * @throws VramError `invalid-argument` where the copy is not resident, is pinned, is read by a
+   * move, or is the last one of an object that is not recreatable.
    */
   drop(id: Id, tier: Tier, reason: 'capacity' | 'explicit' = 'explicit'): void {
     const copy = this.#resident(id, tier);
@@ -275,8 +280,8 @@ export class Residency<Id extends ResidentId, Tier extends string> {
   }
 
   /**
-   * Names copies to drop so that `sizeBytes` fit into a tier, in the policy's order. Changes nothing
-   * here; a policy with a moving hand may advance it.
+   * Names copies to drop so that `sizeBytes` fit into a tier, in the policy's order. Changes
+   * nothing here; a policy with a moving hand may advance it.
    * @param mayEvict Narrows the choice further. Default: every unpinned copy.
    * @returns No victims where there is room; `undefined` where dropping all of them is not enough.
    */
@@ -307,7 +312,10 @@ export class Residency<Id extends ResidentId, Tier extends string> {
     return [...victims.values()];
   }
 
-  /** Verifies every invariant; linear. @throws VramError `invariant` naming the first that fails. */
+  /**
+   * Verifies every invariant; linear.
+   * @throws VramError `invariant` naming the first that fails.
+   */
   check(): void {
     const readers = new Map<Copy, number>();
     for (const { id, from, to } of this.#moves) {

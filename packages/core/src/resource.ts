@@ -13,8 +13,8 @@
  * Ownership: a resource owns what it took from its upstream and gives it back; it never disposes
  * the upstream itself, because whoever created that disposes it.
  *
- * Rejected: `free` by offset or handle number. The allocation object is the handle, so that a double
- * free and a free at the wrong resource are found by identity.
+ * Rejected: `free` by offset or handle number. The allocation object is the handle, so that a
+ * double free and a free at the wrong resource are found by identity.
  */
 import { VramError } from './errors.js';
 
@@ -92,9 +92,10 @@ export interface MemoryStats {
 /**
  * Something that hands out device memory.
  *
- * Exhaustion is a value, a misuse is an error. A request that could succeed after something is freed
- * or a budget is raised gives `undefined`, with no state changed. A request that is malformed or that
- * no budget can help (negative size, unknown kind, larger than the device's largest buffer) throws
+ * Exhaustion is a value, a misuse is an error. A request that could succeed after something is
+ * freed or a budget is raised gives `undefined`, with no state changed. A request that is malformed
+ * or that no budget can help (negative size, unknown kind, larger than the device's largest buffer)
+ * throws
  * `invalid-argument`.
  */
 export interface MemoryResource {
@@ -125,8 +126,8 @@ export interface MemoryResource {
  *
  * `freeBytes` counts what is neither live nor padding under the limit; where it is not below
  * `neededBytes`, no contiguous range was found or the driver refused, and `shortfallBytes` is 0.
- * @throws VramError `out-of-memory` with context `{ kind, label, neededBytes, freeBytes, limitBytes,
- * shortfallBytes }` where there is no room, and whatever `tryAllocate` throws.
+ * @throws VramError `out-of-memory` with context `{ kind, label, neededBytes, freeBytes,
+ * limitBytes, shortfallBytes }` where there is no room, and whatever `tryAllocate` throws.
  */
 export function allocate(resource: MemoryResource, request: AllocationRequest): Allocation {
   const allocation = resource.tryAllocate(request);

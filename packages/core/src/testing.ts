@@ -1,6 +1,7 @@
 /**
  * What tests of vramkit and of code above it share: the conformance suite of memory resources, a
- * resource without a GPU, a wrapper that fails on purpose, seeded data, and array comparison.
+ * resource without a GPU, a wrapper that fails on purpose, a plain replacement policy, seeded data,
+ * and array comparison.
  *
  * A subpath of its own (`@vramkit/core/testing`), never imported by shipped code.
  */
@@ -12,6 +13,7 @@ export {
   type HostResource,
   type HostResourceOptions,
 } from './testing/host-resource.js';
+export { LruPolicy } from './testing/lru-policy.js';
 export {
   describeResource,
   type ResourceSuiteOptions,

@@ -1,13 +1,13 @@
 /**
- * The bytes of one tier for {@link Residency}: what is resident, incoming and pinned, and the policy
- * that is told of it. It knows no objects, only the copies that it is handed.
+ * The bytes of one tier for {@link Residency}: what is resident, incoming and pinned, and the
+ * policy that is told of it. It knows no objects, only the copies that it is handed.
  */
 import { assertInvariant, checkInteger } from './assert.js';
 import type { ReplacementPolicy, ResidentSize } from './replacement.js';
 
 /**
- * State of one object in one tier. `loading` comes from a farther tier, `storing` from a nearer one;
- * both take room and cannot be read.
+ * State of one object in one tier. `loading` comes from a farther tier, `storing` from a nearer
+ * one; both take room and cannot be read.
  */
 export type CopyState = 'absent' | 'loading' | 'resident' | 'storing';
 

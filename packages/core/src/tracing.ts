@@ -2,9 +2,9 @@
  * What happened, as plain data: the events that a timeline records.
  *
  * Emitters (traced resources, transfers, whoever runs a phase) build one small object per event and
- * hand it to a {@link TraceSink}; without a sink they do nothing at all. A sink must be quick and must
- * not call back into the emitter. Every time is milliseconds on one clock that the caller injects, so
- * that events of several emitters order, and tests are exact.
+ * hand it to a {@link TraceSink}; without a sink they do nothing at all. A sink must be quick and
+ * must not call back into the emitter. Every time is milliseconds on one clock that the caller
+ * injects, so that events of several emitters order, and tests are exact.
  */
 import type { MemoryKind } from './resource.js';
 

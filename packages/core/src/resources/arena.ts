@@ -1,9 +1,10 @@
 /**
  * An arena: one buffer taken up front, cut into aligned ranges.
  *
- * Mental model: the buffer is a row of lines of `alignmentBytes`; an {@link OffsetAllocator} gives out
- * runs of lines in constant time. Nothing is taken from the upstream after creation. A fragmented arena
- * can refuse a request although its free bytes would hold it; nothing is ever moved.
+ * Mental model: the buffer is a row of lines of `alignmentBytes`; an {@link OffsetAllocator} gives
+ * out runs of lines in constant time. Nothing is taken from the upstream after creation. A
+ * fragmented arena can refuse a request although its free bytes would hold it; nothing is ever
+ * moved.
  *
  * One buffer has one limit that matters: within one dispatch WebGPU forbids binding it read-only in
  * one place and writable in another, even where the ranges are apart. Use an arena for things that
@@ -34,7 +35,10 @@ export interface ArenaResourceOptions {
    * offset alignment that every device accepts.
    */
   readonly alignmentBytes?: number;
-  /** Usage of the buffer; requests may ask for any part of it. Default: {@link DEFAULT_BUFFER_USAGE}. */
+  /**
+   * Usage of the buffer; requests may ask for any part of it. Default: {@link
+   * DEFAULT_BUFFER_USAGE}.
+   */
   readonly usage?: GPUBufferUsageFlags;
 }
 
@@ -46,8 +50,8 @@ export interface ArenaResource extends MemoryResource {
 
 /**
  * Takes one buffer from `upstream` and cuts ranges out of it.
- * @throws VramError `out-of-memory` where the upstream has no room for the buffer, `invalid-argument`
- * where a size or the alignment of the upstream's range does not fit.
+ * @throws VramError `out-of-memory` where the upstream has no room for the buffer,
+ * `invalid-argument` where a size or the alignment of the upstream's range does not fit.
  */
 export function arenaResource(
   upstream: MemoryResource,

@@ -1,4 +1,4 @@
-/** What the counts say. */
+/** The counted wrapper: what its counts say after calls that succeed, find no room, or fail. */
 import { describe, expect, it } from 'vitest';
 import { allocate } from '../resource.js';
 import { hostResource } from '../testing.js';

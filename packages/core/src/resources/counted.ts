@@ -1,8 +1,8 @@
 /**
  * A wrapper that counts: calls, distinct buffers, and peaks by kind.
  *
- * The counts prove the rule that steady state allocates nothing: read them after warm-up, run a step,
- * read them again. They are of what went through this wrapper; `stats()` is the upstream's.
+ * The counts prove the rule that steady state allocates nothing: read them after warm-up, run a
+ * step, read them again. They are of what went through this wrapper; `stats()` is the upstream's.
  */
 import type { MemoryKind, MemoryResource } from '../resource.js';
 import { AllocationLedger, zeroByKind } from './ledger.js';

@@ -209,7 +209,7 @@ describe('one buffer in one dispatch', () => {
     return (await gpuDevice.popErrorScope()) === null;
   }
 
-  it('may be read-write twice, and not read-only and read-write, as the notes of arena say', async () => {
+  it('may be bound read-write twice, but not read-only and read-write', async () => {
     const bottom = deviceResource(gpuDevice);
     const options = { sizeBytes: 1024, kind: 'staging', label: 'arena' } as const;
     const arena = arenaResource(bottom, options);

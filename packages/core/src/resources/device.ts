@@ -4,8 +4,8 @@
  * Sizes are rounded up to 4 bytes, which WebGPU wants of copies and bindings; the difference is
  * padding. Creation runs inside an `out-of-memory` and a `validation` error scope. Their verdict
  * comes later, because WebGPU never says synchronously that a buffer could not be had: it goes to
- * `onError`, or rejects the next {@link DeviceResource.settled} where no callback was given. A refused
- * buffer stays an (unusable) allocation until its owner frees it.
+ * `onError`, or rejects the next {@link DeviceResource.settled} where no callback was given. A
+ * refused buffer stays an (unusable) allocation until its owner frees it.
  *
  * Only buffers created here are destroyed here; the device is borrowed.
  */
@@ -54,12 +54,9 @@ export function deviceResource(
   gpuDevice: GPUDevice,
   options: DeviceResourceOptions = {},
 ): DeviceResource {
-  const maxBufferBytes = checkInteger(
-    'maxBufferBytes',
-    options.maxBufferBytes ?? gpuDevice.limits.maxBufferSize,
-    4,
-    gpuDevice.limits.maxBufferSize,
-  );
+  const { maxBufferSize } = gpuDevice.limits;
+  const { maxBufferBytes = maxBufferSize } = options;
+  checkInteger('maxBufferBytes', maxBufferBytes, 4, maxBufferSize);
   const ledger = new AllocationLedger<void>('device');
   const pending = new Set<Promise<void>>();
   let unreported: VramError | undefined;

@@ -120,8 +120,8 @@ export class AllocationLedger<Held> {
     if (entry !== undefined) return entry.held;
     return fail(
       'invalid-argument',
-      `'${allocation.label}' (${allocation.sizeBytes} B) is not live in the ${this.#name} resource: ` +
-        'it was freed already or belongs to another resource',
+      `'${allocation.label}' (${allocation.sizeBytes} B) is not live in the ${this.#name} ` +
+        'resource: it was freed already or belongs to another resource',
       { label: allocation.label, kind: allocation.kind, sizeBytes: allocation.sizeBytes },
     );
   }

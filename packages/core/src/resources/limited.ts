@@ -2,15 +2,16 @@
  * A wrapper with a hard byte limit that asks for memory back before it says no.
  *
  * What counts against the limit is what goes through this wrapper, each request rounded up to 4
- * bytes. Directly above `deviceResource` that is exactly the device's bytes: one byte less than needed
- * is refused before the driver is called. Above a pool it limits what is handed out, and the pool's own
- * padding and idle buffers come on top; to bound device bytes put the limit below the pool.
+ * bytes. Directly above `deviceResource` that is exactly the device's bytes: one byte less than
+ * needed is refused before the driver is called. Above a pool it limits what is handed out, and the
+ * pool's own padding and idle buffers come on top; to bound device bytes put the limit below the
+ * pool.
  *
  * Under pressure the listeners are asked in the order of registration, each for what is still
  * missing, for a bounded number of rounds. The ledger decides whether there is room, not the number
  * that a listener returns; that number only says whether asking again makes sense. A listener that
- * frees into a pool above the limit must be followed by one that trims the pool. While listeners run,
- * allocations made by them are served or refused without asking anyone again.
+ * frees into a pool above the limit must be followed by one that trims the pool. While listeners
+ * run, allocations made by them are served or refused without asking anyone again.
  */
 import { assertArgument, checkInteger } from '../assert.js';
 import {
@@ -18,6 +19,7 @@ import {
   type Allocation,
   type AllocationRequest,
   type MemoryResource,
+  type MemoryStats,
 } from '../resource.js';
 import { AllocationLedger, checkRequest, effectiveLimitBytes } from './ledger.js';
 
@@ -51,86 +53,100 @@ export function limitedResource(
   upstream: MemoryResource,
   options: LimitedResourceOptions,
 ): LimitedResource {
-  const limitBytes =
-    options.limitBytes === Number.POSITIVE_INFINITY
-      ? options.limitBytes
-      : checkInteger('limitBytes', options.limitBytes);
-  const maxRounds = checkInteger('maxPressureRounds', options.maxPressureRounds ?? 3, 0, 1000);
-  const ledger = new AllocationLedger<void>('limited');
-  // Wrapped, so that the same function registered twice is two registrations.
-  const listeners = new Set<{ readonly ask: PressureListener }>();
-  // Bytes promised to requests that are with the upstream right now.
-  let promisedBytes = 0;
-  let asking = false;
+  return new Limit(upstream, options);
+}
 
-  const missingBytes = (bytes: number): number =>
-    ledger.takenBytes + promisedBytes + bytes - limitBytes;
+class Limit implements LimitedResource {
+  readonly #upstream: MemoryResource;
+  readonly #limitBytes: number;
+  readonly #maxRounds: number;
+  readonly #ledger = new AllocationLedger<void>('limited');
+  // Wrapped, so that the same function registered twice is two registrations.
+  readonly #listeners = new Set<{ readonly ask: PressureListener }>();
+  /** Bytes promised to requests that are with the upstream right now. */
+  #promisedBytes = 0;
+  #asking = false;
+
+  constructor(upstream: MemoryResource, options: LimitedResourceOptions) {
+    const { limitBytes, maxPressureRounds = 3 } = options;
+    this.#upstream = upstream;
+    this.#limitBytes = limitBytes === Infinity ? Infinity : checkInteger('limitBytes', limitBytes);
+    this.#maxRounds = checkInteger('maxPressureRounds', maxPressureRounds, 0, 1000);
+  }
+
+  tryAllocate(request: AllocationRequest): Allocation | undefined {
+    checkRequest(request);
+    const bytes = paddedBytes(request.sizeBytes);
+    for (let round = 0; ; round += 1) {
+      this.#ledger.assertUsable();
+      const fits = this.#missingBytes(bytes) <= 0;
+      const allocation = fits ? this.#takeUpstream(request, bytes) : undefined;
+      if (allocation !== undefined) {
+        this.#ledger.add(allocation, bytes, undefined);
+        this.#ledger.notePeak(this.#ledger.takenBytes);
+        return allocation;
+      }
+      if (bytes > this.#limitBytes || round === this.#maxRounds) return undefined;
+      if (!this.#relieve(request, bytes, fits)) return undefined;
+    }
+  }
+
+  free(allocation: Allocation): void {
+    this.#ledger.heldBy(allocation);
+    this.#upstream.free(allocation);
+    this.#ledger.remove(allocation);
+  }
+
+  stats(): MemoryStats {
+    const { takenBytes } = this.#ledger;
+    const reachable = effectiveLimitBytes(takenBytes, 0, this.#upstream.stats());
+    return this.#ledger.stats(takenBytes, Math.min(this.#limitBytes, reachable));
+  }
+
+  dispose(): void {
+    this.#ledger.dispose(() => this.#listeners.clear());
+  }
+
+  onPressure(ask: PressureListener): () => void {
+    this.#ledger.assertUsable();
+    assertArgument(this.#listeners.size < MAX_LISTENERS, `more than ${MAX_LISTENERS} listeners`);
+    const registration = { ask };
+    this.#listeners.add(registration);
+    return () => void this.#listeners.delete(registration);
+  }
+
+  #missingBytes(bytes: number): number {
+    return this.#ledger.takenBytes + this.#promisedBytes + bytes - this.#limitBytes;
+  }
 
   /** Promises the bytes, asks the upstream, and takes the promise back whatever comes of it. */
-  function takeUpstream(request: AllocationRequest, bytes: number): Allocation | undefined {
-    promisedBytes += bytes;
+  #takeUpstream(request: AllocationRequest, bytes: number): Allocation | undefined {
+    this.#promisedBytes += bytes;
     try {
-      return upstream.tryAllocate(request);
+      return this.#upstream.tryAllocate(request);
     } finally {
-      promisedBytes -= bytes;
+      this.#promisedBytes -= bytes;
     }
   }
 
   /** Asks every listener once, until nothing is missing. @returns Whether anything was freed. */
-  function relieve(request: AllocationRequest, bytes: number, upstreamRefused: boolean): boolean {
-    if (asking) return false;
-    asking = true;
+  #relieve(request: AllocationRequest, bytes: number, upstreamRefused: boolean): boolean {
+    if (this.#asking) return false;
+    this.#asking = true;
     let freedBytes = 0;
     try {
-      for (const { ask } of [...listeners]) {
+      for (const { ask } of [...this.#listeners]) {
         // Where the upstream refused, the limit has room and only the upstream knows what is
         // missing: ask for the whole request.
-        const shortfall = upstreamRefused ? bytes - freedBytes : missingBytes(bytes);
+        const shortfall = upstreamRefused ? bytes - freedBytes : this.#missingBytes(bytes);
         if (shortfall <= 0) break;
-        const before = ledger.takenBytes;
-        freedBytes += Math.max(0, ask(shortfall, request), before - ledger.takenBytes);
+        const before = this.#ledger.takenBytes;
+        const claimed = ask(shortfall, request);
+        freedBytes += Math.max(0, claimed, before - this.#ledger.takenBytes);
       }
     } finally {
-      asking = false;
+      this.#asking = false;
     }
     return freedBytes > 0;
   }
-
-  function tryAllocate(request: AllocationRequest): Allocation | undefined {
-    checkRequest(request);
-    const bytes = paddedBytes(request.sizeBytes);
-    for (let round = 0; ; round += 1) {
-      ledger.assertUsable();
-      const fits = missingBytes(bytes) <= 0;
-      const allocation = fits ? takeUpstream(request, bytes) : undefined;
-      if (allocation !== undefined) {
-        ledger.add(allocation, bytes, undefined);
-        ledger.notePeak(ledger.takenBytes);
-        return allocation;
-      }
-      if (bytes > limitBytes || round === maxRounds) return undefined;
-      if (!relieve(request, bytes, fits)) return undefined;
-    }
-  }
-
-  return {
-    tryAllocate,
-    free(allocation) {
-      ledger.heldBy(allocation);
-      upstream.free(allocation);
-      ledger.remove(allocation);
-    },
-    stats() {
-      const reachable = effectiveLimitBytes(ledger.takenBytes, 0, upstream.stats());
-      return ledger.stats(ledger.takenBytes, Math.min(limitBytes, reachable));
-    },
-    dispose: () => ledger.dispose(() => listeners.clear()),
-    onPressure(ask) {
-      ledger.assertUsable();
-      assertArgument(listeners.size < MAX_LISTENERS, `more than ${MAX_LISTENERS} listeners`);
-      const registration = { ask };
-      listeners.add(registration);
-      return () => void listeners.delete(registration);
-    },
-  };
 }

@@ -2,11 +2,11 @@
  * A pool: keeps freed buffers and hands them out again, so that a steady state creates none.
  *
  * Sizes are rounded up to classes, `classesPerDoubling` of them between two powers of two, so a
- * tensor that grows a little with every step still finds a buffer. The cost is padding: at most
- * 1 / classesPerDoubling of a request (6 % at the default), except below 256 bytes. A freed buffer is
- * kept for its class, usage and kind; keeping kinds apart makes the attribution below the pool true.
- * What is idle stays reserved until {@link PooledResource.trim}. Where the upstream has no room, the
- * pool gives back idle buffers, the longest idle first, and asks again.
+ * tensor that grows a little with every step still finds a buffer. The cost is padding: at most 1 /
+ * classesPerDoubling of a request (6 % at the default), except below 256 bytes. A freed buffer is
+ * kept for its class, usage and kind; keeping kinds apart makes the attribution below the pool
+ * true. What is idle stays reserved until {@link PooledResource.trim}. Where the upstream has no
+ * room, the pool gives back idle buffers, the longest idle first, and asks again.
  *
  * Put large tensors that live as long as the program (weights) beside the pool, not in it.
  *
@@ -21,6 +21,7 @@ import {
   type Allocation,
   type AllocationRequest,
   type MemoryResource,
+  type MemoryStats,
 } from '../resource.js';
 import { AllocationLedger, checkRequest, effectiveLimitBytes } from './ledger.js';
 
@@ -28,9 +29,15 @@ import { AllocationLedger, checkRequest, effectiveLimitBytes } from './ledger.js
 export interface PooledResourceOptions {
   /** Size classes between two powers of two; a power of two in [1, 256]. Default: 16. */
   readonly classesPerDoubling?: number;
-  /** Largest class, bytes: give the device's `maxBufferSize`, so that no class exceeds it. Default: none. */
+  /**
+   * Largest class, bytes: give the device's `maxBufferSize`, so that no class exceeds it. Default:
+   * none.
+   */
   readonly maxBufferBytes?: number;
-  /** Most idle bytes; what is freed above it goes back at once, longest idle first. Default: no bound. */
+  /**
+   * Most idle bytes; what is freed above it goes back at once, longest idle first. Default: no
+   * bound.
+   */
   readonly maxIdleBytes?: number;
 }
 
@@ -69,102 +76,111 @@ export function pooledResource(
   upstream: MemoryResource,
   options: PooledResourceOptions = {},
 ): PooledResource {
-  const classesPerDoubling = checkInteger(
-    'classesPerDoubling',
-    options.classesPerDoubling ?? 16,
-    1,
-    256,
-  );
-  assertArgument(
-    Number.isInteger(Math.log2(classesPerDoubling)),
-    `classesPerDoubling ${classesPerDoubling} is not a power of two`,
-  );
-  const maxBufferBytes = options.maxBufferBytes ?? Infinity;
-  const maxIdleBytes = options.maxIdleBytes ?? Infinity;
-  assertArgument(maxIdleBytes >= 0, `maxIdleBytes ${maxIdleBytes} is negative`);
-  const ledger = new AllocationLedger<PooledBuffer>('pooled');
-  // Per class, the most recently freed last; over all classes, in the order of freeing.
-  const idleByKey = new Map<string, PooledBuffer[]>();
-  const idleInOrder = new Set<PooledBuffer>();
-  let idleBytes = 0;
+  return new Pool(upstream, options);
+}
 
-  function takeIdle(key: string): PooledBuffer | undefined {
-    const pooled = idleByKey.get(key)?.pop();
-    if (pooled === undefined) return undefined;
-    idleInOrder.delete(pooled);
-    idleBytes -= pooled.classBytes;
-    return pooled;
+class Pool implements PooledResource {
+  readonly #upstream: MemoryResource;
+  readonly #classesPerDoubling: number;
+  readonly #maxBufferBytes: number;
+  readonly #maxIdleBytes: number;
+  readonly #ledger = new AllocationLedger<PooledBuffer>('pooled');
+  /** Per class, the most recently freed last. */
+  readonly #idleByKey = new Map<string, PooledBuffer[]>();
+  /** Over all classes, in the order of freeing. */
+  readonly #idleInOrder = new Set<PooledBuffer>();
+  #idleBytes = 0;
+
+  constructor(upstream: MemoryResource, options: PooledResourceOptions) {
+    const { classesPerDoubling = 16, maxBufferBytes = Infinity, maxIdleBytes = Infinity } = options;
+    checkInteger('classesPerDoubling', classesPerDoubling, 1, 256);
+    assertArgument(
+      Number.isInteger(Math.log2(classesPerDoubling)),
+      `classesPerDoubling ${classesPerDoubling} is not a power of two`,
+    );
+    assertArgument(maxIdleBytes >= 0, `maxIdleBytes ${maxIdleBytes} is negative`);
+    this.#upstream = upstream;
+    this.#classesPerDoubling = classesPerDoubling;
+    this.#maxBufferBytes = maxBufferBytes;
+    this.#maxIdleBytes = maxIdleBytes;
   }
 
-  function trim(targetBytes = Infinity): number {
-    ledger.assertUsable();
+  tryAllocate(request: AllocationRequest): Allocation | undefined {
+    this.#ledger.assertUsable();
+    checkRequest(request);
+    const pooled = this.#take(request);
+    if (pooled === undefined) return undefined;
+    const { buffer, offsetBytes } = pooled.upstreamAllocation;
+    const { kind, label, sizeBytes } = request;
+    const allocation: Allocation = { buffer, offsetBytes, sizeBytes, kind, label };
+    this.#ledger.add(allocation, pooled.classBytes, pooled);
+    this.#ledger.notePeak(this.#ledger.takenBytes + this.#idleBytes);
+    return allocation;
+  }
+
+  free(allocation: Allocation): void {
+    const pooled = this.#ledger.remove(allocation);
+    const idle = this.#idleByKey.get(pooled.key);
+    if (idle === undefined) this.#idleByKey.set(pooled.key, [pooled]);
+    else idle.push(pooled);
+    this.#idleInOrder.add(pooled);
+    this.#idleBytes += pooled.classBytes;
+    if (this.#idleBytes > this.#maxIdleBytes) this.trim(this.#idleBytes - this.#maxIdleBytes);
+  }
+
+  trim(targetBytes = Infinity): number {
+    this.#ledger.assertUsable();
     let givenBack = 0;
-    for (const pooled of idleInOrder) {
+    for (const pooled of this.#idleInOrder) {
       if (givenBack >= targetBytes) break;
       // Unlisted first: the upstream may call back into this pool.
-      idleInOrder.delete(pooled);
-      const oldest = idleByKey.get(pooled.key)?.shift();
+      this.#idleInOrder.delete(pooled);
+      const oldest = this.#idleByKey.get(pooled.key)?.shift();
       assertInvariant(oldest === pooled, 'the longest idle buffer is not the first of its class');
-      idleBytes -= pooled.classBytes;
+      this.#idleBytes -= pooled.classBytes;
       givenBack += pooled.classBytes;
-      upstream.free(pooled.upstreamAllocation);
+      this.#upstream.free(pooled.upstreamAllocation);
     }
     return givenBack;
   }
 
-  /** Takes a new buffer, giving back idle ones where there is no room for it. */
-  function takeUpstream(request: AllocationRequest): Allocation | undefined {
-    const direct = upstream.tryAllocate(request);
-    if (direct !== undefined || idleBytes === 0) return direct;
-    // First as little as could help, then everything.
-    trim(request.sizeBytes);
-    const second = upstream.tryAllocate(request);
-    if (second !== undefined || idleBytes === 0) return second;
-    trim();
-    return upstream.tryAllocate(request);
+  stats(): MemoryStats {
+    const { takenBytes } = this.#ledger;
+    const limitBytes = effectiveLimitBytes(takenBytes, this.#idleBytes, this.#upstream.stats());
+    return this.#ledger.stats(takenBytes + this.#idleBytes, limitBytes);
   }
 
-  function take(request: AllocationRequest): PooledBuffer | undefined {
+  dispose(): void {
+    this.#ledger.dispose(() => this.trim());
+  }
+
+  /** An idle buffer of the request's class, else a new one. */
+  #take(request: AllocationRequest): PooledBuffer | undefined {
     const needed = paddedBytes(request.sizeBytes);
-    const rounded = Math.min(sizeClassBytes(needed, classesPerDoubling), maxBufferBytes);
+    const rounded = sizeClassBytes(needed, this.#classesPerDoubling);
     // A request above the largest class goes up unchanged, for the upstream to reject.
-    const classBytes = Math.max(needed, rounded);
+    const classBytes = Math.max(needed, Math.min(rounded, this.#maxBufferBytes));
     const usage = request.usage ?? DEFAULT_BUFFER_USAGE;
     const key = `${request.kind}/${usage}/${classBytes}`;
-    const idle = takeIdle(key);
-    if (idle !== undefined) return idle;
-    const upstreamAllocation = takeUpstream({ ...request, sizeBytes: classBytes, usage });
+    const idle = this.#idleByKey.get(key)?.pop();
+    if (idle !== undefined) {
+      this.#idleInOrder.delete(idle);
+      this.#idleBytes -= idle.classBytes;
+      return idle;
+    }
+    const upstreamAllocation = this.#takeUpstream({ ...request, sizeBytes: classBytes, usage });
     return upstreamAllocation && { upstreamAllocation, classBytes, key };
   }
 
-  return {
-    tryAllocate(request) {
-      ledger.assertUsable();
-      checkRequest(request);
-      const pooled = take(request);
-      if (pooled === undefined) return undefined;
-      const { buffer, offsetBytes } = pooled.upstreamAllocation;
-      const { kind, label, sizeBytes } = request;
-      const allocation: Allocation = { buffer, offsetBytes, sizeBytes, kind, label };
-      ledger.add(allocation, pooled.classBytes, pooled);
-      ledger.notePeak(ledger.takenBytes + idleBytes);
-      return allocation;
-    },
-    free(allocation) {
-      const pooled = ledger.remove(allocation);
-      const idle = idleByKey.get(pooled.key);
-      if (idle === undefined) idleByKey.set(pooled.key, [pooled]);
-      else idle.push(pooled);
-      idleInOrder.add(pooled);
-      idleBytes += pooled.classBytes;
-      if (idleBytes > maxIdleBytes) trim(idleBytes - maxIdleBytes);
-    },
-    stats() {
-      const { takenBytes } = ledger;
-      const limitBytes = effectiveLimitBytes(takenBytes, idleBytes, upstream.stats());
-      return ledger.stats(takenBytes + idleBytes, limitBytes);
-    },
-    dispose: () => ledger.dispose(trim),
-    trim,
-  };
+  /** Takes a new buffer, giving back idle ones where there is no room for it. */
+  #takeUpstream(request: AllocationRequest): Allocation | undefined {
+    const direct = this.#upstream.tryAllocate(request);
+    if (direct !== undefined || this.#idleBytes === 0) return direct;
+    // First as little as could help, then everything.
+    this.trim(request.sizeBytes);
+    const second = this.#upstream.tryAllocate(request);
+    if (second !== undefined || this.#idleBytes === 0) return second;
+    this.trim();
+    return this.#upstream.tryAllocate(request);
+  }
 }

@@ -1,4 +1,4 @@
-/** What a sink receives. */
+/** The traced wrapper: what a sink receives, and that failing calls send it nothing. */
 import { describe, expect, it } from 'vitest';
 import { allocate } from '../resource.js';
 import { hostResource } from '../testing.js';

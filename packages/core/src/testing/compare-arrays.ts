@@ -41,8 +41,8 @@ const LISTED_MISSES = 5;
 /**
  * Checks `actual` against `expected`, element by element.
  * @returns How close they are.
- * @throws Error with the count of misses, the worst and the first ones, where they are too far apart
- * or differ in length.
+ * @throws Error with the count of misses, the worst and the first ones, where they are too far
+ * apart or differ in length.
  */
 export function compareArrays(
   actual: ArrayLike<number>,

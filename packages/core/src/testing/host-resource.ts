@@ -1,9 +1,9 @@
 /**
  * A memory resource without a GPU, to test bookkeeping above it.
  *
- * Its "buffers" are plain objects with a size and a label that stand for an identity; nothing can be
- * read from or written to them. Use it for wrappers, allocators and policies, never to prove what a
- * kernel computes.
+ * Its "buffers" are plain objects with a size and a label that stand for an identity; nothing can
+ * be read from or written to them. Use it for wrappers, allocators and policies, never to prove
+ * what a kernel computes.
  */
 import { assertArgument } from '../assert.js';
 import { DEFAULT_BUFFER_USAGE, paddedBytes, type MemoryResource } from '../resource.js';

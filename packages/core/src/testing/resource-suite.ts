@@ -1,9 +1,9 @@
 /**
  * The rules that every `MemoryResource` keeps, as a suite that runs against any of them.
  *
- * An implementation's test is a call of {@link describeResource} and its own rules. The suite depends
- * on no test library: the caller hands in `describe`, `it` and `expect`; those of vitest and jest fit.
- * Random walks are seeded, and their names carry the seed.
+ * An implementation's test is a call of {@link describeResource} and its own rules. The suite
+ * depends on no test library: the caller hands in `describe`, `it` and `expect`; those of vitest
+ * and jest fit. Random walks are seeded, and their names carry the seed.
  */
 import type { MemoryResource } from '../resource.js';
 import { checkDistinctMemory } from './gpu-memory.js';

@@ -1,5 +1,6 @@
 /**
- * A random walk over a memory resource beside a model that is a plain list, compared after each step.
+ * A random walk over a memory resource beside a model that is a plain list, compared after each
+ * step.
  */
 import { MEMORY_KINDS, paddedBytes, type Allocation } from '../resource.js';
 import { zeroByKind } from '../resources/ledger.js';
