@@ -1,8 +1,7 @@
 /** The conformance suite on every stack over a bottom without a GPU, and the throwing twin. */
 import { describe, expect, it } from 'vitest';
 import { allocate, paddedBytes } from './resource.js';
-import { describeResource, faultyResource, hostResource } from './testing.js';
-import { resourceStacks } from './testing/resource-stacks.js';
+import { describeResource, faultyResource, hostResource, resourceStacks } from './testing.js';
 
 const api = { describe, it, expect };
 

@@ -19,5 +19,6 @@ export {
   type ResourceSuiteOptions,
   type ResourceUnderTest,
 } from './testing/resource-suite.js';
+export { resourceStacks, type ResourceStack } from './testing/resource-stacks.js';
 export type { TestApi } from './testing/rule-test.js';
 export { seededRandom, type SeededRandom } from './testing/seeded-random.js';

@@ -3,8 +3,13 @@ import { createGpu } from '@vramkit/adapter';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { isVramError, type VramError } from '../errors.js';
 import { allocate, type Allocation } from '../resource.js';
-import { describeResource, faultyResource, readWords, writeWords } from '../testing.js';
-import { resourceStacks } from '../testing/resource-stacks.js';
+import {
+  describeResource,
+  faultyResource,
+  readWords,
+  writeWords,
+  resourceStacks,
+} from '../testing.js';
 import { arenaResource } from './arena.js';
 import { deviceResource } from './device.js';
 import { limitedResource } from './limited.js';
