@@ -232,6 +232,7 @@ export function createSession(
     blockCount,
     blockSize,
     dtype: options.kvDtype ?? 'f16',
+    reserve: { heads: config.heads, sequences: 1 },
   });
   try {
     const maxTokens = checkInteger('chunkTokens', options.chunkTokens ?? 128, 1);

@@ -274,6 +274,15 @@ describe('budget, loss and disposal', () => {
     fresh.dispose();
   });
 
+  it('can be disposed while a read is in flight; the read rejects', async () => {
+    const own = await openDevice({ gpu });
+    const x = createTensor(own, { dtype: 'f32', shape: [4096], kind: 'kv', label: 'x' });
+    const pending = x.read();
+    x.dispose();
+    own.dispose();
+    await expect(pending).rejects.toThrow();
+  });
+
   it('refuses disposal while something is allocated', async () => {
     const own = await openDevice({ gpu });
     const x = createTensor(own, { dtype: 'f32', shape: [4], kind: 'kv', label: 'left over' });

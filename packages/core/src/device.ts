@@ -54,6 +54,8 @@ export interface AdapterDescription {
 const WANTED_FEATURES = ['shader-f16', 'subgroups', 'timestamp-query'] as const;
 const UNIFORM_BUFFER_BYTES = 256 * 1024;
 const MAX_GATHERED_ERRORS = 32;
+/** What errors outside a guarded creation are attributed to. */
+const COMMAND = 'command';
 
 /** One GPU device and what belongs to it; see {@link openDevice} and {@link adoptDevice}. */
 export class VramDevice {
@@ -148,7 +150,7 @@ export class VramDevice {
 
   readonly #onUncaptured = (event: GPUUncapturedErrorEvent): void => {
     event.preventDefault();
-    this.#gather(toVramError(event.error, 'command'));
+    this.#gather(toVramError(event.error, COMMAND));
   };
 
   #gather(error: VramError): void {
@@ -216,9 +218,11 @@ export class VramDevice {
   async throwGathered(): Promise<void> {
     await this.orLost(Promise.all([...this.#scopes, this.#base.settled()]));
     this.assertUsable();
-    const [first] = this.#errors;
+    // A creation that failed is the cause; commands that used its result only follow from it.
+    const cause = this.#errors.find((error) => error.context['what'] !== COMMAND);
+    const error = cause ?? this.#errors[0];
     this.#errors = [];
-    if (first !== undefined) throw first;
+    if (error !== undefined) throw error;
   }
 
   /** Host memory for the uniforms of one batch. */

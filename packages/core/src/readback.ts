@@ -36,7 +36,7 @@ const MAP_READ = 1;
 export class ReadbackRing {
   readonly #device: ReadbackHost;
   readonly #idle = new Map<number, Allocation[]>();
-  #bufferCount = 0;
+  readonly #busy = new Set<Allocation>();
   #disposed = false;
 
   constructor(device: ReadbackHost) {
@@ -45,7 +45,9 @@ export class ReadbackRing {
 
   /** Staging buffers alive now, idle ones included. */
   get bufferCount(): number {
-    return this.#bufferCount;
+    let count = this.#busy.size;
+    for (const idle of this.#idle.values()) count += idle.length;
+    return count;
   }
 
   /**
@@ -100,34 +102,36 @@ export class ReadbackRing {
   #take(sizeBytes: number): Allocation {
     this.#device.assertUsable();
     const size = Math.max(MIN_STAGING_BYTES, 2 ** Math.ceil(Math.log2(sizeBytes)));
-    const found = this.#idle.get(size)?.pop();
-    if (found !== undefined) return found;
-    const staging = allocate(this.#device.memory, {
-      sizeBytes: size,
-      kind: 'staging',
-      label: 'readback',
-      usage: BufferUsage.mapRead | BufferUsage.copyDestination,
-    });
-    this.#bufferCount += 1;
+    const staging =
+      this.#idle.get(size)?.pop() ??
+      allocate(this.#device.memory, {
+        sizeBytes: size,
+        kind: 'staging',
+        label: 'readback',
+        usage: BufferUsage.mapRead | BufferUsage.copyDestination,
+      });
+    this.#busy.add(staging);
     return staging;
   }
 
   #give(staging: Allocation): void {
     const idle = this.#idle.get(staging.sizeBytes) ?? [];
     if (this.#disposed || idle.length >= MAX_IDLE_PER_SIZE) return this.#drop(staging);
+    this.#busy.delete(staging);
     idle.push(staging);
     this.#idle.set(staging.sizeBytes, idle);
   }
 
+  /** Frees a busy buffer; disposal may have done so while a read waited. */
   #drop(staging: Allocation): void {
-    this.#bufferCount -= 1;
-    this.#device.memory.free(staging);
+    if (this.#busy.delete(staging)) this.#device.memory.free(staging);
   }
 
-  /** Frees idle staging memory; reads in flight free theirs when they end. */
+  /** Frees all staging memory; reads in flight reject. */
   dispose(): void {
     this.#disposed = true;
     this.trim();
+    for (const staging of this.#busy) this.#drop(staging);
   }
 
   /** Frees idle staging memory, for instance under memory pressure. Returns the bytes freed. */
@@ -136,7 +140,7 @@ export class ReadbackRing {
     for (const idle of this.#idle.values()) {
       for (const staging of idle) {
         freed += staging.sizeBytes;
-        this.#drop(staging);
+        this.#device.memory.free(staging);
       }
     }
     this.#idle.clear();
