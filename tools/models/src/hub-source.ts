@@ -42,8 +42,7 @@ export function hubSource(origin = 'https://huggingface.co'): ModelSource {
             throw new VramError('corrupt-data', `${url.href} sends more than ${model.sizeBytes} B`);
           }
           await file.writeFile(chunk);
-          const totalBytes = model.sizeBytes;
-          onProgress({ stage: 'download', source: 'hub', doneBytes, totalBytes });
+          onProgress(doneBytes, model.sizeBytes, 'download');
         }
         return target;
       } catch (cause) {

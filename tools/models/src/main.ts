@@ -5,11 +5,11 @@
 import { cachedModelPath, MODEL_NAMES, resolveModel } from './resolve-model.js';
 import type { ModelProgress } from './source.js';
 
-function showProgress({ stage, source, doneBytes, totalBytes }: ModelProgress): void {
+const showProgress: ModelProgress = (doneBytes, totalBytes, stage) => {
   if (!process.stderr.isTTY) return;
   const percent = Math.floor((100 * doneBytes) / totalBytes);
-  process.stderr.write(`\r${stage} by ${source}: ${percent} % of ${totalBytes} B   `);
-}
+  process.stderr.write(`\r${stage}: ${percent} % of ${totalBytes} B   `);
+};
 
 async function main(args: readonly string[]): Promise<number> {
   const [command, name] = args;

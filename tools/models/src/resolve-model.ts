@@ -28,7 +28,7 @@ export interface ResolvedModel {
 /** Options of {@link resolveModel}. */
 export interface ResolveModelOptions {
   /** Called while a model is fetched. */
-  readonly onProgress?: (progress: ModelProgress) => void;
+  readonly onProgress?: ModelProgress;
   /** Stops the fetch; what was staged is removed. */
   readonly signal?: AbortSignal;
   /** Folder for fetched models. Default: see {@link cacheDirectory}, by the process environment. */
@@ -119,8 +119,7 @@ async function fetchInto(
   const { signal } = options;
   const onProgress = options.onProgress ?? (() => undefined);
   const path = await source.fetch(model, { staging, onProgress, signal });
-  const { sizeBytes } = model;
-  onProgress({ stage: 'verify', source: source.name, doneBytes: sizeBytes, totalBytes: sizeBytes });
+  onProgress(model.sizeBytes, model.sizeBytes, 'verify');
   await requireIntact(path, model, signal);
   await rename(path, target);
 }

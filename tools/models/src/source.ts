@@ -3,20 +3,21 @@
  */
 import type { RemoteModel } from './catalog.js';
 
-/** Progress of a fetch; bytes are those of the download, which may be a compressed archive. */
-export interface ModelProgress {
-  readonly stage: 'download' | 'unpack' | 'verify';
-  /** Name of the source. */
-  readonly source: string;
-  readonly doneBytes: number;
-  readonly totalBytes: number;
-}
+/**
+ * Called with the bytes done so far, the bytes in all and what is being done. Bytes are those of the
+ * download, which may be a compressed archive.
+ */
+export type ModelProgress = (
+  doneBytes: number,
+  totalBytes: number,
+  stage: 'download' | 'unpack' | 'verify',
+) => void;
 
 /** What a source works with. */
 export interface FetchContext {
   /** Folder of this fetch; removed by the caller afterwards. */
   readonly staging: string;
-  readonly onProgress: (progress: ModelProgress) => void;
+  readonly onProgress: ModelProgress;
   readonly signal: AbortSignal | undefined;
 }
 

