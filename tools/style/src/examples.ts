@@ -3,7 +3,7 @@
  * tags in doc comments.
  *
  * An example is a whole module: it imports what it uses, so that a reader can paste it and the
- * compiler can check it.
+ * compiler can check it. A fenced `text` block right below it is what it prints.
  */
 
 /** One example and where it stands. */
@@ -14,28 +14,48 @@ export interface Example {
   readonly line: number;
   /** The code, without comment stars and indentation. */
   readonly code: string;
+  /** What it prints, with the final line break; empty where the text says nothing. */
+  readonly output: string;
 }
 
-const FENCE_START = /^(\s*(?:\*\s?)?)```ts\s*$/;
-const FENCE_END = /^\s*(?:\*\s?)?```\s*$/;
+interface Fence {
+  readonly language: string;
+  /** Index of the line that opens it. */
+  readonly start: number;
+  /** Index of the line that closes it. */
+  readonly end: number;
+  readonly content: string;
+}
 
-/** Examples of one file in order. A fence that does not end is an error of the text. */
+/**
+ * Examples of one file in order.
+ * @throws Error for a fence that does not end.
+ */
 export function findExamples(path: string, text: string): Example[] {
-  const lines = text.split('\n');
-  const found: Example[] = [];
-  for (let index = 0; index < lines.length; index += 1) {
-    const start = FENCE_START.exec(lines[index] ?? '');
-    if (start === null) continue;
-    const first = index + 1;
-    const end = lines.findIndex((line, at) => at >= first && FENCE_END.test(line));
-    if (end < 0) throw new Error(`${path}:${first}: the ts block does not end`);
-    // A bare ` *` is an empty line of a doc comment; its trailing blank is gone.
-    const prefix = start[1] ?? '';
-    const code = lines.slice(first, end).map((line) => {
+  const fences = findFences(path, text.split('\n'));
+  return fences.flatMap((fence, index) => {
+    if (fence.language !== 'ts') return [];
+    const next = fences[index + 1];
+    const isOutput = next?.language === 'text' && next.start - fence.end <= 2;
+    const output = isOutput ? `${next.content}\n` : '';
+    return [{ path, line: fence.start + 2, code: fence.content, output }];
+  });
+}
+
+function findFences(path: string, lines: readonly string[]): Fence[] {
+  const fences: Fence[] = [];
+  for (let start = 0; start < lines.length; start += 1) {
+    const opening = /^(\s*(?:\* ?)?)```(\w+)\s*$/.exec(lines[start] ?? '');
+    if (opening === null) continue;
+    const [, prefix = '', language = ''] = opening;
+    const end = lines.findIndex((line, at) => at > start && /^\s*(?:\* ?)?```\s*$/.test(line));
+    if (end < 0) throw new Error(`${path}:${start + 1}: the ${language} block does not end`);
+    // A bare ` *` is an empty line of a doc comment: its trailing blank is gone.
+    const content = lines.slice(start + 1, end).map((line) => {
       return line.startsWith(prefix) ? line.slice(prefix.length) : line.replace(/^\s*\*?\s*/, '');
     });
-    found.push({ path, line: first + 1, code: code.join('\n') });
-    index = end;
+    fences.push({ language, start, end, content: content.join('\n') });
+    start = end;
   }
-  return found;
+  return fences;
 }

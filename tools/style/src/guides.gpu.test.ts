@@ -1,0 +1,41 @@
+/** Each example of the README and the guides runs, and prints what the text block below it says. */
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { describe, expect, it } from 'vitest';
+import { findExamples } from './examples.js';
+import { workspaceFiles } from './files.js';
+
+const root = join(import.meta.dirname, '../../..');
+// Inside the workspace, so that imports resolve; where no check of the workspace looks.
+const scratch = join(root, 'node_modules/.cache/vramkit');
+const preload = pathToFileURL(join(import.meta.dirname, 'lend-gpu.ts')).href;
+const flags = ['--conditions=@vramkit/source', '--import', 'tsx', '--import', preload];
+
+/** Runs a module and gives what it prints. */
+function run(code: string): string {
+  mkdirSync(scratch, { recursive: true });
+  const folder = mkdtempSync(join(scratch, 'example-'));
+  try {
+    const file = join(folder, 'example.mts');
+    writeFileSync(file, code);
+    return execFileSync(process.execPath, [...flags, file], { encoding: 'utf8', cwd: root });
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+for (const path of workspaceFiles(root).filter((each) => /^docs\/guides\/.*\.md$/.test(each))) {
+  const examples = findExamples(path, readFileSync(join(root, path), 'utf8'));
+  describe(path, () => {
+    it.each(examples)('line $line', ({ code, output }) => {
+      expect(run(code)).toBe(output);
+    });
+  });
+}
+
+it('runs the example of the README', () => {
+  const [example] = findExamples('README.md', readFileSync(join(root, 'README.md'), 'utf8'));
+  expect(run(example?.code ?? '')).toBe(example?.output);
+});
