@@ -61,17 +61,30 @@ export async function readTokenizerFolder(folder: string): Promise<TokenizerFold
     spelling: isByteLevel ? 'byte-level' : 'sentencepiece',
     addsSpace: !isByteLevel && kinds.has('Strip'),
     chatTemplate: await readTemplate(folder, config),
-    // The library needs every section to be there, if only as null.
     tokenizerJson: (parseSpecial) => ({
+      // The library needs every section to be there, if only as null.
       normalizer: null,
       pre_tokenizer: null,
       post_processor: null,
       decoder: null,
       ...json.value,
-      added_tokens: parseSpecial
-        ? (json.value['added_tokens'] ?? [])
-        : added.filter((token) => !token.special),
+      ...(parseSpecial ? {} : hideSpecial(json, added)),
+      ...(json.value['added_tokens'] === undefined ? { added_tokens: [] } : {}),
     }),
+  };
+}
+
+/**
+ * Sections that keep special tokens from being found in text: they are no longer added tokens, and stay in
+ * the vocabulary, so that the post-processor can still put them around the text.
+ */
+function hideSpecial(json: JsonFields, added: TokenizerFolder['added']): object {
+  const model = json.fields('model');
+  const vocabulary = model?.fields('vocab')?.value ?? {};
+  const special = added.filter((token) => token.special).map(({ content, id }) => [content, id]);
+  return {
+    added_tokens: added.filter((token) => !token.special),
+    model: { ...model?.value, vocab: { ...vocabulary, ...Object.fromEntries(special) } },
   };
 }
 

@@ -85,7 +85,9 @@ function run(
     child.on('close', (code) => {
       if (code === 0) resolve();
       else
-        reject(failure(command, args, `ended with ${code}: ${output.trim()}`, undefined, signal));
+        reject(
+          failure(command, args, `ended with ${code}: ${lastLine(output)}`, undefined, signal),
+        );
     });
   });
 }
