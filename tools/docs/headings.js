@@ -1,6 +1,7 @@
 // A TypeDoc plugin: Markdown pages are named by their first heading and sorted into guides and decision
-// records; the first heading of a package's README is not shown a second time below the page's title.
-import { Converter, ReflectionKind, RendererEvent } from 'typedoc';
+// records; the first heading of a package's README is not shown a second time below the page's title;
+// [Symbol.dispose] says what it says everywhere.
+import { Comment, Converter, ReflectionKind, RendererEvent } from 'typedoc';
 
 const HEADING = /^\s*# (.+)(?:\n|$)/;
 
@@ -15,6 +16,10 @@ export function load(app) {
   app.converter.on(Converter.EVENT_CREATE_DOCUMENT, (_context, document) => {
     document.frontmatter.group ??= /\badr\b/.test(document.name) ? 'Decisions' : 'Guides';
     document.name = findHeading(document.content)?.[1] ?? document.name;
+  });
+  app.converter.on(Converter.EVENT_CREATE_SIGNATURE, (_context, signature) => {
+    if (signature.name !== '[dispose]' || signature.comment !== undefined) return;
+    signature.comment = new Comment([{ kind: 'text', text: 'Calls `dispose()`, for `using`.' }]);
   });
   app.renderer.on(RendererEvent.BEGIN, ({ project }) => {
     for (const page of [project, ...project.getReflectionsByKind(ReflectionKind.Module)]) {

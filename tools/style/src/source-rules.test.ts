@@ -57,6 +57,14 @@ describe('checkSource', () => {
     expect(rules(`${HEAD}\nexport const a = 1;\n`, 'packages/core/src/x.test.ts')).toEqual([]);
   });
 
+  it('wants a comment on every option', () => {
+    const options = (member: string): string =>
+      `${HEAD}\n/** Options of f. */\nexport interface FOptions {\n  ${member}\n}\n`;
+    expect(rules(options('readonly a: number;'))).toEqual(['documented-option:5']);
+    expect(rules(options('/** Most, bytes. Default: 1. */ readonly a?: number;'))).toEqual([]);
+    expect(rules(options('readonly a: number;').replace('FOptions', 'F'))).toEqual([]);
+  });
+
   it('wants a comment near a cast in published code', () => {
     expect(rules(`${HEAD}\nconst a = b as C;\n`)).toEqual(['unexplained-cast:3']);
     expect(rules(`${HEAD}\n// The driver returns C.\nconst a = b as C;\n`)).toEqual([]);

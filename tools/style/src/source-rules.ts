@@ -118,6 +118,7 @@ function checkExports(source: ts.SourceFile, report: Report): void {
       ts.canHaveModifiers(statement) &&
       ts.getModifiers(statement)?.some((m) => m.kind === ts.SyntaxKind.ExportKeyword);
     if (isExported !== true) continue;
+    if (ts.isInterfaceDeclaration(statement)) checkOptions(statement, source, report);
     const declared = ts.isVariableStatement(statement)
       ? statement.declarationList.declarations[0]?.name
       : 'name' in statement
@@ -128,6 +129,20 @@ function checkExports(source: ts.SourceFile, report: Report): void {
     const hasDoc = documented.has(name) || hasOwnComment(statement, source);
     if (hasDoc) documented.add(name);
     else report(statement, 'documented-export', `${name} has no /** comment */`);
+  }
+}
+
+/** An option says its unit, default and cost; other members may be clear from name and type. */
+function checkOptions(
+  declaration: ts.InterfaceDeclaration,
+  source: ts.SourceFile,
+  report: Report,
+): void {
+  if (!declaration.name.text.endsWith('Options')) return;
+  for (const member of declaration.members) {
+    if (ts.getJSDocCommentsAndTags(member).some(ts.isJSDoc)) continue;
+    const name = member.name?.getText(source) ?? 'this member';
+    report(member, 'documented-option', `${name} has no /** comment */: unit, default, cost`);
   }
 }
 

@@ -1,6 +1,6 @@
 /** Each rule over text and names fires on a breach and stays silent on the nearest lawful one. */
 import { describe, expect, it } from 'vitest';
-import { checkName, checkText, checkTwins } from './text-rules.js';
+import { checkName, checkText, checkTwin } from './text-rules.js';
 
 const rules = (path: string, text: string): string[] =>
   checkText(path, text).map((found) => `${found.rule}:${found.line}`);
@@ -43,10 +43,20 @@ describe('checkName', () => {
   });
 });
 
-describe('checkTwins', () => {
-  it('wants the CPU definition beside each kernel', () => {
-    const kernel = 'packages/packer/src/kernels/matmul.wgsl.ts';
-    expect(checkTwins([kernel]).map((found) => found.path)).toEqual([kernel]);
-    expect(checkTwins([kernel, 'packages/packer/src/kernels/matmul.cpu.ts'])).toEqual([]);
+describe('checkTwin', () => {
+  const kernel = 'packages/packer/src/kernels/matmul.wgsl.ts';
+  const twins = new Set(['packages/packer/src/kernels/plain.cpu.ts']);
+  const rules = (text: string, paths = twins): string[] =>
+    checkTwin(kernel, text, paths).map((found) => found.rule);
+
+  it('wants the CPU definition of each kernel: beside it, or by name', () => {
+    expect(rules('defineKernel({})')).toEqual(['cpu-twin']);
+    expect(rules('defineKernel({})', new Set([kernel.replace('wgsl', 'cpu')]))).toEqual([]);
+    expect(rules('/** Defined by plain.cpu.ts. */ defineKernel({})')).toEqual([]);
+    expect(rules('/** Defined by absent.cpu.ts. */ defineKernel({})')).toEqual(['cpu-twin']);
+  });
+
+  it('lets shared WGSL text be', () => {
+    expect(rules('export const text = 1;')).toEqual([]);
   });
 });

@@ -47,18 +47,15 @@ export function checkText(path: string, text: string): Violation[] {
 }
 
 /**
- * Checks that every WGSL kernel has the CPU twin that defines it. `paths` is the whole workspace.
+ * Checks that a WGSL kernel has the CPU twin that defines it: `name.cpu.ts` beside `name.wgsl.ts`, or
+ * another one in that folder that the file names. `paths` is the whole workspace.
  */
-export function checkTwins(paths: readonly string[]): Violation[] {
-  const all = new Set(paths);
-  return paths
-    .filter((path) => /^packages\/.*\.wgsl\.ts$/.test(path))
-    .filter((path) => !all.has(path.replace(/\.wgsl\.ts$/, '.cpu.ts')))
-    .map((path) => ({
-      path,
-      line: 0,
-      rule: 'cpu-twin',
-      message:
-        'a kernel is defined by the .cpu.ts file of the same name beside it, which is missing',
-    }));
+export function checkTwin(path: string, text: string, paths: ReadonlySet<string>): Violation[] {
+  if (!/^packages\/.*\.wgsl\.ts$/.test(path) || !text.includes('defineKernel(')) return [];
+  const folder = path.slice(0, path.lastIndexOf('/') + 1);
+  const named = [...text.matchAll(/[\w-]+\.cpu\.ts/g)].map(([name]) => folder + name);
+  const twins = [path.replace(/\.wgsl\.ts$/, '.cpu.ts'), ...named];
+  if (twins.some((twin) => paths.has(twin))) return [];
+  const message = 'no .cpu.ts of that name defines it; add one, or name the one that does';
+  return [{ path, line: 0, rule: 'cpu-twin', message }];
 }
