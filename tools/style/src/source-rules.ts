@@ -118,7 +118,9 @@ function checkExports(source: ts.SourceFile, report: Report): void {
       ts.canHaveModifiers(statement) &&
       ts.getModifiers(statement)?.some((m) => m.kind === ts.SyntaxKind.ExportKeyword);
     if (isExported !== true) continue;
-    if (ts.isInterfaceDeclaration(statement)) checkOptions(statement, source, report);
+    if (ts.isInterfaceDeclaration(statement) && source.fileName.startsWith('packages/')) {
+      checkOptions(statement, source, report);
+    }
     const declared = ts.isVariableStatement(statement)
       ? statement.declarationList.declarations[0]?.name
       : 'name' in statement
