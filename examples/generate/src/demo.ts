@@ -1,18 +1,24 @@
 /** Chooses and loads the model, sizes the session, runs the policies and gathers the report. */
-import { MEMORY_KINDS, type VramDevice } from '@vramkit/core';
-import { createSession, loadModel, loadTokenizer, openModelFile } from '@vramkit/example-runtime';
+import type { VramDevice } from '@vramkit/core';
+import type { KvPolicy } from '@vramkit/eviction';
+import {
+  createSession,
+  loadModel,
+  loadTokenizer,
+  openModelFile,
+  type Tokenizer,
+} from '@vramkit/example-runtime';
 import { resolveModel } from '@vramkit/models';
 import { explainChoice, measureAdapter, predictSeconds, type DemoWork } from './choose-model.js';
 import type { DemoOptions } from './options.js';
-import { buildPrompt } from './prompt.js';
-import type { GenerationReport, MemorySample, Phase } from './report/report-data.js';
+import { buildPrompt, HELD_OUT_TOKENS, type DemoPrompt } from './prompt.js';
+import type { GenerationReport, MemorySample } from './report/report-data.js';
 import { formatBytes } from './report/table.js';
 import { makePolicies, runPolicies } from './run-policies.js';
 import { Terminal } from './terminal.js';
 
 /** Roughly what the default text asks of the model; the exact count needs its tokenizer. */
 const EXPECTED_PROMPT_TOKENS = 1300;
-const HELD_OUT_TOKENS = 64;
 const ANSWER_TOKENS = { instruct: 48, bytes: 160 };
 
 async function chooseModel(
@@ -50,6 +56,35 @@ async function findModel(
   }
 }
 
+/** What a run needs to know before the weights are loaded. */
+interface Plan {
+  readonly prompt: DemoPrompt;
+  readonly promptTokens: number;
+  readonly kvBudgetTokens: number;
+  readonly policies: readonly KvPolicy[];
+  readonly maxTokens: number;
+  /** Tokens that the pool has to hold at once. */
+  readonly kvTokens: number;
+}
+
+/** Sizes the run; finds unknown policies and budgets that are too small before anything is loaded. */
+async function makePlan(tokenizer: Tokenizer, options: DemoOptions): Promise<Plan> {
+  const prompt = await buildPrompt(options, tokenizer);
+  const { blockSize } = options;
+  const promptTokens = prompt.body.length + prompt.heldOut.length + prompt.question.length;
+  const quarter = Math.max(3, Math.floor(promptTokens / 4 / blockSize)) * blockSize;
+  const kvBudgetTokens = options.kvBudgetTokens ?? quarter;
+  const policies = makePolicies(options, kvBudgetTokens);
+  const answerTokens = tokenizer.hasChatTemplate ? ANSWER_TOKENS.instruct : ANSWER_TOKENS.bytes;
+  const maxTokens = options.maxTokens ?? answerTokens;
+  // The trunk holds the prompt; one fork at a time holds its budget or its answer beside it.
+  const largestFork = Math.max(
+    ...policies.map((policy) => (policy.budgetTokens < promptTokens ? policy.budgetTokens : 0)),
+  );
+  const kvTokens = promptTokens + largestFork + maxTokens + HELD_OUT_TOKENS + 4 * blockSize;
+  return { prompt, promptTokens, kvBudgetTokens, policies, maxTokens, kvTokens };
+}
+
 /** Runs the demo; throws typed errors only. */
 export async function demo(
   device: VramDevice,
@@ -59,20 +94,11 @@ export async function demo(
 ): Promise<GenerationReport> {
   const start = performance.now();
   const memory: MemorySample[] = [];
-  const phases: Phase[] = [];
   const sample = (): void => {
-    const byKind = device.memory.stats().liveBytesByKind;
-    memory.push({ timeMs: performance.now() - start, byKind: { ...byKind } });
+    const { liveBytesByKind: byKind } = device.memory.stats();
+    memory.push({ timeMs: performance.now() - start, byKind });
   };
-  const terminal = new Terminal({
-    sample,
-    onPhase: (name) => {
-      const now = performance.now() - start;
-      const previous = phases.pop();
-      if (previous !== undefined) phases.push({ ...previous, endMs: now });
-      phases.push({ name, startMs: now, endMs: now });
-    },
-  });
+  const terminal = new Terminal(sample);
   terminal.line(`Adapter: ${adapter}`);
   const choice = await chooseModel(device, options);
   const { name, why, path } = await findModel(choice, options, terminal, signal);
@@ -80,15 +106,9 @@ export async function demo(
   const file = await openModelFile(path);
   try {
     const tokenizer = await loadTokenizer(file);
-    const prompt = await buildPrompt(options, tokenizer);
-    const promptTokens = prompt.body.length + prompt.heldOut.length + prompt.question.length;
+    const plan = await makePlan(tokenizer, options);
+    const { prompt, promptTokens, kvBudgetTokens, kvTokens } = plan;
     const { blockSize, kvDtype } = options;
-    const quarter = Math.max(3, Math.floor(promptTokens / 4 / blockSize)) * blockSize;
-    const kvBudgetTokens = options.kvBudgetTokens ?? quarter;
-    const policies = makePolicies(options, kvBudgetTokens);
-    const isInstruct = tokenizer.hasChatTemplate;
-    const maxTokens =
-      options.maxTokens ?? (isInstruct ? ANSWER_TOKENS.instruct : ANSWER_TOKENS.bytes);
     terminal.phase('load weights');
     using model = await loadModel(device, file, {
       signal,
@@ -97,17 +117,16 @@ export async function demo(
         sample();
       },
     });
-    // The trunk holds the prompt; one fork at a time holds its budget or its answer beside it.
-    const largestFork = Math.max(...policies.map((p) => Math.min(p.budgetTokens, promptTokens)));
-    const kvTokens = promptTokens + largestFork + maxTokens + HELD_OUT_TOKENS + 4 * blockSize;
     using session = createSession(device, model, { kvTokens, blockSize, kvDtype });
     terminal.line(
       `Prompt: ${promptTokens} tokens; budget ${kvBudgetTokens}; ` +
         `device memory ${formatBytes(device.memory.stats().liveBytes)}`,
     );
-    const run = { maxTokens, listener: terminal, signal };
-    const results = await runPolicies(session, tokenizer, prompt, policies, run);
-    terminal.phase('done');
+    const results = await runPolicies(session, tokenizer, prompt, plan.policies, {
+      maxTokens: plan.maxTokens,
+      listener: terminal,
+      signal,
+    });
     return {
       model: name,
       whyThisModel: why,
@@ -120,8 +139,7 @@ export async function demo(
       gpuBudgetBytes: options.gpuBudgetBytes,
       totalSeconds: (performance.now() - start) / 1000,
       ...results,
-      memory: memory.filter((each) => MEMORY_KINDS.some((kind) => each.byKind[kind] > 0)),
-      phases,
+      memory,
     };
   } finally {
     await file.close();

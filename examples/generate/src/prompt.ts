@@ -24,7 +24,8 @@ export interface DemoPrompt {
 
 const DEFAULT_QUESTION =
   'Who tells this story, and why does he go to sea? Answer in two sentences.';
-const HELD_OUT_TOKENS = 64;
+/** Tokens of the text that are scored before they are read. */
+export const HELD_OUT_TOKENS = 64;
 const TINY_CONTEXT_BYTES = 900;
 
 const excerpt = new URL('../texts/moby-dick-excerpt.txt', import.meta.url);

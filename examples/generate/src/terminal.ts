@@ -8,14 +8,13 @@ const LINE_EVERY_MS = 5000;
 export class Terminal implements RunListener {
   readonly #isTerminal = process.stdout.isTTY === true;
   readonly #sample: () => void;
-  readonly #onPhase: (name: string) => void;
   #phase = '';
   #lastLine = 0;
   #open = false;
 
-  constructor(hooks: { readonly sample: () => void; readonly onPhase: (name: string) => void }) {
-    this.#sample = hooks.sample;
-    this.#onPhase = hooks.onPhase;
+  /** @param sample Called whenever something may have changed on the device. */
+  constructor(sample: () => void) {
+    this.#sample = sample;
   }
 
   /** Prints a line of its own. */
@@ -27,7 +26,6 @@ export class Terminal implements RunListener {
   phase(name: string): void {
     this.#phase = name;
     this.#lastLine = performance.now();
-    this.#onPhase(name);
     if (name.startsWith('answer ')) this.line(`\n[${name.slice(7)}]`);
   }
 

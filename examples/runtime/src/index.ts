@@ -1,3 +1,4 @@
+/** A small Llama and Mixtral runtime: the part of "another runtime" in the examples. */
 export { ForwardPass, type StepInput } from './forward.js';
 export { generate, score, type GenerateOptions } from './generate.js';
 export { KvEviction } from './kv-eviction.js';

@@ -175,9 +175,9 @@ describe('sequences', () => {
       const created = countersSince(before, device.counters);
       session.free(sequence);
       expect(given).toBe(60);
-      expect([created.buffersCreated, created.bindGroupsCreated, created.pipelinesCreated]).toEqual([
-        0, 0, 0,
-      ]);
+      expect([created.buffersCreated, created.bindGroupsCreated, created.pipelinesCreated]).toEqual(
+        [0, 0, 0],
+      );
     }
   });
 

@@ -112,6 +112,7 @@ export class Batch {
     }
     // Caches hold kernels of every parameter type; the request's types were checked above.
     const anyKernel = kernel as unknown as AnyKernel;
+    // A mapped type over string keys is a record of its values.
     const bindings = request.bindings as Readonly<Record<string, BufferRange>>;
     const writable = sharesBuffer(anyKernel, bindings);
     const compiled = device.kernels.compiled(anyKernel, request.params, writable);

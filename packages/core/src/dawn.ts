@@ -18,6 +18,7 @@ interface DawnModule {
  * @throws VramError `no-adapter` where there is neither.
  */
 export async function createGpu(flags: readonly string[] = []): Promise<GPU> {
+  // Node's typings have no navigator.gpu; browsers may lack it too.
   const page = (globalThis as { navigator?: { gpu?: GPU } }).navigator?.gpu;
   if (page !== undefined && flags.length === 0) return page;
   try {

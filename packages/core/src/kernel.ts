@@ -104,6 +104,7 @@ export function kernelSource<
   Bindings extends Readonly<Record<string, BindingDefinition<Params>>>,
   Uniforms extends Readonly<Record<string, UniformType>>,
 >(kernel: Kernel<Params, Bindings, Uniforms>, params: Params, writable = false): string {
+  // Only names and access are read, which do not depend on the parameter type.
   const { reads, writes } = orderedBindings(kernel as unknown as AnyKernel);
   const members = Object.entries(kernel.uniforms);
   const lines: string[] = (kernel.enables?.(params) ?? []).map((name) => `enable ${name};`);

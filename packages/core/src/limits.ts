@@ -61,6 +61,7 @@ export function readLimits(
     });
     return override;
   };
+  // NAMES lists exactly the keys of the interface, which `satisfies` checks above.
   return Object.fromEntries(NAMES.map((name) => [name, read(name)])) as unknown as DeviceLimits;
 }
 

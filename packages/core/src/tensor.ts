@@ -8,7 +8,7 @@
  * its `buffer`.
  */
 import { assertArgument, fail } from './assert.js';
-import { Batch } from './batch.js';
+import type { Batch } from './batch.js';
 import type { BufferRange } from './buffer.js';
 import { castKernel, type CastDType } from './cast.js';
 import type { VramDevice } from './device.js';

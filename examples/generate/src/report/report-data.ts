@@ -34,13 +34,6 @@ export interface MemorySample {
   readonly byKind: Readonly<Record<MemoryKind, number>>;
 }
 
-/** A named stretch of the run. */
-export interface Phase {
-  readonly name: string;
-  readonly startMs: number;
-  readonly endMs: number;
-}
-
 /** Everything that one run of the demo measured. */
 export interface GenerationReport {
   readonly model: string;
@@ -56,5 +49,4 @@ export interface GenerationReport {
   readonly totalSeconds: number;
   readonly runs: readonly PolicyRun[];
   readonly memory: readonly MemorySample[];
-  readonly phases: readonly Phase[];
 }
