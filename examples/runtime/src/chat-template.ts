@@ -1,8 +1,8 @@
 /**
  * Renders the chat template that a model carries, by npm `@huggingface/jinja`.
  *
- * A template is a program of the model's author: it decides which roles exist and in which order, and
- * may raise an error about them.
+ * A template is a program of the model's author: it decides which roles exist and in which
+ * order, and may raise an error about them.
  */
 import { Template } from '@huggingface/jinja';
 import { VramError } from '@vramkit/core';
@@ -27,8 +27,8 @@ export interface ChatTemplateOptions {
 
 /**
  * Compiles `text`, the template of the model `file`.
- * @throws VramError `unsupported` where it cannot be parsed. The result throws `invalid-argument` where
- * the template refuses the messages.
+ * @throws VramError `unsupported` where it cannot be parsed. The result throws
+ * `invalid-argument` where the template refuses the messages.
  */
 export function createChatTemplate(
   file: string,

@@ -1,10 +1,10 @@
 /**
  * A Llama or Mixtral model in a GGUF file: its configuration and where its tensors are.
  *
- * GGUF calls both architectures `llama`; experts make the difference. Query and key rows are permuted for
- * the interleaved rotary embedding. Long-context scaling of Llama 3 is a tensor of divisors,
- * `rope_freqs.weight`. Experts are one stacked tensor for each of gate, up and down, or, in older files, a
- * tensor for each expert.
+ * GGUF calls both architectures `llama`; experts make the difference. Query and key rows are
+ * permuted for the interleaved rotary embedding. Long-context scaling of Llama 3 is a tensor of
+ * divisors, `rope_freqs.weight`. Experts are one stacked tensor for each of gate, up and down,
+ * or, in older files, a tensor for each expert.
  */
 import { VramError } from '@vramkit/core';
 import {
@@ -207,9 +207,9 @@ function expertOf(
 ): StoredTensor {
   const [count = 0, rows = 0] = stacked.shape;
   if (stacked.shape.length !== 3 || rows !== shape[0] || expert >= count) {
-    const found = `[${stacked.shape.join(', ')}]`;
-    const message = `${file.source.name}: tensor '${stacked.name}' ${found} has no ${shape.join(' x ')} expert ${expert}`;
-    throw new VramError('corrupt-data', message, {
+    const found = `tensor '${stacked.name}' [${stacked.shape.join(', ')}]`;
+    const wanted = `expert ${expert} of ${shape.join(' x ')}`;
+    throw new VramError('corrupt-data', `${file.source.name}: ${found} has no ${wanted}`, {
       context: { file: file.source.name, tensor: stacked.name, shape: stacked.shape, expert },
     });
   }

@@ -1,6 +1,6 @@
 /**
- * Reads JSON files that lie beside weights (`config.json`, `tokenizer.json`), checking the kind of each
- * value that is asked for. A file above its cap is not parsed.
+ * Reads JSON files that lie beside weights (`config.json`, `tokenizer.json`), checking the kind
+ * of each value that is asked for. A file above its cap is not parsed.
  */
 import { VramError } from '@vramkit/core';
 import { fileSource } from '@vramkit/packer';
@@ -56,7 +56,10 @@ export class JsonFields {
     return isObject(value) ? new JsonFields(this.#file, value) : this.#mismatch(key, 'an object');
   }
 
-  /** A number or an array of numbers, as an array; @throws VramError `corrupt-data` for another kind. */
+  /**
+   * A number or an array of numbers, as an array.
+   * @throws VramError `corrupt-data` for another kind.
+   */
   numbers(key: string): readonly number[] {
     const value = this.value[key] ?? [];
     const list: readonly unknown[] = Array.isArray(value) ? value : [value];
@@ -78,8 +81,8 @@ function isObject(value: unknown): value is Record<string, unknown> {
 
 /**
  * Reads the JSON object in the file at `path`, of at most `maxBytes`.
- * @throws VramError `not-found` where there is no such file, `corrupt-data` where it is no JSON object or
- * too large.
+ * @throws VramError `not-found` where there is no such file, `corrupt-data` where it is no JSON
+ * object or too large.
  */
 export async function readJsonFile(path: string, maxBytes: number): Promise<JsonFields> {
   const source = await fileSource(path);

@@ -1,8 +1,9 @@
 /**
- * What a Llama or Mixtral model is, apart from its weights: plain numbers, the same whichever file
- * format they were read from.
+ * What a Llama or Mixtral model is, apart from its weights: plain numbers, the same whichever
+ * file format they were read from.
  *
- * The numbers come from files, so `checkConfig` bounds each and ties those that depend on each other.
+ * The numbers come from files, so `checkConfig` bounds each and ties those that depend on each
+ * other.
  */
 import { VramError } from '@vramkit/core';
 
@@ -24,9 +25,9 @@ export type RopeScaling =
   | { readonly type: 'factors'; readonly factors: readonly number[] };
 
 /**
- * Which elements of a head rotate together: `half` pairs element i with i + headDim / 2 (Hugging Face),
- * `interleaved` pairs 2 i with 2 i + 1. GGUF files of the llama architecture hold query and key rows
- * permuted for `interleaved`.
+ * Which elements of a head rotate together: `half` pairs element i with i + headDim / 2 (Hugging
+ * Face), `interleaved` pairs 2 i with 2 i + 1. GGUF files of the llama architecture hold query
+ * and key rows permuted for `interleaved`.
  */
 export type RopeStyle = 'interleaved' | 'half';
 
@@ -66,7 +67,9 @@ export interface ModelConfig {
   readonly stopIds: readonly number[];
 }
 
-/** Largest accepted value of each size. Far above any model, low enough that products stay exact. */
+/**
+ * Largest accepted value of each size. Far above any model, low enough that products stay exact.
+ */
 const LIMITS = {
   hiddenSize: 1 << 20,
   layers: 4096,

@@ -1,19 +1,23 @@
-// Small models in both formats open with the same configuration, shapes and bytes; what is missing,
-// wrong or not computed here is refused by name; damaged files give VramErrors only.
+// Small models in both formats open with the same configuration, shapes and bytes; what is
+// missing, wrong or not computed here is refused by name; damaged files give VramErrors only.
 import { isVramError } from '@vramkit/core';
 import { denseToF32 } from '@vramkit/packer';
-import {
-  buildGguf,
-  buildSafetensors,
-  type BuildGgufTensor,
-  type BuildGgufValue,
-} from '@vramkit/packer/testing';
+import { buildGguf, buildSafetensors, type BuildGgufValue } from '@vramkit/packer/testing';
 import fc from 'fast-check';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, it } from 'vitest';
 import { openModelFile, type ModelFile } from './model-file.js';
+import {
+  CONFIG,
+  countingTensor,
+  EXPERT_METADATA,
+  ggufTensors,
+  METADATA,
+  writeFolder,
+  writeGguf,
+} from './testing/small-model.js';
 import { loadTokenizer } from './tokenizer.js';
 
 const root = await mkdtemp(join(tmpdir(), 'vramkit-model-file-'));
@@ -22,126 +26,6 @@ let folder = '';
 beforeEach(async () => {
   folder = await mkdtemp(join(root, 'm-'));
 });
-
-const SHAPES: Readonly<Record<string, readonly number[]>> = {
-  attn_norm: [32],
-  attn_q: [32, 32],
-  attn_k: [16, 32],
-  attn_v: [16, 32],
-  attn_output: [32, 32],
-  ffn_norm: [32],
-};
-const DENSE = { ffn_gate: [64, 32], ffn_up: [64, 32], ffn_down: [32, 64] };
-
-/** A tensor whose values count up from `seed`, so that a wrong row or file shows. */
-function tensor(name: string, shape: readonly number[], seed: number): BuildGgufTensor {
-  const count = shape.reduce((product, extent) => product * extent, 1);
-  const values = Float32Array.from({ length: count }, (_, i) => seed * 1000 + i);
-  return { name, type: 'F32', shape, bytes: new Uint8Array(values.buffer) };
-}
-
-type Experts = 'none' | 'stacked' | 'single';
-
-function ggufTensors(experts: Experts): BuildGgufTensor[] {
-  const tensors = [tensor('token_embd.weight', [8, 32], 1), tensor('output_norm.weight', [32], 2)];
-  for (let layer = 0; layer < 2; layer++) {
-    const add = (name: string, shape: readonly number[]): void =>
-      void tensors.push(tensor(`blk.${layer}.${name}.weight`, shape, tensors.length + 2));
-    for (const [name, shape] of Object.entries(SHAPES)) add(name, shape);
-    if (experts !== 'none') add('ffn_gate_inp', [3, 32]);
-    for (const [name, shape] of Object.entries(DENSE)) {
-      if (experts === 'none') add(name, shape);
-      else if (experts === 'stacked') add(`${name}_exps`, [3, ...shape]);
-      else for (let expert = 0; expert < 3; expert++) add(`${name}.${expert}`, shape);
-    }
-  }
-  return tensors;
-}
-
-const METADATA: Readonly<Record<string, BuildGgufValue>> = {
-  'general.architecture': 'llama',
-  'llama.block_count': 2,
-  'llama.context_length': 128,
-  'llama.embedding_length': 32,
-  'llama.feed_forward_length': 64,
-  'llama.attention.head_count': 4,
-  'llama.attention.head_count_kv': 2,
-  'llama.attention.layer_norm_rms_epsilon': 2 ** -17,
-  'llama.rope.freq_base': 50_000.5,
-};
-const EXPERT_METADATA = { ...METADATA, 'llama.expert_count': 3, 'llama.expert_used_count': 2 };
-
-const CONFIG = {
-  model_type: 'llama',
-  hidden_size: 32,
-  intermediate_size: 64,
-  num_hidden_layers: 2,
-  num_attention_heads: 4,
-  num_key_value_heads: 2,
-  vocab_size: 8,
-  max_position_embeddings: 128,
-  rope_theta: 50_000.5,
-  rms_norm_eps: 2 ** -17,
-  tie_word_embeddings: true,
-};
-
-const HUB: Readonly<Record<string, string>> = {
-  attn_norm: 'input_layernorm',
-  attn_q: 'self_attn.q_proj',
-  attn_k: 'self_attn.k_proj',
-  attn_v: 'self_attn.v_proj',
-  attn_output: 'self_attn.o_proj',
-  ffn_norm: 'post_attention_layernorm',
-  ffn_gate: 'mlp.gate_proj',
-  ffn_up: 'mlp.up_proj',
-  ffn_down: 'mlp.down_proj',
-  ffn_gate_inp: 'block_sparse_moe.gate',
-};
-const EXPERT_HUB: Readonly<Record<string, string>> = { gate: 'w1', up: 'w3', down: 'w2' };
-
-/** The name on the hub of a tensor of the GGUF models above. */
-function hubName(name: string): string {
-  if (name === 'token_embd.weight') return 'model.embed_tokens.weight';
-  if (name === 'output_norm.weight') return 'model.norm.weight';
-  const [, layer, part = ''] = /^blk\.(\d+)\.(.+)\.weight$/.exec(name) ?? [];
-  const [, role = '', expert] = /^ffn_(\w+)\.(\d+)$/.exec(part) ?? [];
-  const local =
-    expert === undefined ? HUB[part] : `block_sparse_moe.experts.${expert}.${EXPERT_HUB[role]}`;
-  return `model.layers.${layer}.${local}.weight`;
-}
-
-async function writeGguf(
-  metadata: Readonly<Record<string, BuildGgufValue>>,
-  tensors: readonly BuildGgufTensor[],
-): Promise<string> {
-  const path = join(folder, 'm.gguf');
-  await writeFile(path, buildGguf({ metadata, tensors }));
-  return path;
-}
-
-/** Writes the tensors of a GGUF model as a folder of the hub, in `files` files. */
-async function writeFolder(
-  config: object,
-  tensors: readonly BuildGgufTensor[],
-  files = 1,
-): Promise<string> {
-  await writeFile(join(folder, 'config.json'), JSON.stringify(config));
-  const renamed = tensors.map((each) => ({ ...each, type: 'F32', name: hubName(each.name) }));
-  if (files === 1) {
-    await writeFile(join(folder, 'model.safetensors'), buildSafetensors(renamed));
-    return folder;
-  }
-  const weightMap: Record<string, string> = {};
-  for (let file = 0; file < files; file++) {
-    const name = `model-${file}.safetensors`;
-    const part = renamed.filter((_, i) => i % files === file);
-    for (const each of part) weightMap[each.name] = name;
-    await writeFile(join(folder, name), buildSafetensors(part));
-  }
-  const index = JSON.stringify({ metadata: {}, weight_map: weightMap });
-  await writeFile(join(folder, 'model.safetensors.index.json'), index);
-  return folder;
-}
 
 /** Every value of every tensor, by our names. */
 async function contents(file: ModelFile): Promise<Record<string, number[]>> {
@@ -156,7 +40,7 @@ async function contents(file: ModelFile): Promise<Record<string, number[]>> {
 describe('openModelFile', () => {
   it('gives the same model for GGUF, one safetensors file and shards', async () => {
     const tensors = ggufTensors('none');
-    const gguf = await openModelFile(await writeGguf(METADATA, tensors));
+    const gguf = await openModelFile(await writeGguf(folder, METADATA, tensors));
     const expected = await contents(gguf);
     expect(expected['layers.1.down']?.slice(0, 2)).toEqual([21_000, 21_001]);
     expect(gguf.config).toMatchObject({
@@ -172,18 +56,20 @@ describe('openModelFile', () => {
       experts: 0,
     });
     expect(gguf.tensorBytes).toBe(tensors.reduce((sum, each) => sum + each.bytes.length, 0));
-    const single = await openModelFile(await writeFolder(CONFIG, tensors));
+    const single = await openModelFile(await writeFolder(folder, CONFIG, tensors));
     expect(single.config).toEqual({ ...gguf.config, ropeStyle: 'half' });
     expect(await contents(single)).toEqual(expected);
     const byName = await openModelFile(join(folder, 'model.safetensors'));
     expect(byName.config).toEqual(single.config);
-    const shards = await openModelFile(await writeFolder(CONFIG, tensors, 3));
+    const shards = await openModelFile(await writeFolder(folder, CONFIG, tensors, 3));
     expect(await contents(shards)).toEqual(expected);
     for (const file of [gguf, single, byName, shards]) await file.close();
   });
 
   it('gives the same experts stacked, single and from the hub', async () => {
-    const single = await openModelFile(await writeGguf(EXPERT_METADATA, ggufTensors('single')));
+    const single = await openModelFile(
+      await writeGguf(folder, EXPERT_METADATA, ggufTensors('single')),
+    );
     expect(single.config).toMatchObject({
       architecture: 'mixtral',
       experts: 3,
@@ -192,9 +78,11 @@ describe('openModelFile', () => {
     const values = await contents(single);
     const config = { ...CONFIG, num_local_experts: 3, num_experts_per_tok: 2 };
     const mixtral = { ...config, model_type: 'mixtral' };
-    const hub = await openModelFile(await writeFolder(mixtral, ggufTensors('single')));
+    const hub = await openModelFile(await writeFolder(folder, mixtral, ggufTensors('single')));
     expect(await contents(hub)).toEqual(values);
-    const stacked = await openModelFile(await writeGguf(EXPERT_METADATA, ggufTensors('stacked')));
+    const stacked = await openModelFile(
+      await writeGguf(folder, EXPERT_METADATA, ggufTensors('stacked')),
+    );
     const all = await contents(stacked);
     expect(Object.keys(all)).toEqual(Object.keys(values));
     const first = all['layers.0.experts.0.up']?.[0] ?? NaN;
@@ -209,13 +97,15 @@ describe('openModelFile', () => {
   it('reads the scaling of rotary embeddings in every spelling', async () => {
     const tensors = ggufTensors('none');
     const scaling = async (metadata: Readonly<Record<string, BuildGgufValue>>, extra = tensors) => {
-      const file = await openModelFile(await writeGguf({ ...METADATA, ...metadata }, extra));
+      const file = await openModelFile(
+        await writeGguf(folder, { ...METADATA, ...metadata }, extra),
+      );
       await file.close();
       return file.config.ropeScaling;
     };
     const linear = { 'llama.rope.scaling.type': 'linear', 'llama.rope.scaling.factor': 2.5 };
     expect(await scaling(linear)).toEqual({ type: 'linear', factor: 2.5 });
-    const factors = tensor('rope_freqs.weight', [4], 1);
+    const factors = countingTensor('rope_freqs.weight', [4], 1);
     expect(await scaling({}, [...tensors, factors])).toEqual({
       type: 'factors',
       factors: [1000, 1001, 1002, 1003],
@@ -236,11 +126,11 @@ describe('openModelFile', () => {
     };
     const newer = { ...CONFIG, rope_theta: null, rope_parameters: { ...llama3, rope_theta: 7 } };
     for (const config of [{ ...CONFIG, rope_scaling: llama3 }, newer]) {
-      const file = await openModelFile(await writeFolder(config, tensors));
+      const file = await openModelFile(await writeFolder(folder, config, tensors));
       expect(file.config.ropeScaling).toEqual(expected);
       await file.close();
     }
-    const theta = await openModelFile(await writeFolder(newer, tensors));
+    const theta = await openModelFile(await writeFolder(folder, newer, tensors));
     expect(theta.config.ropeTheta).toBe(7);
     await theta.close();
   });
@@ -262,14 +152,18 @@ describe('openModelFile', () => {
       'tokenizer.ggml.eos_token_id': 2,
       'tokenizer.ggml.eot_token_id': 5,
     };
-    const file = await openModelFile(await writeGguf(metadata, ggufTensors('none')));
+    const file = await openModelFile(await writeGguf(folder, metadata, ggufTensors('none')));
     expect(file.config).toMatchObject({ eosId: 2, bosId: undefined });
     // Token 7 has the text of a stop token and is not a control token.
     expect([...file.config.stopIds].sort()).toEqual([0, 2, 5]);
     await file.close();
     await writeFile(join(folder, 'generation_config.json'), '{"eos_token_id":[7,3]}');
     const hub = await openModelFile(
-      await writeFolder({ ...CONFIG, eos_token_id: 3, bos_token_id: 1 }, ggufTensors('none')),
+      await writeFolder(
+        folder,
+        { ...CONFIG, eos_token_id: 3, bos_token_id: 1 },
+        ggufTensors('none'),
+      ),
     );
     expect(hub.config).toMatchObject({ bosId: 1, eosId: 3, stopIds: [3, 7] });
     await hub.close();
@@ -325,26 +219,26 @@ describe('openModelFile refuses', () => {
     ],
   ];
   it.each(wrongMetadata)('%s', async (_, change, message) => {
-    const path = await writeGguf({ ...METADATA, ...change }, ggufTensors('none'));
+    const path = await writeGguf(folder, { ...METADATA, ...change }, ggufTensors('none'));
     expect(await refusal(path)).toMatch(message);
   });
 
   it('missing metadata and tensors, left-over ones, and wrong experts', async () => {
     const tensors = ggufTensors('none');
     const { 'llama.block_count': _, ...fewer } = METADATA;
-    expect(await refusal(await writeGguf(fewer, tensors))).toMatch(
+    expect(await refusal(await writeGguf(folder, fewer, tensors))).toMatch(
       /'llama\.block_count' is missing/,
     );
     const without = tensors.filter(({ name }) => name !== 'blk.1.attn_v.weight');
-    expect(await refusal(await writeGguf(METADATA, without))).toMatch(
+    expect(await refusal(await writeGguf(folder, METADATA, without))).toMatch(
       /not-found: .*m\.gguf: there is no tensor 'blk\.1\.attn_v\.weight' \(layers\.1\.value\)/,
     );
-    const bias = tensor('blk.0.attn_q.bias', [32], 1);
-    expect(await refusal(await writeGguf(METADATA, [...tensors, bias]))).toMatch(
+    const bias = countingTensor('blk.0.attn_q.bias', [32], 1);
+    expect(await refusal(await writeGguf(folder, METADATA, [...tensors, bias]))).toMatch(
       /unsupported: .* 1 tensors are not part of .*'blk\.0\.attn_q\.bias'/,
     );
     const four = { ...EXPERT_METADATA, 'llama.expert_count': 4 };
-    expect(await refusal(await writeGguf(four, ggufTensors('stacked')))).toMatch(
+    expect(await refusal(await writeGguf(folder, four, ggufTensors('stacked')))).toMatch(
       /'blk\.0\.ffn_gate_inp\.weight' is 3 x 32, not 4 x 32/,
     );
   });
@@ -362,7 +256,7 @@ describe('openModelFile refuses', () => {
     ['more words than rows', { vocab_size: 9 }, /embed_tokens\.weight' is 8 x 32, not 9 x 32/],
   ];
   it.each(wrongConfig)('%s', async (_, change, message) => {
-    const path = await writeFolder({ ...CONFIG, ...change }, ggufTensors('none'));
+    const path = await writeFolder(folder, { ...CONFIG, ...change }, ggufTensors('none'));
     expect(await refusal(path)).toMatch(message);
   });
 

@@ -1,9 +1,9 @@
 /**
  * One view of a model on disk, whatever its format: configuration, tensors by name, tokenizer.
  *
- * Opening reads headers only, and checks that every tensor of the architecture is there with the right
- * shape; weights are read row by row when asked for, so a file larger than host memory opens as fast as
- * a small one.
+ * Opening reads headers only, and checks that every tensor of the architecture is there with the
+ * right shape; weights are read row by row when asked for, so a file larger than host memory
+ * opens as fast as a small one.
  */
 import { fail, VramError } from '@vramkit/core';
 import { fileSource, readGguf, type GgufMetadata } from '@vramkit/packer';
@@ -45,12 +45,12 @@ export interface ModelFile {
 }
 
 /**
- * Opens a `.gguf` file, a `.safetensors` file with `config.json` beside it, or a folder of the latter
- * kind (sharded or not); the caller closes it.
+ * Opens a `.gguf` file, a `.safetensors` file with `config.json` beside it, or a folder of the
+ * latter kind (sharded or not); the caller closes it.
  *
- * @throws VramError naming file, tensor and numbers: `not-found` for a missing file, field or tensor,
- * `corrupt-data` for malformed files and wrong shapes, `unsupported` for other architectures, settings,
- * tensor types and left-over tensors; `aborted` by the signal.
+ * @throws VramError naming file, tensor and numbers: `not-found` for a missing file, field or
+ * tensor, `corrupt-data` for malformed files and wrong shapes, `unsupported` for other
+ * architectures, settings, tensor types and left-over tensors; `aborted` by the signal.
  */
 export async function openModelFile(
   path: string,

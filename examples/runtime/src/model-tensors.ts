@@ -1,15 +1,17 @@
 /**
  * The tensors that a model must have, under one set of names for all file formats.
  *
- *     embedding [vocabulary, hidden]      finalNorm [hidden]      head [vocabulary, hidden], unless tied
- *     layers.N.attentionNorm, layers.N.feedForwardNorm            [hidden]
- *     layers.N.query, layers.N.key, layers.N.value                [heads or kvHeads * headDim, hidden]
- *     layers.N.attentionOutput                                    [hidden, heads * headDim]
- *     dense:    layers.N.gate, layers.N.up, layers.N.down         [intermediate, hidden], down reversed
- *     experts:  layers.N.router [experts, hidden], layers.N.experts.E.gate, .up, .down
+ *     embedding [vocabulary, hidden], finalNorm [hidden], head [vocabulary, hidden] unless tied
+ *     layers.N.attentionNorm, layers.N.feedForwardNorm     [hidden]
+ *     layers.N.query, layers.N.key, layers.N.value         [heads or kvHeads * headDim, hidden]
+ *     layers.N.attentionOutput                             [hidden, heads * headDim]
+ *     dense:   layers.N.gate, layers.N.up, layers.N.down   [intermediate, hidden]; down transposed
+ *     experts: layers.N.router                             [experts, hidden]
+ *              layers.N.experts.E.gate, .up, .down         as dense
  *
- * A file must have exactly these: one that is missing or has another shape is refused, and so is one
- * that would be left over, since ignoring a weight (a bias, say) changes what the model computes.
+ * A file must have exactly these: one that is missing or has another shape is refused, and so is
+ * one that would be left over, since ignoring a weight (a bias, say) changes what the model
+ * computes.
  */
 import type { ByteSource, GgmlType } from '@vramkit/packer';
 import { VramError } from '@vramkit/core';
@@ -30,7 +32,8 @@ export interface ModelTensor {
   readonly rowBytes: number;
   /**
    * Reads `rowCount` rows from `rowStart`.
-   * @throws VramError `invalid-argument` for rows outside, `corrupt-data` where the file got shorter.
+   * @throws VramError `invalid-argument` for rows outside, `corrupt-data` where the file got
+   * shorter.
    */
   read(rowStart: number, rowCount: number, signal?: AbortSignal): Promise<Uint8Array>;
 }
@@ -47,8 +50,8 @@ export interface StoredTensor {
 }
 
 /**
- * Name and shape of every tensor that a model of this configuration has, one by one, so that a file that
- * claims more of them than it holds costs nothing.
+ * Name and shape of every tensor that a model of this configuration has, one by one, so that a
+ * file that claims more of them than it holds costs nothing.
  */
 export function* expectedTensors(
   config: ModelConfig,
@@ -96,8 +99,8 @@ export interface TensorLookup {
 
 /**
  * Finds and checks every tensor of a model.
- * @throws VramError `not-found` for a missing tensor, `corrupt-data` for a wrong shape, `unsupported` for
- * tensors that the model would not use; each names file and tensor.
+ * @throws VramError `not-found` for a missing tensor, `corrupt-data` for a wrong shape,
+ * `unsupported` for tensors that the model would not use; each names file and tensor.
  */
 export function gatherTensors(
   config: ModelConfig,
@@ -115,8 +118,8 @@ export function gatherTensors(
     }
     const { storedName, rows, columns } = found;
     if (rows !== shape[0] || columns !== shape[1]) {
-      const message = `${file}: tensor '${storedName}' is ${rows} x ${columns}, not ${shape.join(' x ')}`;
-      throw new VramError('corrupt-data', message, {
+      const sizes = `${rows} x ${columns}, not ${shape.join(' x ')}`;
+      throw new VramError('corrupt-data', `${file}: tensor '${storedName}' is ${sizes}`, {
         context: { file, tensor: storedName, rows, columns, expected: shape },
       });
     }
@@ -126,8 +129,8 @@ export function gatherTensors(
   const left = [...lookup.storedNames].filter((name) => !used.has(name) && !lookup.isIgnored(name));
   if (left.length > 0) {
     const [first] = left;
-    const message = `${file}: ${left.length} tensors are not part of a ${config.architecture} model that is computed here, such as '${first}'`;
-    throw new VramError('unsupported', message, {
+    const rest = `${left.length} tensors are not part of a ${config.architecture} model`;
+    throw new VramError('unsupported', `${file}: ${rest} as computed here, such as '${first}'`, {
       context: { file, tensor: first, count: left.length },
     });
   }

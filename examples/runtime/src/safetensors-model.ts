@@ -68,8 +68,8 @@ export async function openSafetensorsModel(
 
 /**
  * Reads `config.json` of `folder`.
- * @throws VramError `unsupported` for another architecture or setting, `not-found` for a missing file
- * or field, `corrupt-data` for impossible numbers.
+ * @throws VramError `unsupported` for another architecture or setting, `not-found` for a missing
+ * file or field, `corrupt-data` for impossible numbers.
  */
 export async function safetensorsConfig(folder: string): Promise<ModelConfig> {
   const path = join(folder, 'config.json');

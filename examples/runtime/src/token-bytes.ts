@@ -1,10 +1,10 @@
 /**
  * From tokens to the bytes they stand for, and from bytes to text as they arrive.
  *
- * A token can end in the middle of a character, so text is decoded from bytes, never token by token.
- * Byte-level vocabularies write every byte as one printable character: printable Latin-1 bytes as
- * themselves, the others as U+0100 and following, in order. SentencePiece vocabularies write a space as
- * U+2581 and bytes that are in no piece as `<0xXX>`.
+ * A token can end in the middle of a character, so text is decoded from bytes, never token by
+ * token. Byte-level vocabularies write every byte as one printable character: printable Latin-1
+ * bytes as themselves, the others as U+0100 and following, in order. SentencePiece vocabularies
+ * write a space as U+2581 and bytes that are in no piece as `<0xXX>`.
  */
 
 /** How a vocabulary spells bytes. */

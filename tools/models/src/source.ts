@@ -4,8 +4,8 @@
 import type { RemoteModel } from './catalog.js';
 
 /**
- * Called with the bytes done so far, the bytes in all and what is being done. Bytes are those of the
- * download, which may be a compressed archive.
+ * Called with the bytes done so far, the bytes in all and what is being done. Bytes are those of
+ * the download, which may be a compressed archive.
  */
 export type ModelProgress = (
   doneBytes: number,

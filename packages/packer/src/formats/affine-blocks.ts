@@ -1,8 +1,9 @@
 /**
  * Converters from GGUF blocks of 32 weights to affine groups of 32; layouts in `ggml-blocks.ts`.
  *
- * A 16-byte run of nibbles holds weights 0-15 in the low and 16-31 in the high halves. Four bytes at a
- * time, the low nibbles are gathered into 16 bits of a code word, or stay spread as four 8-bit codes.
+ * A 16-byte run of nibbles holds weights 0-15 in the low and 16-31 in the high halves. Four
+ * bytes at a time, the low nibbles are gathered into 16 bits of a code word, or stay spread as
+ * four 8-bit codes.
  */
 import { packFields, type BlockPacker } from './affine-packer.js';
 
@@ -51,7 +52,9 @@ export function unpackQ8(packer: BlockPacker): void {
   }
 }
 
-/** Stores the factor at `at` as scale, and `-2^power` times it, or the factor after it, as min. */
+/**
+ * Stores the factor at `at` as scale, and `-2^power` times it, or the factor after it, as min.
+ */
 function setScale(packer: BlockPacker, block: number, at: number, power: number | undefined): void {
   const scale = packer.factorBits(at, block);
   const min =

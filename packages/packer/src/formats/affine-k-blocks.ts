@@ -3,7 +3,8 @@
  * `ggml-k-blocks.ts`.
  *
  * Each works on four bytes of codes at a time: a mask and a shift select the field that four
- * neighbouring weights share a position in, which leaves four 8-bit codes, or 16 bits after packing.
+ * neighbouring weights share a position in, which leaves four 8-bit codes, or 16 bits after
+ * packing.
  */
 import { packFields, type BlockPacker } from './affine-packer.js';
 import { sixBitPair, sixBitScale } from './ggml-k-blocks.js';
@@ -20,7 +21,8 @@ export function unpackQ2K(packer: BlockPacker): void {
       const scale = packer.f16(d * (pair & 15), block);
       packer.setGroup(block * 16 + group, scale, packer.f16(-dmin * (pair >> 4), block));
     }
-    // Word w of 32 holds weights 8 w to 8 w + 7: 8 bytes of the 32 of its half, at one 2-bit shift.
+    // Word w of 32 holds weights 8 w to 8 w + 7: 8 bytes of the 32 of its half, at one 2-bit
+    // shift.
     for (let word = 0; word < 32; word++) {
       const from = at + 8 + 16 * (word >> 4) + 4 * (word & 3);
       const shift = 2 * ((word >> 2) & 3);
@@ -105,7 +107,9 @@ export function unpackQ6K(packer: BlockPacker): void {
   }
 }
 
-/** Stores f16(`product`) as scale and `-2^power` times that as min, so that code `2^power` is 0. */
+/**
+ * Stores f16(`product`) as scale and `-2^power` times that as min, so that code `2^power` is 0.
+ */
 function setCentred(
   packer: BlockPacker,
   options: { group: number; block: number; product: number; power: number },

@@ -2,8 +2,9 @@
  * What the block converters share: the block bytes as 16-bit words, the arrays they fill, f16
  * arithmetic on factors, and the errors that name the place of a bad factor.
  *
- * Every block size of GGUF is even, so 16-bit words are aligned in all of them, and a 32-bit word of
- * codes is two of those. Rows are whole blocks, so blocks, groups and words are simply consecutive.
+ * Every block size of GGUF is even, so 16-bit words are aligned in all of them, and a 32-bit
+ * word of codes is two of those. Rows are whole blocks, so blocks, groups and words are simply
+ * consecutive.
  */
 import { f16ToF32, f32ToF16, fail } from '@vramkit/core';
 import { ggmlBlock, type GgmlType } from './ggml-types.js';
@@ -80,7 +81,10 @@ export class BlockPacker {
     return bits;
   }
 
-  /** f16 bits of `-2^power` times the f16 `bits`, exact below the range's end; throws as {@link f16}. */
+  /**
+   * f16 bits of `-2^power` times the f16 `bits`, exact below the range's end; throws as {@link
+   * f16}.
+   */
   negativeMultiple(bits: number, power: number, block: number): number {
     const exponent = (bits >>> 10) & 31;
     if (exponent > 0 && exponent + power < 31) return (bits ^ 0x8000) + (power << 10);
@@ -106,8 +110,9 @@ export class BlockPacker {
 }
 
 /**
- * Packs one 4-bit field out of each of eight bytes into a word, in byte order. The bytes are the four
- * 16-bit words from `at`; the field starts at bit `shift` of each byte and `mask` is 0x0303 or 0x0f0f.
+ * Packs one 4-bit field out of each of eight bytes into a word, in byte order. The bytes are the
+ * four 16-bit words from `at`; the field starts at bit `shift` of each byte and `mask` is 0x0303
+ * or 0x0f0f.
  *
  * 16 bits at a time, because V8 keeps such values unboxed even where it does not inline.
  */

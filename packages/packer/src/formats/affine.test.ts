@@ -1,5 +1,5 @@
-// Converted blocks have the values of the original: equal where the type is exact, within half a unit
-// of f16 of each product elsewhere; codes are kept; bad factors are refused by place.
+// Converted blocks have the values of the original: equal where the type is exact, within half a
+// unit of f16 of each product elsewhere; codes are kept; bad factors are refused by place.
 import { f16ToF32 } from '@vramkit/core';
 import fc from 'fast-check';
 import { readFileSync } from 'node:fs';
@@ -46,7 +46,10 @@ function withFactors(
   return copy;
 }
 
-/** Most that one value may be off: half a unit in the last place of f16 of scale times code, and min. */
+/**
+ * Most that one value may be off: half a unit in the last place of f16 of scale times code, and
+ * min.
+ */
 function bound(matrix: ReturnType<typeof toAffine>, index: number): number {
   const pair = matrix.scales[Math.floor(index / matrix.groupSize)] ?? 0;
   const largest = matrix.bits === 4 ? 15 : 63;

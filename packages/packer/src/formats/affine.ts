@@ -4,12 +4,12 @@
  * For a matrix of `rows` x `columns`, row-major, structure of arrays:
  *
  *     codes   u32 words; code k of a row is in word floor(k bits / 32) at shift (k bits) mod 32
- *     scales  u32 per group of `groupSize` consecutive columns: low half f16 scale, high half f16 min
+ *     scales  u32 per group of `groupSize` consecutive columns: f16 scale low, f16 min high
  *     value = scale * code + min, code unsigned
  *
- * GGUF stores scales inside each block, at sizes (18, 22, 34, 110, 210 bytes) that a shader cannot load
- * in aligned words, and every type orders its codes differently. Here one kernel per code width reads
- * all of them, and consecutive invocations read consecutive words.
+ * GGUF stores scales inside each block, at sizes (18, 22, 34, 110, 210 bytes) that a shader
+ * cannot load in aligned words, and every type orders its codes differently. Here one kernel per
+ * code width reads all of them, and consecutive invocations read consecutive words.
  *
  *     type          bits  group  conversion
  *     Q4_0, Q5_0    4, 8    32   exact: min = -8 d, -16 d
@@ -19,9 +19,9 @@
  *     Q4_K, Q5_K    4, 8    32   scale and min rounded to f16
  *     Q3_K, Q6_K    4, 8    16   scale rounded to f16, min = -4 or -32 times it, so 0 stays 0
  *
- * A product of an f16 factor and a 4- to 8-bit integer has up to 19 significant bits and f16 keeps 11, so
- * the rounded types are off by at most 2^-11 of each product (2^-25 where it is subnormal); the codes
- * themselves are always kept. "Exact" is the value, bit for bit, as f32.
+ * A product of an f16 factor and a 4- to 8-bit integer has up to 19 significant bits and f16
+ * keeps 11, so the rounded types are off by at most 2^-11 of each product (2^-25 where it is
+ * subnormal); the codes themselves are always kept. "Exact" is the value, bit for bit, as f32.
  */
 import { assertArgument, f16ToF32 } from '@vramkit/core';
 import { unpackQ4, unpackQ5, unpackQ8 } from './affine-blocks.js';
@@ -85,8 +85,8 @@ export function affineFormat(type: QuantizedType): AffineFormat {
  *
  * The result takes at most 1.6 times the bytes of the input (2.3 times for Q2_K).
  * @throws VramError `invalid-argument` where `bytes` is not `rows` rows of `columns` weights;
- * `corrupt-data` for a factor that is NaN or infinite; `unsupported` where a scale or min is above the
- * f16 range. The last two name row and column.
+ * `corrupt-data` for a factor that is NaN or infinite; `unsupported` where a scale or min is
+ * above the f16 range. The last two name row and column.
  */
 export function toAffine(
   type: QuantizedType,
@@ -109,8 +109,8 @@ export function toAffine(
 }
 
 /**
- * The f32 values of a packed matrix, row-major: the definition of the layout for tests and small uses.
- * Each value is rounded once, as a fused or an unfused multiply-add in f32 gives.
+ * The f32 values of a packed matrix, row-major: the definition of the layout for tests and small
+ * uses. Each value is rounded once, as a fused or an unfused multiply-add in f32 gives.
  */
 export function affineValues(matrix: AffineMatrix): Float32Array {
   const { rows, columns, bits, groupSize, codes, scales } = matrix;

@@ -1,13 +1,14 @@
 /**
- * Positional reads over something that has a size: the one way the readers of this folder get bytes.
+ * Positional reads over something that has a size: the one way the readers of this folder get
+ * bytes.
  *
- * Mental model: a file opened for reading. A reader asks for the ranges it needs and never for the
- * whole, so files larger than memory, or than one `ArrayBuffer`, work. Anything that can answer
- * "bytes [offset, offset + length)" is a source: a file (`fileSource`), a `Blob`, an HTTP range
- * request, a storage object.
+ * Mental model: a file opened for reading. A reader asks for the ranges it needs and never for
+ * the whole, so files larger than memory, or than one `ArrayBuffer`, work. Anything that can
+ * answer "bytes [offset, offset + length)" is a source: a file (`fileSource`), a `Blob`, an HTTP
+ * range request, a storage object.
  *
- * Invariants: `read` gives exactly `length` bytes or rejects; a range outside the source is refused
- * before memory for it is allocated.
+ * Invariants: `read` gives exactly `length` bytes or rejects; a range outside the source is
+ * refused before memory for it is allocated.
  */
 import { throwIfAborted, VramError } from '@vramkit/core';
 import { failCorrupt } from './format-error.js';
@@ -20,8 +21,8 @@ export interface ByteSource {
   readonly sizeBytes: number;
   /**
    * Reads exactly `length` bytes at `offset` into memory that the caller owns.
-   * @throws VramError `corrupt-data` where the range is not inside the source, `aborted` by `signal`,
-   * `disposed` after `close`.
+   * @throws VramError `corrupt-data` where the range is not inside the source, `aborted` by
+   * `signal`, `disposed` after `close`.
    */
   read(offset: number, length: number, signal?: AbortSignal): Promise<Uint8Array>;
   /** Gives the underlying handle back. Idempotent. */

@@ -1,10 +1,10 @@
 /**
  * Conversions between f32, f16 and bf16 for whole arrays.
  *
- * f16 to f32 moves the 15 low bits into place, which scales every value, subnormal ones included, by
- * 2^-112, and one exact multiplication undoes that; only infinities and NaN need a branch. bf16 is the
- * high half of f32. Narrowing rounds to nearest, ties to even, and keeps NaN a NaN; f32 values above
- * the f16 range become infinities.
+ * f16 to f32 moves the 15 low bits into place, which scales every value, subnormal ones
+ * included, by 2^-112, and one exact multiplication undoes that; only infinities and NaN need a
+ * branch. bf16 is the high half of f32. Narrowing rounds to nearest, ties to even, and keeps NaN
+ * a NaN; f32 values above the f16 range become infinities.
  */
 import { f32ToF16, fail } from '@vramkit/core';
 

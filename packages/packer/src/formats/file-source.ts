@@ -26,8 +26,8 @@ function hasCode(error: unknown, code: string): boolean {
 
 /**
  * Opens the file at `path` for positional reads; the caller closes it.
- * @throws VramError `not-found` where there is no such file, `unsupported` where it is not a regular
- * file or the runtime has no file system.
+ * @throws VramError `not-found` where there is no such file, `unsupported` where it is not a
+ * regular file or the runtime has no file system.
  */
 export async function fileSource(path: string): Promise<ByteSource> {
   const { open } = fileSystem();

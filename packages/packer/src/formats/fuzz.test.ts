@@ -1,4 +1,5 @@
-// Damaged and hostile headers: readers either accept or throw a VramError, in bounded time and memory.
+// Damaged and hostile headers: readers either accept or throw a VramError, in bounded time and
+// memory.
 import { isVramError } from '@vramkit/core';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';

@@ -1,17 +1,17 @@
 /**
  * Values of GGUF blocks: the definition that conversions and kernels are checked against.
  *
- * Written for reading, one block type after the other, in the order of the bytes. `d`, `m` and `dmin`
- * are f16. Blocks of 32 weights:
+ * Written for reading, one block type after the other, in the order of the bytes. `d`, `m` and
+ * `dmin` are f16. Blocks of 32 weights:
  *
- *     Q4_0  d, 16 bytes              value = (code - 8) d          byte j: weight j low, j + 16 high
- *     Q4_1  d, m, 16 bytes           value = code d + m
- *     Q5_0  d, 32 fifth bits, 16 b.  value = (code - 16) d         bit j is the fifth bit of weight j
- *     Q5_1  d, m, 32 fifth bits, 16  value = code d + m
- *     Q8_0  d, 32 signed bytes       value = code d
+ *     Q4_0  d, 16 bytes             value = (code - 8) d     byte j: weight j low, j + 16 high
+ *     Q4_1  d, m, 16 bytes          value = code d + m
+ *     Q5_0  d, 32 fifth bits, 16    value = (code - 16) d    bit j: fifth bit of weight j
+ *     Q5_1  d, m, 32 fifth bits, 16 value = code d + m
+ *     Q8_0  d, 32 signed bytes      value = code d
  *
- * Blocks of 256 weights are in `ggml-k-blocks.ts`. Every product below is exact in f64 and rounded
- * once when it is stored as f32, which gives the bits that llama.cpp computes in f32.
+ * Blocks of 256 weights are in `ggml-k-blocks.ts`. Every product below is exact in f64 and
+ * rounded once when it is stored as f32, which gives the bits that llama.cpp computes in f32.
  *
  * Source: the block layouts of ggml (llama.cpp).
  */

@@ -13,10 +13,10 @@
  *     Q6_K  128 bytes of low 4 bits, 64 bytes of high 2 bits, 16 signed scales, d
  *           value = d scale (code - 32)                            groups of 16
  *
- * Order of codes. Q2_K and Q3_K, per 128 weights: byte l of 32 holds weights l, l + 32, l + 64 and
- * l + 96, two bits each from the low end. Bit k of third-bit byte m belongs to weight m + 32 k. Q4_K and
- * Q5_K, per 64 weights: byte l of 32 holds weight l low and l + 32 high. Bit k of fifth-bit byte l
- * belongs to weight l + 32 k. Q6_K, per 128 weights: see `q6K`.
+ * Order of codes. Q2_K and Q3_K, per 128 weights: byte l of 32 holds weights l, l + 32, l + 64
+ * and l + 96, two bits each from the low end. Bit k of third-bit byte m belongs to weight m + 32
+ * k. Q4_K and Q5_K, per 64 weights: byte l of 32 holds weight l low and l + 32 high. Bit k of
+ * fifth-bit byte l belongs to weight l + 32 k. Q6_K, per 128 weights: see `q6K`.
  */
 import { f16ToF32 } from '@vramkit/core';
 import type { BlockDequantizer } from './ggml-types.js';
@@ -27,9 +27,9 @@ function half(view: DataView, at: number): number {
 }
 
 /**
- * The six-bit scale and min of group `group` (0 to 7) from the 12 bytes at `at`. The first four groups
- * use the low six bits of bytes 0-3 and 4-7; the last four use nibbles of bytes 8-11 with the two high
- * bits that the first eight bytes have left.
+ * The six-bit scale and min of group `group` (0 to 7) from the 12 bytes at `at`. The first four
+ * groups use the low six bits of bytes 0-3 and 4-7; the last four use nibbles of bytes 8-11 with
+ * the two high bits that the first eight bytes have left.
  */
 export function sixBitPair(
   view: DataView,
@@ -97,8 +97,9 @@ export const q5K: BlockDequantizer = (view, at, out, to) => {
 };
 
 /**
- * Q6_K. Per 128 weights, 64 low bytes and 32 high bytes: weights 0-63 take the low nibbles of the 64
- * bytes, weights 64-127 the high nibbles; high byte l holds two bits each of l, l + 32, l + 64, l + 96.
+ * Q6_K. Per 128 weights, 64 low bytes and 32 high bytes: weights 0-63 take the low nibbles of
+ * the 64 bytes, weights 64-127 the high nibbles; high byte l holds two bits each of l, l + 32, l
+ * + 64, l + 96.
  */
 export const q6K: BlockDequantizer = (view, at, out, to) => {
   const d = half(view, at + 208);

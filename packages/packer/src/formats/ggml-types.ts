@@ -1,8 +1,9 @@
 /**
  * The block types of GGUF files: how many weights a block holds and how many bytes it takes.
  *
- * A tensor is a sequence of rows; a row is a whole number of blocks; a block is stored little-endian
- * with its scales and codes together. Byte layouts are in `ggml-blocks.ts` and `ggml-k-blocks.ts`.
+ * A tensor is a sequence of rows; a row is a whole number of blocks; a block is stored
+ * little-endian with its scales and codes together. Byte layouts are in `ggml-blocks.ts` and
+ * `ggml-k-blocks.ts`.
  */
 
 /** Block types that this package reads; F32, F16 and BF16 are blocks of one weight. */
@@ -111,7 +112,9 @@ export function isGgmlType(name: string): name is GgmlType {
   return Object.hasOwn(BLOCKS, name);
 }
 
-/** Name of the type that a GGUF file stores as `id`, or `type <id>` where the number is unknown. */
+/**
+ * Name of the type that a GGUF file stores as `id`, or `type <id>` where the number is unknown.
+ */
 export function ggmlTypeName(id: number): string {
   return NAMES[id] ?? `type ${id}`;
 }

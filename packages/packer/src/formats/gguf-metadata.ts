@@ -1,8 +1,8 @@
 /**
  * Key-value pairs of a GGUF header, with accessors that check the kind of a value.
  *
- * Numeric arrays are typed arrays and strings are kept as they are, so the memory of a header is a
- * small multiple of its bytes in the file whatever it claims.
+ * Numeric arrays are typed arrays and strings are kept as they are, so the memory of a header is
+ * a small multiple of its bytes in the file whatever it claims.
  */
 import { failCorrupt } from './format-error.js';
 
@@ -80,7 +80,10 @@ export class GgufMetadata {
     return value as readonly string[];
   }
 
-  /** Array of numbers of at most 32 bits or f64; @throws VramError `corrupt-data` for another kind. */
+  /**
+   * Array of numbers of at most 32 bits or f64.
+   * @throws VramError `corrupt-data` for another kind.
+   */
   numbers(key: string): ArrayLike<number> | undefined {
     const value = this.entries.get(key);
     if (value === undefined) return undefined;

@@ -10,9 +10,9 @@
  *     data:     each tensor at its offset from here, a multiple of the alignment
  *
  * Only the header is read; weights are read by range, later, with `readTensorRows`. A header is
- * untrusted: every count and length is compared with the bytes that are left before it is used, and
- * tensors must lie in the file, aligned, without overlap, under distinct names. Gaps between tensors
- * are accepted: the format does not forbid them and they are never read.
+ * untrusted: every count and length is compared with the bytes that are left before it is used,
+ * and tensors must lie in the file, aligned, without overlap, under distinct names. Gaps between
+ * tensors are accepted: the format does not forbid them and they are never read.
  *
  * Source: the GGUF specification of the ggml project. Stricter than it: extents of 0 are refused,
  * and so are types this package cannot dequantize, because their size is not known here.
@@ -59,9 +59,9 @@ export interface GgufFile {
 /**
  * Reads and checks the header of the GGUF file in `source`.
  *
- * @throws VramError `corrupt-data` naming file, tensor or key, and numbers; `unsupported` for version
- * 1, big-endian files, tensor types that are not a {@link GgmlType}, and headers above the cap;
- * `aborted` by the signal.
+ * @throws VramError `corrupt-data` naming file, tensor or key, and numbers; `unsupported` for
+ * version 1, big-endian files, tensor types that are not a {@link GgmlType}, and headers above
+ * the cap; `aborted` by the signal.
  *
  * @example
  * ```ts
@@ -199,11 +199,13 @@ function sizeOf(
   const rowBytes = (columns / block.weights) * block.bytes;
   const sizeBytes = rows * rowBytes;
   const whole = columns % block.weights === 0 && sizeBytes > 0;
-  // Products of safe integers stay above 2^53 once they pass it, so one check at the end is enough.
+  // Products of safe integers stay above 2^53 once they pass it, so one check at the end is
+  // enough.
   if (!whole || !Number.isSafeInteger(rows * columns) || !Number.isSafeInteger(sizeBytes)) {
     failCorrupt(
       source.name,
-      `tensor '${tensor}' [${shape.join(', ')}] of ${type} has no valid size (blocks of ${block.weights})`,
+      `tensor '${tensor}' [${shape.join(', ')}] of ${type} has no valid size: ` +
+        `blocks of ${block.weights}`,
       { tensor, type, shape, blockWeights: block.weights },
     );
   }
@@ -224,7 +226,8 @@ function placeTensors(
     if (offset + sizeBytes > source.sizeBytes) {
       failCorrupt(
         source.name,
-        `tensor '${name}' takes bytes [${offset}, +${sizeBytes}), the file has ${source.sizeBytes} B`,
+        `tensor '${name}' takes bytes [${offset}, +${sizeBytes}), ` +
+          `the file has ${source.sizeBytes} B`,
         { tensor: name, offset, tensorBytes: sizeBytes, sizeBytes: source.sizeBytes },
       );
     }

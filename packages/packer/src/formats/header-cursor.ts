@@ -1,13 +1,15 @@
 /**
  * A forward-only cursor over the header of a file, with hard limits.
  *
- * Mental model: `await ensure(n)` promises that the next `n` bytes are in memory, or rejects because
- * the file or the permitted header ends before; the `u8` ... `utf8` readers then take them without
- * waiting. One window of the file is kept, so memory is one window plus what the caller keeps.
+ * Mental model: `await ensure(n)` promises that the next `n` bytes are in memory, or rejects
+ * because the file or the permitted header ends before; the `u8` ... `utf8` readers then take
+ * them without waiting. One window of the file is kept, so memory is one window plus what the
+ * caller keeps.
  *
- * Invariants: the position never passes `limit = min(file size, header cap)`; nothing is allocated
- * for a length that was read from the file before `ensure` or `requireLeft` compared it with what is
- * left. Integers are little-endian; 64-bit ones above 2^53 are refused where a size is expected.
+ * Invariants: the position never passes `limit = min(file size, header cap)`; nothing is
+ * allocated for a length that was read from the file before `ensure` or `requireLeft` compared
+ * it with what is left. Integers are little-endian; 64-bit ones above 2^53 are refused where a
+ * size is expected.
  */
 import { type ByteSource } from './byte-source.js';
 import { failCorrupt, failUnsupported } from './format-error.js';
@@ -100,7 +102,10 @@ export class HeaderCursor {
     return this.#view.getBigUint64(this.#advance(8), true);
   }
 
-  /** Next 64-bit unsigned integer as a number; @throws VramError `corrupt-data` above 2^53 - 1. */
+  /**
+   * Next 64-bit unsigned integer as a number.
+   * @throws VramError `corrupt-data` above 2^53 - 1.
+   */
   size(what: string): number {
     const value = this.u64();
     if (value > BigInt(Number.MAX_SAFE_INTEGER)) {

@@ -1,11 +1,13 @@
 /**
  * A strict cursor over JSON text in bytes, for headers whose shape is known.
  *
- * The caller says what it expects next, so a header of the wrong shape is refused where it departs,
- * nothing is built that the caller did not ask for, and repeated keys (which `JSON.parse` drops in
- * silence) are seen. Memory is what the caller keeps: a deeply nested or padded header costs nothing.
+ * The caller says what it expects next, so a header of the wrong shape is refused where it
+ * departs, nothing is built that the caller did not ask for, and repeated keys (which
+ * `JSON.parse` drops in silence) are seen. Memory is what the caller keeps: a deeply nested or
+ * padded header costs nothing.
  *
- * Not covered, because no header needs it: numbers other than non-negative integers are only skipped.
+ * Not covered, because no header needs it: numbers other than non-negative integers are only
+ * skipped.
  */
 import { failCorrupt } from './format-error.js';
 

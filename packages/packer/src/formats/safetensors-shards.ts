@@ -1,10 +1,10 @@
 /**
- * A safetensors model in several files: `model.safetensors.index.json` says which file holds which
- * tensor, and every file is a complete safetensors file.
+ * A safetensors model in several files: `model.safetensors.index.json` says which file holds
+ * which tensor, and every file is a complete safetensors file.
  *
- * The index is untrusted: file names must be plain names in the same folder, so that an index cannot
- * point elsewhere, each tensor must really be in the file it is assigned to, and no second file may
- * hold it. Tensors that a file holds and the index does not list are left out.
+ * The index is untrusted: file names must be plain names in the same folder, so that an index
+ * cannot point elsewhere, each tensor must really be in the file it is assigned to, and no
+ * second file may hold it. Tensors that a file holds and the index does not list are left out.
  */
 import type { ByteSource } from './byte-source.js';
 import { failCorrupt } from './format-error.js';
@@ -42,7 +42,8 @@ export interface ReadShardsOptions {
  * Reads the index in `index` and the header of every file that it names.
  *
  * On failure every file that was opened is closed; `index` stays with the caller.
- * @throws VramError `corrupt-data` naming file and tensor; what `open` and `readSafetensors` throw.
+ * @throws VramError `corrupt-data` naming file and tensor; what `open` and `readSafetensors`
+ * throw.
  */
 export async function readSafetensorsShards(
   index: ByteSource,

@@ -1,4 +1,5 @@
-// Valid safetensors files are read; each kind of invalid header or index is refused by name and number.
+// Valid safetensors files are read; each kind of invalid header or index is refused by name and
+// number.
 import { isVramError } from '@vramkit/core';
 import { describe, expect, it } from 'vitest';
 import { buildSafetensors } from '../testing/build-safetensors.js';

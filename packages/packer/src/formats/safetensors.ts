@@ -4,12 +4,13 @@
  * Layout of a file:
  *
  *     header length u64, little-endian | header: one JSON object | data
- *     header: { "__metadata__": { text: text }, name: { "dtype", "shape", "data_offsets": [begin, end] } }
+ *     header: { "__metadata__": { text: text, ... },
+ *               name: { "dtype": text, "shape": [...], "data_offsets": [begin, end] }, ... }
  *
  * Offsets count from the first data byte. As the format asks, tensors must tile the data section
- * exactly: no hole, no overlap, nothing after the last; a header is at most 100 MB, starts with `{`
- * and names no key twice; a tensor's byte count follows from its type and shape. Only the header is
- * read; weights are read by range, later, with `readTensorRows`.
+ * exactly: no hole, no overlap, nothing after the last; a header is at most 100 MB, starts with
+ * `{` and names no key twice; a tensor's byte count follows from its type and shape. Only the
+ * header is read; weights are read by range, later, with `readTensorRows`.
  *
  * Source: the format description of the safetensors project.
  */
@@ -75,8 +76,8 @@ export interface SafetensorsFile {
 /**
  * Reads and checks the header of the safetensors file in `source`.
  *
- * @throws VramError `corrupt-data` naming file, tensor and numbers; `unsupported` for an element type
- * that is not a {@link SafetensorsType}; `aborted` by the signal.
+ * @throws VramError `corrupt-data` naming file, tensor and numbers; `unsupported` for an element
+ * type that is not a {@link SafetensorsType}; `aborted` by the signal.
  */
 export async function readSafetensors(
   source: ByteSource,

@@ -1,8 +1,8 @@
 /**
  * Where a tensor lies in a file, and reading some of its rows.
  *
- * Both formats store a tensor as rows one after the other without gaps; a row is the last, fastest
- * dimension. Tensors with one dimension or none are one row.
+ * Both formats store a tensor as rows one after the other without gaps; a row is the last,
+ * fastest dimension. Tensors with one dimension or none are one row.
  */
 import { fail } from '@vramkit/core';
 import type { ByteSource } from './byte-source.js';
@@ -27,7 +27,8 @@ export interface TensorRange<Type extends string = string> {
 
 /**
  * Reads `rowCount` rows from `rowStart`.
- * @throws VramError `invalid-argument` where the rows are not in the tensor; what `source.read` throws.
+ * @throws VramError `invalid-argument` where the rows are not in the tensor; what `source.read`
+ * throws.
  */
 export function readTensorRows(
   source: ByteSource,

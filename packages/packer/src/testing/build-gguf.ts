@@ -34,7 +34,9 @@ export interface BuildGgufTensor {
 export interface BuildGgufOptions {
   /** Default: 3. */
   readonly version?: number;
+  /** Key-value pairs, in order. Default: none. */
   readonly metadata?: Readonly<Record<string, BuildGgufValue>>;
+  /** Tensors, in the order of their bytes. Default: none. */
   readonly tensors?: readonly BuildGgufTensor[];
   /** Multiple at which tensors start. Default: 32. Written as metadata by the caller. */
   readonly alignment?: number;
