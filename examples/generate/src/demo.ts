@@ -19,7 +19,7 @@ import { Terminal } from './terminal.js';
 
 /** Roughly what the default text asks of the model; the exact count needs its tokenizer. */
 const EXPECTED_PROMPT_TOKENS = 1300;
-const ANSWER_TOKENS = { instruct: 48, bytes: 160 };
+const ANSWER_TOKENS = { instruct: 48, bytes: 96 };
 
 async function chooseModel(
   device: VramDevice,

@@ -13,7 +13,7 @@ export interface DemoOptions {
   /** Default: a quarter of the prompt. */
   readonly kvBudgetTokens: number | undefined;
   readonly gpuBudgetBytes: number | undefined;
-  /** Default: 48, or 160 for a model of bytes. */
+  /** Default: 48, or 96 for a model of bytes. */
   readonly maxTokens: number | undefined;
   readonly blockSize: number;
   readonly kvDtype: 'f16' | 'f32';
@@ -33,7 +33,7 @@ usage: npm run demo -- [options]
   --policy NAME[,NAME...]   ${KV_POLICY_NAMES.join(', ')} (default: full,pagedEviction,streamingLlm)
   --kv-budget-tokens N      tokens that evicting policies keep (default: a quarter of the prompt)
   --gpu-budget BYTES        hard limit on device memory; 512M and 2G are understood
-  --max-tokens N            length of each answer (default: 48; 160 for a model of bytes)
+  --max-tokens N            length of each answer (default: 48; 96 for a model of bytes)
   --block-size N            tokens per block (default: 16)
   --kv-dtype f16|f32        element type of K and V (default: f16)
   --json FILE               writes every figure as JSON

@@ -10,6 +10,7 @@ export class Terminal implements RunListener {
   readonly #sample: () => void;
   #phase = '';
   #lastLine = 0;
+  #lastText = '';
   #open = false;
 
   /** @param sample Called whenever something may have changed on the device. */
@@ -40,8 +41,9 @@ export class Terminal implements RunListener {
       this.#open = true;
       if (done >= total) this.#close();
     } else if (done >= total || now - this.#lastLine > LINE_EVERY_MS) {
+      if (text !== this.#lastText) process.stdout.write(`${text}\n`);
       this.#lastLine = now;
-      process.stdout.write(`${text}\n`);
+      this.#lastText = text;
     }
   }
 
