@@ -1,4 +1,4 @@
-/** What studies and other tools share with the benchmarks: measuring in turn, one shape of figures. */
+/** What studies share with the benchmarks: measuring in turn, one shape of figures. */
 export { parseCommandLine } from './command-line.js';
 export type { Bench, BenchOptions, CommandLine } from './command-line.js';
 export { leastRuns, measureInTurn, median, summarize } from './measure.js';

@@ -8,7 +8,8 @@ const script = `
   lines.on('line', (text) => {
     const { value, act } = JSON.parse(text);
     if (act === 'die') { console.error('no such device'); process.exit(3); }
-    if (act !== 'hang') console.log(JSON.stringify({ doubled: value * 2, env: process.env.LINE_TEST }));
+    const answer = { doubled: value * 2, env: process.env.LINE_TEST };
+    if (act !== 'hang') console.log(JSON.stringify(answer));
   });
 `;
 const start = () => new LineProcess({ args: ['-e', script], env: { LINE_TEST: 'set' } });

@@ -63,8 +63,9 @@ async function askProcess<Name extends LlamaCall>(
 /**
  * Starts llama.cpp and loads a model. The peers must be installed.
  *
- * With the Vulkan backend it uses the driver that this process's environment points the Vulkan loader
- * at; `softwareDriver` lets it take a driver that runs on the CPU, which it skips otherwise.
+ * With the Vulkan backend it uses the driver that this process's environment points the Vulkan
+ * loader at; `softwareDriver` lets it take a driver that runs on the CPU, which it skips
+ * otherwise.
  * @throws Error where it does not start, load or fit.
  */
 export async function openLlama(

@@ -1,5 +1,6 @@
 /**
- * Measures one subject and its rivals in turn, so that a ratio compares the same minutes of one machine.
+ * Measures one subject and its rivals in turn, so that a ratio compares the same minutes of one
+ * machine.
  *
  * A round runs every side once, and each round starts with another side: a machine that slows down
  * for a while slows all of them, and no side always runs in another's wake. Figures of two separate

@@ -1,13 +1,13 @@
 /**
  * What counts as agreement with llama.cpp, as pure functions over both sides' figures.
  *
- * Perplexity: within 1 %. The sides never agree exactly: llama.cpp's CPU kernels round activations to
- * 8 bits before they multiply 4-bit weights, ours keep floats.
+ * Perplexity: within 1 %. The sides never agree exactly: llama.cpp's CPU kernels round
+ * activations to 8 bits before they multiply 4-bit weights, ours keep floats.
  *
- * Greedy continuations: a common beginning of at least 16 tokens in all prompts but one. A step whose
- * two best tokens are nearly as likely is decided by that rounding: llama.cpp disagrees with itself
- * there under another setting of its attention. Both sides' two best tokens are therefore shown where
- * they part.
+ * Greedy continuations: a common beginning of at least 16 tokens in all prompts but one. A step
+ * whose two best tokens are nearly as likely is decided by that rounding: llama.cpp disagrees
+ * with itself there under another setting of its attention. Both sides' two best tokens are
+ * therefore shown where they part.
  */
 
 /** The largest relative difference of perplexities. */
@@ -38,8 +38,8 @@ export function perplexitiesAgree(ours: number, theirs: number): boolean {
 }
 
 /**
- * Compares two continuations token by token. They agree where the first {@link commonTokens} are the
- * same, or where both ended before that with the same tokens.
+ * Compares two continuations token by token. They agree where the first {@link commonTokens} are
+ * the same, or where both ended before that with the same tokens.
  */
 export function compareContinuations(
   ours: readonly number[],

@@ -1,10 +1,10 @@
 /**
  * What both sides read in the parity check.
  *
- * The four prompts are ones that llama.cpp itself is sure about: in its exact setting the best token
- * leads the second by at least 0.2 nats in each of the first 16 steps. Of 20 candidates 5 had that
- * lead; where it is smaller, two settings of llama.cpp part from each other as well, so a parting of
- * ours would not tell an error from rounding.
+ * The four prompts are ones that llama.cpp itself is sure about: in its exact setting the best
+ * token leads the second by at least 0.2 nats in each of the first 16 steps. Of 20 candidates 5
+ * had that lead; where it is smaller, two settings of llama.cpp part from each other as well, so
+ * a parting of ours would not tell an error from rounding.
  */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -1,10 +1,10 @@
 /**
  * Parity with llama.cpp on the same SmolLM2 file: `npm run parity [-- --model PATH]`.
  *
- * Prints both sides and ends with code 1 outside the bands of `parity-compare.ts`. Both sides get the
- * same token ids, which llama.cpp's tokenizer makes; that ours makes the same ones is checked too.
- * llama.cpp runs first and alone, in one thread (its threads spin, and two processes on two cores
- * would wait for each other), with keys and values in f32 and flash attention off.
+ * Prints both sides and ends with code 1 outside the bands of `parity-compare.ts`. Both sides get
+ * the same token ids, which llama.cpp's tokenizer makes; that ours makes the same ones is checked
+ * too. llama.cpp runs first and alone, in one thread (its threads spin, and two processes on two
+ * cores would wait for each other), with keys and values in f32 and flash attention off.
  */
 import { parseArgs } from 'node:util';
 import { resolveModel } from '@vramkit/models';
@@ -80,7 +80,12 @@ function checkTokens(ours: OurModel, reference: Reference): boolean {
 async function checkPerplexity(ours: OurModel, reference: Reference): Promise<boolean> {
   const tokens = reference.plain.slice(0, scoredTokens + 1);
   const start = performance.now();
-  const perplexity = await ours.perplexity(tokens);
+  let told = 0;
+  const perplexity = await ours.perplexity(tokens, (done) => {
+    if (done - told < scoredTokens / 10) return;
+    told = done;
+    console.log(`ours: scored ${done} of ${scoredTokens} tokens`);
+  });
   const seconds = ((performance.now() - start) / 1000).toFixed(0);
   const agrees = perplexitiesAgree(perplexity, reference.perplexity);
   const percent = (relativeDifference(perplexity, reference.perplexity) * 100).toFixed(3);

@@ -1,9 +1,9 @@
 /**
  * Installs and runs the peers: other people's runtimes, measured beside ours.
  *
- * They live in `tools/peers` with a lock file of their own, outside the workspaces, because they are
- * large and nobody needs them to build or test. A command that does need them calls
- * {@link installPeers}, which installs once and says so. Each peer runs in a process of its own.
+ * They live in `tools/peers` with a lock file of their own, outside the workspaces, because they
+ * are large and nobody needs them to build or test. A command that does need them calls {@link
+ * installPeers}, which installs once and says so. Each peer runs in a process of its own.
  */
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';

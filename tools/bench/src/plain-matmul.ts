@@ -1,6 +1,6 @@
 /**
- * The tuned plain product: every shape of `plain-matmul.wgsl.ts` is tried once on the device at hand,
- * and the fastest is the one that others are compared with.
+ * The tuned plain product: every shape of `plain-matmul.wgsl.ts` is tried once on the device at
+ * hand, and the fastest is the one that others are compared with.
  */
 import { Batch, createTensor } from '@vramkit/core';
 import type { Tensor, VramDevice } from '@vramkit/core';

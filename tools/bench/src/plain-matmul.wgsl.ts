@@ -1,14 +1,15 @@
 /**
  * Plain dense f32 products `y = x * b`, the yardstick that fused kernels are measured against.
  *
- * Bindings: `x` [rows, depth], `b` [depth, outputs], `y` [rows, outputs], row-major f32 in vectors of
- * four. Uniforms `rows`, `depth`, `outputs` in elements; depth and outputs are multiples of 4.
- * `b` has the outputs side by side, so that neighbouring invocations read neighbouring vectors.
+ * Bindings: `x` [rows, depth], `b` [depth, outputs], `y` [rows, outputs], row-major f32 in
+ * vectors of four. Uniforms `rows`, `depth`, `outputs` in elements; depth and outputs are
+ * multiples of 4. `b` has the outputs side by side, so that neighbouring invocations read
+ * neighbouring vectors.
  *
  * Two kernels, because no one shape suits every machine:
- * - registers: an invocation computes `tileRows` rows x `tileVectors * 4` outputs from memory. Grid:
- *   outputs / (4 * tileVectors * workgroupSize) by rows / tileRows, rounded up. Good on software
- *   drivers, where a barrier is dear, and for a single row.
+ * - registers: an invocation computes `tileRows` rows x `tileVectors * 4` outputs from memory.
+ *   Grid: outputs / (4 * tileVectors * workgroupSize) by rows / tileRows, rounded up. Good on
+ *   software drivers, where a barrier is dear, and for a single row.
  * - shared: a workgroup of 16 x 16 computes 64 x 64 outputs and shares slices of 16 through
  *   workgroup memory. Grid: outputs / 64 by rows / 64, rounded up. Good on hardware with many rows.
  *
@@ -39,7 +40,7 @@ function range(count: number): number[] {
   return Array.from({ length: count }, (_, index) => index);
 }
 
-/** See the head of this file. A row beyond the last computes the last one again and stores nothing. */
+/** See the head of this file. A row beyond the last computes the last again and stores nothing. */
 export const registerKernel = defineKernel({
   name: 'bench-matmul-registers',
   bindings,

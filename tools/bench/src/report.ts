@@ -1,9 +1,11 @@
 /**
- * The one shape of every figure that a benchmark or a study reports, and how it is shown and stored.
+ * The one shape of every figure that a benchmark or a study reports, and how it is shown and
+ * stored.
  *
- * `ours` and `peers` hold medians in `unit`; `min`, `max` and `runs` belong to `ours`. A ratio is the
- * quotient of two medians of the same rounds, turned so that above 1 always means that ours is the
- * better one: ours / peer where a higher figure is better, peer / ours where a lower one is.
+ * `ours` and `peers` hold medians in `unit`; `min`, `max` and `runs` belong to `ours`. A ratio is
+ * the quotient of two medians of the same rounds, turned so that above 1 always means that ours
+ * is the better one: ours / peer where a higher figure is better, peer / ours where a lower one
+ * is.
  */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';

@@ -3,9 +3,10 @@
  * with. Run `node --import tsx tools/peers/src/llama.ts` and write lines as `protocol.ts` says.
  *
  * Exactness of `likelihood`: the whole text is evaluated in one sequence of one context, so every
- * token sees all tokens before it; there is no sliding window, and no BOS token but what the caller
- * passes. node-llama-cpp hands out the raw f32 logits of the whole vocabulary, and the normalizer is
- * summed here in f64: llama.cpp's own probabilities are sums in f32, which lose up to 2e-4 nats.
+ * token sees all tokens before it; there is no sliding window, and no BOS token but what the
+ * caller passes. node-llama-cpp hands out the raw f32 logits of the whole vocabulary, and the
+ * normalizer is summed here in f64: llama.cpp's own probabilities are sums in f32, which lose up
+ * to 2e-4 nats.
  *
  * The binaries are the prebuilt ones that npm installs; nothing is compiled and nothing downloaded.
  * llama.cpp's CPU kernels round activations to 8 bits before they multiply 4-bit weights, so its
@@ -90,7 +91,7 @@ async function open(request: LlamaOpen): Promise<{ opened: Opened; answer: Llama
   return { opened: { model, sequence: context.getSequence() }, answer };
 }
 
-/** Evaluates tokens after those already in the sequence; gives the logits after the last `scored`. */
+/** Evaluates tokens behind those in the sequence; gives the logits after the last `scored`. */
 async function evaluate(
   { sequence }: Opened,
   tokens: readonly Token[],
