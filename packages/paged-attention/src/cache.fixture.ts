@@ -1,0 +1,197 @@
+/**
+ * Test fixture: one paged KV cache on the device and its twin on the host, driven by the same calls.
+ */
+import { Batch, createTensor, type BufferRange, type Tensor, type VramDevice } from '@vramkit/core';
+import { compareArrays, type SeededRandom } from '@vramkit/core/testing';
+import { copyBlocks } from './kernels/copy-blocks.cpu.js';
+import { decodeAttention } from './kernels/decode-attention.cpu.js';
+import { createHostKv, type HostKv } from './kernels/host-kv.cpu.js';
+import { moveSlots } from './kernels/move-slots.cpu.js';
+import { prefillAttention } from './kernels/prefill-attention.cpu.js';
+import { writeKv } from './kernels/write-kv.cpu.js';
+import { createPagedKvCache, type PagedKvCache, type PagedKvCacheOptions } from './index.js';
+
+/** Attention results may differ from the twin by this much: absolute + epsilon * |expected|. */
+export const ATTENTION_TOLERANCE = { absolute: 2e-5, epsilon: 2e-5 };
+
+/** A sequence of a decode: its blocks in logical order and its cached slots. */
+export interface SequenceUnderTest {
+  readonly table: readonly number[];
+  readonly length: number;
+}
+
+/** The pair of caches. */
+export class CacheFixture {
+  readonly cache: PagedKvCache;
+  readonly host: HostKv;
+  readonly #device: VramDevice;
+  readonly #random: SeededRandom;
+  readonly #tensors: Tensor[] = [];
+
+  constructor(device: VramDevice, random: SeededRandom, options: PagedKvCacheOptions) {
+    this.#device = device;
+    this.#random = random;
+    this.cache = createPagedKvCache(device, options);
+    this.host = createHostKv(this.cache.layout);
+  }
+
+  /** A tensor of these values; freed with the fixture. */
+  tensor(values: Float32Array | Uint32Array): Tensor {
+    const tensor = createTensor(this.#device, {
+      dtype: values instanceof Float32Array ? 'f32' : 'u32',
+      shape: [Math.max(1, values.length)],
+      kind: 'activations',
+      label: 'fixture',
+    });
+    this.#tensors.push(tensor);
+    if (values.length > 0) tensor.write(values);
+    return tensor;
+  }
+
+  /** Writes random K and V to `slots` in every layer, from one fused [tokens, q k v] buffer. */
+  write(slots: readonly number[], scale = 1): void {
+    const { layers, kvHeads, headDim } = this.cache.layout;
+    const width = kvHeads * headDim;
+    const rowStride = 3 * width + 8;
+    const list = Uint32Array.from(slots);
+    const slotRange = this.tensor(list);
+    for (let layer = 0; layer < layers; layer++) {
+      const data = this.#random.float32Array(slots.length * rowStride, scale);
+      const range = this.tensor(data);
+      const keys = { rowStride, offset: width };
+      const values = { rowStride, offset: 2 * width + 4 };
+      const batch = new Batch(this.#device, 'write');
+      this.cache.writeKv(batch, {
+        layer,
+        keys: { ...keys, range },
+        values: { ...values, range },
+        slots: slotRange,
+        tokens: slots.length,
+      });
+      batch.submit();
+      writeKv(this.host, {
+        layer,
+        keys: { ...keys, data },
+        values: { ...values, data },
+        slots: list,
+      });
+    }
+  }
+
+  /** Copies blocks in both caches. */
+  copy(copies: readonly { from: number; to: number }[]): void {
+    const batch = new Batch(this.#device, 'copy');
+    this.cache.copyBlocks(batch, copies);
+    batch.submit();
+    copyBlocks(this.host, copies);
+  }
+
+  /** Moves tokens in both caches. */
+  move(from: Uint32Array, to: Uint32Array): void {
+    const batch = new Batch(this.#device, 'move');
+    const ranges = { from: this.tensor(from), to: this.tensor(to) };
+    this.cache.moveSlots(batch, { ...ranges, count: from.length });
+    batch.submit();
+    moveSlots(this.host, from, to);
+  }
+
+  /** Random queries as parts of wider rows, and an output between guard values. */
+  #rows(count: number, heads: number, scale: number) {
+    const width = heads * this.cache.layout.headDim;
+    const rowStride = width + 12;
+    const data = this.#random.float32Array((count + 1) * rowStride, scale);
+    const guard = new Float32Array((count + 1) * (width + 4)).fill(-77);
+    return {
+      host: { data, rowStride, offset: 4 },
+      queries: { range: this.tensor(data), rowStride, offset: 4 },
+      output: { range: this.tensor(guard), rowStride: width + 4, offset: 8 },
+    };
+  }
+
+  /** Reads output rows and checks that nothing around them changed. */
+  async #result(output: { range: BufferRange; rowStride: number; offset: number }, count: number) {
+    const all = await this.#tensors.find((t) => t === output.range)?.readFloats();
+    if (all === undefined) throw new Error('the output is not a tensor of the fixture');
+    const width = output.rowStride - 4;
+    const rows = new Float32Array(count * width);
+    const isRow = new Uint8Array(all.length);
+    for (let row = 0; row < count; row++) {
+      const start = output.offset + row * output.rowStride;
+      rows.set(all.subarray(start, start + width), row * width);
+      isRow.fill(1, start, start + width);
+    }
+    if (all.some((value, i) => isRow[i] === 0 && value !== -77)) {
+      throw new Error('the kernel wrote outside the output rows');
+    }
+    return rows;
+  }
+
+  /** Decode attention on the device; compares it with the twin and gives it. */
+  async decode(
+    sequences: readonly SequenceUnderTest[],
+    options: { heads: number; layer?: number; scale?: number; queryScale?: number },
+  ): Promise<Float32Array> {
+    const { heads, layer = 0, queryScale = 1 } = options;
+    const { headDim } = this.cache.layout;
+    const tableStride = Math.max(1, ...sequences.map((s) => s.table.length)) + 1;
+    const tables = new Uint32Array(Math.max(1, sequences.length) * tableStride);
+    sequences.forEach((s, i) => tables.set(s.table, i * tableStride));
+    const lengths = Uint32Array.from(sequences, (s) => s.length);
+    const { host, queries, output } = this.#rows(sequences.length, heads, queryScale);
+    const batch = new Batch(this.#device, 'decode');
+    const call = { layer, heads, tableStride, sequences: sequences.length };
+    this.cache.decodeAttention(batch, {
+      ...call,
+      queries,
+      output,
+      blockTables: this.tensor(tables),
+      lengths: this.tensor(lengths),
+      maxLength: Math.max(0, ...lengths),
+      ...(options.scale === undefined ? {} : { scale: options.scale }),
+    });
+    batch.submit();
+    const scale = options.scale ?? 1 / Math.sqrt(headDim);
+    const twin = { ...call, queries: host, blockTables: tables, lengths, scale };
+    const expected = decodeAttention(this.host, twin);
+    const actual = await this.#result(output, sequences.length);
+    const shape = [sequences.length, heads, headDim];
+    compareArrays(actual, expected, { ...ATTENTION_TOLERANCE, shape, label: 'decode' });
+    return actual;
+  }
+
+  /** Prefill attention on the device; compares it with the twin and gives it. */
+  async prefill(
+    table: readonly number[],
+    options: { heads: number; tokens: number; contextLength: number; layer?: number },
+  ): Promise<Float32Array> {
+    const { heads, tokens, contextLength, layer = 0 } = options;
+    const { headDim } = this.cache.layout;
+    const blockTable = Uint32Array.from(table);
+    const { host, queries, output } = this.#rows(tokens, heads, 1);
+    const batch = new Batch(this.#device, 'prefill');
+    const call = { layer, heads, tokens, contextLength };
+    this.cache.prefillAttention(batch, {
+      ...call,
+      queries,
+      output,
+      blockTable: this.tensor(blockTable),
+    });
+    batch.submit();
+    const scale = 1 / Math.sqrt(headDim);
+    const expected = prefillAttention(this.host, { ...call, queries: host, blockTable, scale });
+    const actual = await this.#result(output, tokens);
+    const shape = [tokens, heads, headDim];
+    compareArrays(actual, expected, { ...ATTENTION_TOLERANCE, shape, label: 'prefill' });
+    return actual;
+  }
+
+  /** Frees everything. */
+  dispose(): void {
+    for (const tensor of this.#tensors.splice(0)) tensor.dispose();
+    this.cache.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}

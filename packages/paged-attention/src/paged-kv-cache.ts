@@ -1,0 +1,320 @@
+/**
+ * A paged KV cache on the device: storage of K, V and norms, and the operations over it.
+ *
+ * It executes, it does not decide: which block belongs to which sequence, what is copied and what is
+ * evicted comes in as plain arrays of block ids and slots. All operations record into a batch of the
+ * caller and run in its order; only the reads are asynchronous.
+ *
+ * After warm-up an operation creates no buffer, no bind group and no pipeline: scratch is sized by the
+ * shape of a call, not by how long its sequences are, and the paths that a longer sequence takes are
+ * compiled at the first call.
+ */
+import {
+  assertArgument,
+  checkInteger,
+  createTensor,
+  fail,
+  type Batch,
+  type BufferRange,
+  type MemoryResource,
+  type Tensor,
+  type VramDevice,
+} from '@vramkit/core';
+import { AttentionScratch } from './attention-scratch.js';
+import { planDecode, recordDecode, recordMerge, type DecodeRequest } from './decode.js';
+import {
+  bytesPerBlock,
+  checkLayout,
+  normBlockBytes,
+  type KvDType,
+  type KvLayout,
+  type KvShape,
+} from './kv-layout.js';
+import { KvStorage } from './kv-storage.js';
+import { recordCopies, recordMoves, type BlockPair, type SlotMoves } from './moves.js';
+import { prefillScratchBytes, recordPrefill, type PrefillRequest } from './prefill.js';
+import {
+  pickNorms,
+  readNormBlocks,
+  readTokens,
+  type TokenKv,
+  type TokenNorms,
+} from './readback.js';
+import { checkIndices, checkRows } from './strided-rows.js';
+import { recordWrite, type WriteRequest } from './write.js';
+
+/** Options of {@link createPagedKvCache}. */
+export interface PagedKvCacheOptions {
+  readonly layers: number;
+  /** Key and value heads of a layer. */
+  readonly kvHeads: number;
+  /** Elements of a head, a multiple of 4, at most 256. */
+  readonly headDim: number;
+  /** Blocks of the cache; ids are 0 .. blockCount - 1. */
+  readonly blockCount: number;
+  /** Tokens of a block, a multiple of 4. */
+  readonly blockSize: number;
+  /** How K and V are stored; arithmetic and norms are f32. f16 needs no device feature. */
+  readonly dtype: KvDType;
+  /** Where the memory comes from. Default: the device's budgeted memory. */
+  readonly memory?: MemoryResource;
+  /** Name in errors, traces and memory reports. Default: 'kv'. */
+  readonly label?: string;
+  /** Decode calls to take scratch for at once. Default: taken at the first call. */
+  readonly reserve?: { readonly heads: number; readonly sequences: number };
+}
+
+/** Gathered norms are moved to the host in parts of this size, or of one block. */
+const GATHER_BYTES = 1024 * 1024;
+
+/** Paged K and V of all layers on one device; see {@link createPagedKvCache}. */
+export class PagedKvCache {
+  readonly device: VramDevice;
+  readonly layout: KvLayout;
+  /** Bytes of one block: K, V and norms of all layers. */
+  readonly bytesPerBlock: number;
+  /** Bytes of all blocks. */
+  readonly sizeBytes: number;
+  readonly #shape: KvShape;
+  readonly #storage: KvStorage;
+  readonly #scratch: AttentionScratch;
+  readonly #gather: Tensor;
+  readonly #preparedOutputs = new WeakSet<GPUBuffer>();
+  #disposed = false;
+
+  /** Use {@link createPagedKvCache}. */
+  constructor(device: VramDevice, options: PagedKvCacheOptions) {
+    device.assertUsable();
+    const { layers, kvHeads, headDim, blockCount, blockSize, dtype } = options;
+    const layout: KvLayout = { layers, kvHeads, headDim, blockCount, blockSize, dtype };
+    checkLayout(layout);
+    this.device = device;
+    this.layout = layout;
+    this.#shape = { dtype, kvHeads, headDim, blockSize };
+    this.bytesPerBlock = bytesPerBlock(layout);
+    this.sizeBytes = blockCount * this.bytesPerBlock;
+    const memory = options.memory ?? device.memory;
+    const label = options.label ?? 'kv';
+    const limitBytes = device.limits.maxStorageBufferBindingSize;
+    this.#scratch = new AttentionScratch(memory, `${label} attention`, limitBytes);
+    this.#storage = new KvStorage(device, layout, memory, label);
+    try {
+      this.#gather = this.#createGather(memory, label);
+      if (options.reserve !== undefined) this.#reserve(options.reserve);
+    } catch (error) {
+      this.#scratch.dispose();
+      this.#storage.dispose();
+      throw error;
+    }
+  }
+
+  #createGather(memory: MemoryResource, label: string): Tensor {
+    const perBlock = normBlockBytes(this.layout);
+    const blocks = Math.max(1, Math.floor(GATHER_BYTES / perBlock));
+    const bytes = Math.min(blocks, this.layout.blockCount) * perBlock;
+    return createTensor(this.device, {
+      dtype: 'f32',
+      shape: [bytes / 4],
+      kind: 'staging',
+      label: `${label} gathered norms`,
+      memory,
+    });
+  }
+
+  #reserve(most: { readonly heads: number; readonly sequences: number }): void {
+    checkInteger('sequences', most.sequences, 1);
+    this.#checkHeads(most.heads);
+    const capacity = this.layout.blockCount * this.layout.blockSize;
+    this.#scratch.reserve(planDecode(this.#shape, { ...most, maxLength: capacity }).scratchBytes);
+  }
+
+  /** Bindings that storage was split over; 1 where a layer fits one. */
+  get segmentCount(): number {
+    return this.#storage.segments.length;
+  }
+
+  /** Bytes of attention scratch and of the range that gathers norms, beside {@link sizeBytes}. */
+  get scratchBytes(): number {
+    return this.#scratch.sizeBytes + this.#gather.sizeBytes;
+  }
+
+  /**
+   * Records the write of K and V of `tokens` tokens, and of their norms.
+   * @throws VramError `invalid-argument` where a number or range does not fit the cache; `disposed`.
+   */
+  writeKv(batch: Batch, request: WriteRequest): void {
+    this.#checkLayer(request.layer);
+    const { keys, values, tokens, slots } = request;
+    checkInteger('tokens', tokens);
+    const width = this.layout.kvHeads * this.layout.headDim;
+    checkRows('keys', keys, tokens, width);
+    checkRows('values', values, tokens, width);
+    checkIndices('slots', slots, tokens);
+    if (tokens > 0) {
+      recordWrite(batch, this.device.limits, this.layout, this.#storage.segments, request);
+    }
+  }
+
+  /**
+   * Records attention of one query per sequence over all its cached slots.
+   *
+   * `lengths` are on the device and cannot be checked: slots behind `maxLength` or behind the row of
+   * the block table are not read. A length of 0 gives zeros.
+   * @throws VramError `invalid-argument` where a number or range does not fit; `out-of-memory` or
+   * `unsupported` where scratch for more sequences than before cannot be had; `disposed`.
+   */
+  decodeAttention(batch: Batch, request: DecodeRequest): void {
+    this.#checkLayer(request.layer);
+    this.#checkHeads(request.heads);
+    const { sequences, tableStride, maxLength, heads } = request;
+    checkInteger('sequences', sequences);
+    checkInteger('tableStride', tableStride, 1);
+    checkInteger('maxLength', maxLength, 0, tableStride * this.layout.blockSize);
+    this.#checkLength('maxLength', maxLength);
+    const width = heads * this.layout.headDim;
+    checkRows('queries', request.queries, sequences, width);
+    checkRows('output', request.output, sequences, width);
+    checkIndices('blockTables', request.blockTables, sequences * tableStride);
+    checkIndices('lengths', request.lengths, sequences);
+    if (sequences === 0) return;
+    const plan = planDecode(this.#shape, request);
+    const partials = this.#scratch.reserve(plan.scratchBytes);
+    const output = request.output.range.buffer;
+    if (!this.#preparedOutputs.has(output)) {
+      // A sequence that outgrows one partition needs the merge: it is compiled and bound before.
+      recordMerge(batch, this.#shape, request, partials, 1, 0);
+      this.#preparedOutputs.add(output);
+    }
+    recordDecode(batch, this.#shape, this.#storage.segments, request, partials, plan);
+  }
+
+  /**
+   * Records causal attention of `tokens` queries of one sequence, whose K and V are already written:
+   * query i sees slots 0 .. contextLength + i in logical order.
+   * @throws VramError as {@link decodeAttention}.
+   */
+  prefillAttention(batch: Batch, request: PrefillRequest): void {
+    this.#checkLayer(request.layer);
+    this.#checkHeads(request.heads);
+    const { tokens, contextLength, heads } = request;
+    checkInteger('tokens', tokens);
+    checkInteger('contextLength', contextLength);
+    this.#checkLength('contextLength + tokens', contextLength + tokens);
+    const width = heads * this.layout.headDim;
+    checkRows('queries', request.queries, tokens, width);
+    checkRows('output', request.output, tokens, width);
+    const blocks = Math.ceil((contextLength + tokens) / this.layout.blockSize);
+    checkIndices('blockTable', request.blockTable, blocks);
+    if (tokens === 0) return;
+    const states = this.#scratch.reserve(prefillScratchBytes(request, this.segmentCount));
+    const { limits } = this.device;
+    recordPrefill(batch, limits, this.#shape, this.#storage.segments, request, states);
+  }
+
+  /**
+   * Records copies of whole blocks (K, V and norms of all layers), as if one after the other.
+   * @throws VramError `invalid-argument` for a block that the cache does not have; `disposed`.
+   */
+  copyBlocks(batch: Batch, copies: readonly BlockPair[]): void {
+    this.#assertLive();
+    for (const { from, to } of copies) {
+      checkInteger('block to copy from', from, 0, this.layout.blockCount - 1);
+      checkInteger('block to copy to', to, 0, this.layout.blockCount - 1);
+    }
+    recordCopies(batch, this.layout, this.#storage.segments, copies);
+  }
+
+  /**
+   * Records the move of `count` tokens (K, V and norms of all layers): `to[i]` receives what `from[i]`
+   * holds. No slot may be in both lists, which is not checked. Cost over n segments: n squared passes.
+   * @throws VramError `invalid-argument` where a list is shorter than `count`; `disposed`.
+   */
+  moveSlots(batch: Batch, moves: SlotMoves): void {
+    this.#assertLive();
+    checkInteger('count', moves.count);
+    checkIndices('from', moves.from, moves.count);
+    checkIndices('to', moves.to, moves.count);
+    if (moves.count > 0) recordMoves(batch, this.layout, this.#storage.segments, moves);
+  }
+
+  /**
+   * Reads the norms of `slots`, each `[slots, layers, kvHeads]`, after all work submitted so far.
+   * One wait for the device per MiB of norms; blocks are read whole.
+   * @throws VramError `invalid-argument` for a slot that the cache does not have; `device-lost`.
+   */
+  async readNorms(slots: ArrayLike<number>): Promise<TokenNorms> {
+    this.#assertLive();
+    const { layout } = this;
+    const blocks = [...this.#blocksOf(slots)].sort((a, b) => a - b);
+    const { segments } = this.#storage;
+    const read = await readNormBlocks(this.device, layout, segments, blocks, this.#gather);
+    return pickNorms(layout, slots, read);
+  }
+
+  /**
+   * Reads K and V of `slots` in one layer, each `[slots, kvHeads, headDim]`; for tests and debugging:
+   * one wait for the device per block.
+   * @throws VramError as {@link readNorms}.
+   */
+  async readKv(layer: number, slots: ArrayLike<number>): Promise<TokenKv> {
+    this.#checkLayer(layer);
+    this.#blocksOf(slots);
+    return readTokens(this.device, this.layout, this.#storage.segments, layer, slots);
+  }
+
+  #blocksOf(slots: ArrayLike<number>): Set<number> {
+    const { blockCount, blockSize } = this.layout;
+    const blocks = new Set<number>();
+    for (let i = 0; i < slots.length; i++) {
+      const slot = checkInteger('slot', slots[i] ?? -1, 0, blockCount * blockSize - 1);
+      blocks.add(Math.floor(slot / blockSize));
+    }
+    return blocks;
+  }
+
+  #checkLayer(layer: number): void {
+    this.#assertLive();
+    checkInteger('layer', layer, 0, this.layout.layers - 1);
+  }
+
+  #checkHeads(heads: number): void {
+    const { kvHeads } = this.layout;
+    checkInteger('heads', heads, 1);
+    assertArgument(heads % kvHeads === 0, `${heads} heads over ${kvHeads} KV heads`, {
+      heads,
+      kvHeads,
+    });
+  }
+
+  #checkLength(name: string, length: number): void {
+    const { blockCount, blockSize } = this.layout;
+    checkInteger(name, length, 0, blockCount * blockSize);
+  }
+
+  #assertLive(): void {
+    if (this.#disposed) fail('disposed', 'the KV cache was disposed');
+    this.device.assertUsable();
+  }
+
+  /** Gives all memory back; idempotent. Batches that name the cache must have been submitted. */
+  dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.#gather.dispose();
+    this.#scratch.dispose();
+    this.#storage.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+/**
+ * Allocates a paged KV cache; the caller disposes it. All or nothing: on failure nothing stays taken.
+ * @throws VramError `invalid-argument` for a shape that cannot be; `out-of-memory` of kind 'kv' with
+ * the shortfall; `unsupported` where one block exceeds the largest binding.
+ */
+export function createPagedKvCache(device: VramDevice, options: PagedKvCacheOptions): PagedKvCache {
+  return new PagedKvCache(device, options);
+}
