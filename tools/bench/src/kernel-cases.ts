@@ -38,8 +38,8 @@ const vectorsEach = 8;
 const copyKernel = defineKernel({
   name: 'bench-copy',
   bindings: {
-    from: { access: 'read', type: 'array<vec4<f32>>' },
-    to: { access: 'read-write', type: 'array<vec4<f32>>' },
+    input: { access: 'read', type: 'array<vec4<f32>>' },
+    result: { access: 'read-write', type: 'array<vec4<f32>>' },
   },
   uniforms: { count: 'u32' },
   source: (_params: Record<string, never>) => /* wgsl */ `
@@ -48,7 +48,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
   let invocations = groups.x * ${copyWorkgroup}u;
   for (var step = 0u; step < ${vectorsEach}u; step++) {
     let index = id.x + step * invocations;
-    if (index < uniforms.count) { to[index] = from[index]; }
+    if (index < uniforms.count) { result[index] = input[index]; }
   }
 }`,
 });
@@ -96,7 +96,7 @@ export async function plainCopies(
   const kernel = (batch: Batch): void =>
     batch.dispatch(copyKernel, {
       params: {},
-      bindings: { from, to },
+      bindings: { input: from, result: to },
       uniforms: { count },
       workgroups: [Math.ceil(count / copyWorkgroup / vectorsEach), 1, 1],
     });
