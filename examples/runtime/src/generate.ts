@@ -90,7 +90,7 @@ async function* greedySteps(
   for (let left = options.left; pending !== undefined; left--) {
     throwIfAborted(options.signal);
     // The step before this one is settled now, so its block may be scored and one dropped.
-    await sequence.eviction.afterAppend(sequence);
+    await sequence.eviction.afterAppend();
     const ahead = left > 1 ? submitStep(session, sequence, 'device') : undefined;
     const token = await pending;
     if (options.stops.has(token)) return;
@@ -109,7 +109,7 @@ async function* sampledSteps(
   for (let left = options.left; left > 0; left--) {
     throwIfAborted(options.signal);
     await submitStep(session, sequence, Uint32Array.of(token));
-    await sequence.eviction.afterAppend(sequence);
+    await sequence.eviction.afterAppend();
     token = options.sampler.sample(await session.readLogits());
     if (options.stops.has(token)) return;
     yield token;
@@ -136,7 +136,7 @@ export async function score(
     const length = Math.min(
       count - done,
       session.chunkTokens,
-      sequence.eviction.tokensToDecision(sequence),
+      sequence.eviction.tokensToDecision(),
     );
     const step = new Batch(session.device, 'score');
     session.recordStep(step, sequence, ids.subarray(done, done + length));
@@ -152,7 +152,7 @@ export async function score(
       const bytes = await session.device.readback.read(range);
       losses.set(new Float32Array(bytes.buffer), done + row);
     }
-    await sequence.eviction.afterAppend(sequence);
+    await sequence.eviction.afterAppend();
     done += length;
     options.onProgress?.(done);
   }

@@ -5,16 +5,24 @@
  * is asked whenever a block has filled; the norms of that one block are read then (a few kilobytes once
  * per block), its score is kept, and at most one block is dropped. A policy without needs reads nothing.
  */
-import { Batch, createTensor, writeRange } from '@vramkit/core';
+import { Batch, createTensor, writeRange, type Tensor, type VramDevice } from '@vramkit/core';
 import { bindPolicy, gatherTokens, type KvPolicy, type KvTokens } from '@vramkit/eviction';
-import type { BlockTableView } from '@vramkit/block-allocator';
-import type { InferenceSession, Sequence } from './session.js';
+import type { BlockTableView, KvSequences } from '@vramkit/block-allocator';
+import type { PagedKvCache } from '@vramkit/paged-attention';
+
+/** The cache that sequences live in. */
+export interface EvictionHost {
+  readonly device: VramDevice;
+  readonly sequences: KvSequences;
+  readonly cache: PagedKvCache;
+}
 
 /** The eviction state of one sequence. */
 export class KvEviction {
   /** The policy, bound to the session's cache. */
   readonly policy: KvPolicy;
-  readonly #session: InferenceSession;
+  readonly #host: EvictionHost;
+  readonly #sequence: number;
   /** One score per full block of the table. */
   #scores: number[] = [];
 
@@ -22,37 +30,38 @@ export class KvEviction {
    * @throws VramError `unsupported` where the cache cannot give what the policy needs,
    * `invalid-argument` where block sizes differ.
    */
-  constructor(session: InferenceSession, policy: KvPolicy) {
-    this.#session = session;
+  constructor(host: EvictionHost, sequence: number, policy: KvPolicy) {
+    this.#host = host;
+    this.#sequence = sequence;
     this.policy = bindPolicy(policy, {
-      blockSize: session.sequences.pool.blockSize,
+      blockSize: host.sequences.pool.blockSize,
       provides: ['keyNorm', 'valueNorm'],
       attentionQueries: 0,
     });
   }
 
   /** Tokens that can be appended before the policy has to be asked; `Infinity` where it never is. */
-  tokensToDecision(sequence: Sequence): number {
+  tokensToDecision(): number {
     if (this.policy.granularity.decode === 'none') return Number.POSITIVE_INFINITY;
-    const { blockSize, cachedTokenCount } = this.#table(sequence);
+    const { blockSize, cachedTokenCount } = this.#table();
     return blockSize - (cachedTokenCount % blockSize);
   }
 
   /** Drops tokens beyond the budget after a prefill, and scores the blocks that remain. */
-  async afterPrefill(sequence: Sequence): Promise<void> {
+  async afterPrefill(): Promise<void> {
     const { policy } = this;
     if (policy.granularity.prefill === 'none') return;
-    const table = this.#table(sequence);
+    const table = this.#table();
     const held = await this.#describe(table, 0);
     const kept = policy.selectTokens(held);
-    if (kept.length < held.tokenCount) this.#compact(sequence, kept);
+    if (kept.length < held.tokenCount) this.#compact(kept);
     this.#scores = [...policy.scoreBlocks(gatherTokens(held, kept))];
   }
 
   /** Asks the policy where the last append filled a block, and drops the block it names. */
-  async afterAppend(sequence: Sequence): Promise<void> {
+  async afterAppend(): Promise<void> {
     const { policy } = this;
-    const table = this.#table(sequence);
+    const table = this.#table();
     const { blockSize, cachedTokenCount, tokenCount } = table;
     const blockFilled = cachedTokenCount > 0 && cachedTokenCount % blockSize === 0;
     if (policy.granularity.decode === 'none' || !blockFilled) return;
@@ -65,31 +74,31 @@ export class KvEviction {
     const scores = this.#scores;
     const victim = policy.selectVictim({ tokenCount, cachedTokenCount, blockFilled, scores });
     if (victim === undefined) return;
-    this.#session.sequences.dropBlock(sequence.id, victim.victim);
+    this.#host.sequences.dropBlock(this.#sequence, victim.victim);
     this.#scores.splice(victim.victim, 1);
   }
 
-  #table(sequence: Sequence): BlockTableView {
-    return this.#session.sequences.table(sequence.id);
+  #table(): BlockTableView {
+    return this.#host.sequences.table(this.#sequence);
   }
 
   /** What the policy needs of the held tokens from `start` on. */
   async #describe(table: BlockTableView, start: number): Promise<KvTokens> {
-    const { layers, kvHeads } = this.#session.model.config;
+    const { layers, kvHeads } = this.#host.cache.layout;
     const tokenCount = table.cachedTokenCount - start;
     const positions = table.positions.slice(start);
     const base = { tokenCount, layers, kvHeads, positions };
     if (this.policy.needs.length === 0) return base;
     const slots = Uint32Array.from({ length: tokenCount }, (_, i) => table.slotAt(start + i));
-    return { ...base, ...(await this.#session.cache.readNorms(slots)) };
+    return { ...base, ...(await this.#host.cache.readNorms(slots)) };
   }
 
-  #compact(sequence: Sequence, kept: Uint32Array): void {
-    const { device, sequences, cache } = this.#session;
-    const moves = sequences.compact(sequence.id, kept);
+  #compact(kept: Uint32Array): void {
+    const { device, sequences, cache } = this.#host;
+    const moves = sequences.compact(this.#sequence, kept);
     const count = moves.from.length;
     if (count === 0) return;
-    const slots = (label: string, values: Uint32Array) => {
+    const slots = (label: string, values: Uint32Array): Tensor => {
       const tensor = createTensor(device, { dtype: 'u32', shape: [count], kind: 'staging', label });
       writeRange(device, tensor, values);
       return tensor;

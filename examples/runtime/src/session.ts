@@ -78,13 +78,18 @@ export class InferenceSession {
     this.maxLogitRows = parts.forward.workspace.sizes.maxLogitRows;
   }
 
-  /** A new, empty sequence under `policy`. */
+  /**
+   * A new, empty sequence under `policy`.
+   * @throws VramError `unsupported` or `invalid-argument` where policy and cache do not fit.
+   */
   create(policy: KvPolicy): Sequence {
-    return {
-      id: this.sequences.create(),
-      eviction: new KvEviction(this, policy),
-      lastLogits: undefined,
-    };
+    const id = this.sequences.create();
+    try {
+      return { id, eviction: new KvEviction(this, id, policy), lastLogits: undefined };
+    } catch (error) {
+      this.sequences.free(id);
+      throw error;
+    }
   }
 
   /**
@@ -93,13 +98,12 @@ export class InferenceSession {
    * @throws VramError `out-of-memory` where the pool has too few blocks; nothing has changed then.
    */
   async fork(sequence: Sequence, policy: KvPolicy): Promise<Sequence> {
-    const eviction = new KvEviction(this, policy);
     const { sequence: id, copies } = this.sequences.fork(sequence.id);
-    const fork: Sequence = { id, eviction, lastLogits: sequence.lastLogits };
     try {
+      const eviction = new KvEviction(this, id, policy);
       this.#copy(copies);
-      await eviction.afterPrefill(fork);
-      return fork;
+      await eviction.afterPrefill();
+      return { id, eviction, lastLogits: sequence.lastLogits };
     } catch (error) {
       this.sequences.free(id);
       throw error;
@@ -137,7 +141,7 @@ export class InferenceSession {
       options.onProgress?.(done, ids.length);
     }
     sequence.lastLogits = await this.readLogits();
-    await sequence.eviction.afterPrefill(sequence);
+    await sequence.eviction.afterPrefill();
   }
 
   /**

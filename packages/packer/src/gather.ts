@@ -3,8 +3,8 @@
  */
 import { assertArgument, checkInteger, type Batch, type BufferRange } from '@vramkit/core';
 import { bindingWindow, rowsPerDispatch } from './binding-window.js';
-import { weightStep } from './kernels/codes.wgsl.js';
 import { GATHER_WORKGROUP_SIZE, gatherRowsKernel } from './kernels/gather-rows.wgsl.js';
+import { stepElements } from './kernels/weight-step.wgsl.js';
 import type { DeviceMatrix } from './matrix.js';
 
 /** Arguments of {@link gatherRows}. */
@@ -32,7 +32,8 @@ export function gatherRows(batch: Batch, args: GatherRowsArguments): void {
     `${count} rows of ${columns} leave ids of ${ids.sizeBytes} B or y of ${y.sizeBytes} B`,
     { count, columns, idBytes: ids.sizeBytes, rangeBytes: y.sizeBytes },
   );
-  const steps = columns / weightStep({ format, groupSize }).elements;
+  const storage = { format, groupSize, stepElements: stepElements(columns, groupSize) };
+  const steps = columns / storage.stepElements;
   const chunk = rowsPerDispatch(device, count, [
     { range: ids, rowElements: 1 },
     { range: y, rowElements: columns },
@@ -44,7 +45,7 @@ export function gatherRows(batch: Batch, args: GatherRowsArguments): void {
     for (const segment of segments) {
       const { codes, scales } = segment;
       batch.dispatch(gatherRowsKernel, {
-        params: { format, groupSize },
+        params: storage,
         bindings: { codes, scales, ids: from.range, y: to.range },
         uniforms: {
           count: part,

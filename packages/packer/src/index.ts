@@ -1,3 +1,4 @@
+/** Packed weights, the products that read them, and the file formats they come from. */
 export {
   affineFormat,
   affineValues,
@@ -47,12 +48,14 @@ export {
   type IndexedMatmulCpuArguments,
   type MatmulCpuArguments,
 } from './kernels/matmul.cpu.js';
+export { indexedMatmul, type IndexedMatmulArguments } from './indexed-matmul.js';
 export {
-  indexedMatmul,
-  matmul,
-  type IndexedMatmulArguments,
-  type MatmulArguments,
-} from './matmul.js';
+  defaultMatmulTuning,
+  tuneMatmul,
+  type MatmulTuning,
+  type TuneMatmulOptions,
+} from './matmul-tuning.js';
+export { matmul, type MatmulArguments } from './matmul.js';
 export {
   isAffine,
   MATRIX_FORMATS,

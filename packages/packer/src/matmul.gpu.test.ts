@@ -1,7 +1,8 @@
 /** Products against their CPU twins: every storage, odd sizes, splits, offsets, aliasing. */
 import { createGpu } from '@vramkit/adapter';
-import { Batch, countersSince, openDevice, type Tensor, type VramDevice } from '@vramkit/core';
+import { Batch, countersSince, openDevice, type VramDevice } from '@vramkit/core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { indexedMatmul } from './indexed-matmul.js';
 import { indexedMatmulCpu, matmulCpu } from './kernels/matmul.cpu.js';
 import {
   deviceMatrix,
@@ -11,7 +12,8 @@ import {
   STORAGES,
   worstError,
 } from './kernels/sample-matrix.js';
-import { indexedMatmul, matmul, type MatmulArguments } from './matmul.js';
+import { matmul, type MatmulArguments } from './matmul.js';
+import { tuneMatmul, type MatmulTuning } from './matmul-tuning.js';
 import type { MatrixShape } from './matrix-layout.js';
 
 let gpu: GPU;
@@ -22,9 +24,15 @@ beforeAll(async () => {
 });
 afterAll(() => device.dispose());
 
+/** Every kernel; a device without subgroups takes the second choice for the first. */
+const TUNINGS: readonly MatmulTuning[] = [
+  { vector: 'lanes', matrix: 'lanes' },
+  { vector: 'split', matrix: 'tiled' },
+];
+
 type Extra = Omit<MatmulArguments, 'x' | 'xRows' | 'weights' | 'y'>;
 
-/** Error of one product in units of the tolerance, everything around the result included. */
+/** Worst error of all kernels in units of the tolerance, everything around the result included. */
 async function productError(
   on: VramDevice,
   shape: MatrixShape,
@@ -34,20 +42,23 @@ async function productError(
   const { firstXRow = 0, yOffset = 0, yStride = shape.rows } = extra;
   const host = sampleMatrix(shape, 7);
   const xData = sampleFloats((firstXRow + Math.max(1, xRows)) * shape.columns, 11);
-  const expected = sampleFloats(yOffset + Math.max(1, xRows) * yStride + 3, 13);
+  const before = sampleFloats(yOffset + Math.max(1, xRows) * yStride + 3, 13);
+  const expected = before.slice();
+  matmulCpu({ x: xData, xRows, weights: host, y: expected, ...extra });
   const weights = await deviceMatrix(on, host);
-  const x = deviceTensor(on, xData, 'x');
-  const y = deviceTensor(on, expected, 'y');
+  using x = deviceTensor(on, xData, 'x');
+  let worst = 0;
   try {
-    const batch = new Batch(on, 'product');
-    matmul(batch, { x, xRows, weights, y, ...extra });
-    batch.submit();
-    matmulCpu({ x: xData, xRows, weights: host, y: expected, ...extra });
-    return worstError(await y.read(), expected, shape.columns);
+    for (const tuning of TUNINGS) {
+      using y = deviceTensor(on, before, 'y');
+      const batch = new Batch(on, 'product');
+      matmul(batch, { x, xRows, weights, y, tuning, ...extra });
+      batch.submit();
+      worst = Math.max(worst, worstError(await y.read(), expected, shape.columns));
+    }
+    return worst;
   } finally {
     weights.dispose();
-    x.dispose();
-    y.dispose();
   }
 }
 
@@ -162,6 +173,18 @@ describe('limits', () => {
   });
 });
 
+describe('tuneMatmul', () => {
+  it('names a kernel for each use, by measurement, and leaves no memory behind', async () => {
+    const { liveBytes } = device.memory.stats();
+    let now = 0;
+    // A clock on which each reading is later than the last by more: the first shape is faster.
+    const { vector, matrix } = await tuneMatmul(device, { now: () => (now += now + 1) });
+    const lanes = device.features.has('subgroups');
+    expect([vector, matrix]).toEqual(lanes ? ['lanes', 'lanes'] : ['split', 'tiled']);
+    expect(device.memory.stats().liveBytes).toBe(liveBytes);
+  });
+});
+
 describe.each(STORAGES)('indexedMatmul of $format $groupSize', (storage) => {
   const rowsPerExpert = 37;
   const experts = 5;
@@ -176,23 +199,25 @@ describe.each(STORAGES)('indexedMatmul of $format $groupSize', (storage) => {
     const host = sampleMatrix({ ...storage, rows: experts * perExpert, columns }, 17);
     const expertIds = Uint32Array.from(ids);
     const xData = sampleFloats(ids.length * columns, 19);
-    const expected = sampleFloats(ids.length * perExpert, 23);
+    const before = sampleFloats(ids.length * perExpert, 23);
+    const expected = before.slice();
+    const shared = { xRows: ids.length, rowsPerExpert: perExpert, ...extra };
+    indexedMatmulCpu({ ...shared, x: xData, weights: host, expertIds, y: expected });
     const weights = await deviceMatrix(on, host);
-    const owned: Tensor[] = [];
-    const own = (tensor: Tensor): Tensor => (owned.push(tensor), tensor);
+    using x = deviceTensor(on, xData, 'x');
+    using idRange = deviceTensor(on, expertIds, 'ids');
+    let worst = 0;
     try {
-      const x = own(deviceTensor(on, xData, 'x'));
-      const y = own(deviceTensor(on, expected, 'y'));
-      const idRange = own(deviceTensor(on, expertIds, 'ids'));
-      const shared = { xRows: ids.length, rowsPerExpert: perExpert, ...extra };
-      const batch = new Batch(on, 'indexed');
-      indexedMatmul(batch, { ...shared, x, weights, expertIds: idRange, y });
-      batch.submit();
-      indexedMatmulCpu({ ...shared, x: xData, weights: host, expertIds, y: expected });
-      return worstError(await y.read(), expected, columns);
+      for (const tuning of TUNINGS) {
+        using y = deviceTensor(on, before, 'y');
+        const batch = new Batch(on, 'indexed');
+        indexedMatmul(batch, { ...shared, x, weights, expertIds: idRange, y, tuning });
+        batch.submit();
+        worst = Math.max(worst, worstError(await y.read(), expected, columns));
+      }
+      return worst;
     } finally {
       weights.dispose();
-      for (const tensor of owned) tensor.dispose();
     }
   }
 

@@ -15,7 +15,6 @@ import {
   createTensor,
   fail,
   type Batch,
-  type BufferRange,
   type MemoryResource,
   type Tensor,
   type VramDevice,

@@ -70,7 +70,7 @@ function recordChunk(
   const rows = (tokens * heads) / shape.kvHeads;
   segments.forEach((segment, index) => {
     batch.dispatch(prefillAttentionKernel, {
-      params: { shape },
+      params: { shape, segmented: segments.length > 1 },
       bindings: {
         queries: queries.range,
         kv: segmentLayer(segment, request.layer),

@@ -6,12 +6,11 @@
  *
  * Shapes: `ids` [count] from element `idBase` on; `codes`, `scales` rows
  * `[segmentFirst, segmentFirst + segmentRows)`; `y` [count, columns] f32 as vectors of four, from vector
- * `yBase` on. An invocation writes one step of one row (a group, or four elements of a dense format).
+ * `yBase` on. An invocation writes one step of one row (weight-step.wgsl.ts).
  * Grid: ceil(count * steps / 64) workgroups of 64.
  */
 import { defineKernel, wgslLinearWorkgroup } from '@vramkit/core';
-import { codesType, weightStep, type StorageParams } from './codes.wgsl.js';
-import { range } from './register-tile.wgsl.js';
+import { loadStep, quadValue, range, weightStep, type StorageParams } from './weight-step.wgsl.js';
 
 /** Invocations of one workgroup. */
 export const GATHER_WORKGROUP_SIZE = 64;
@@ -19,9 +18,6 @@ export const GATHER_WORKGROUP_SIZE = 64;
 function source(params: StorageParams): string {
   const step = weightStep(params);
   const quads = step.elements / 4;
-  const loads = range(step.loads).map((l) => `c${l}`);
-  const value = (q: number): string =>
-    step.isAffine ? `s.x * ${step.quad(loads, q)} + s.y` : step.quad(loads, q);
   return /* wgsl */ `
 ${wgslLinearWorkgroup}
 @compute @workgroup_size(${GATHER_WORKGROUP_SIZE})
@@ -44,10 +40,12 @@ ${range(quads)
     return;
   }
   let k = (source - uniforms.segmentFirst) * uniforms.steps + at % uniforms.steps;
-${loads.map((name, l) => `  let ${name} = codes[k * ${step.loads}u + ${l}u];`).join('\n')}
-${step.isAffine ? '  let s = unpack2x16float(scales[k]);' : ''}
+${loadStep(step, 'c', 'k')
+  .map((line) => `  ${line}`)
+  .join('\n')}
 ${range(quads)
-  .map((q) => `  y[first + ${q}u] = ${value(q)};`)
+  .flatMap((q) => [...step.prepare('c', q), `y[first + ${q}u] = ${quadValue(step, 'c', q)};`])
+  .map((line) => `  ${line}`)
   .join('\n')}
 }
 `;
@@ -57,8 +55,14 @@ ${range(quads)
 export const gatherRowsKernel = defineKernel({
   name: 'gather-rows',
   bindings: {
-    codes: { access: 'read', type: (params: StorageParams) => codesType(params) },
-    scales: { access: 'read', type: 'array<u32>' },
+    codes: {
+      access: 'read',
+      type: (params: StorageParams) => `array<${weightStep(params).loadType}>`,
+    },
+    scales: {
+      access: 'read',
+      type: (params: StorageParams) => `array<${weightStep(params).scalesType}>`,
+    },
     ids: { access: 'read', type: 'array<u32>' },
     y: { access: 'read-write', type: 'array<vec4<f32>>' },
   },

@@ -1,0 +1,117 @@
+/**
+ * Records products whose weights each row chooses by an id on the device: mixture of experts.
+ */
+import { assertArgument, checkInteger, type Batch, type BufferRange } from '@vramkit/core';
+import { bindingWindow, rowsPerDispatch } from './binding-window.js';
+import { laneIndexedKernel } from './kernels/matmul-lanes.wgsl.js';
+import { splitIndexedKernel, splitOutputs, splitsFor } from './kernels/matmul-split.wgsl.js';
+import { stepElements } from './kernels/weight-step.wgsl.js';
+import { checkActivations, checkResult, laneTile } from './matmul.js';
+import { defaultMatmulTuning, sharedLanes, type MatmulTuning } from './matmul-tuning.js';
+import type { DeviceMatrix } from './matrix.js';
+
+/** Arguments of {@link indexedMatmul}. Offsets and strides are in elements. */
+export interface IndexedMatmulArguments {
+  /** Activations, f32 [at least firstXRow + ceil(xRows / xRowDivisor), weights.columns]. */
+  readonly x: BufferRange;
+  /** Rows of the result, one per expert id; zero does nothing. */
+  readonly xRows: number;
+  /** Weights of all experts, [experts * rowsPerExpert, columns]. */
+  readonly weights: DeviceMatrix;
+  /** Output features of one expert. */
+  readonly rowsPerExpert: number;
+  /** Expert of each row of the result, u32 [xRows], on the device. An unknown id gives zeros. */
+  readonly expertIds: BufferRange;
+  /** Consecutive rows of the result that share a row of x (experts per token). Default: 1. */
+  readonly xRowDivisor?: number;
+  /** Result, f32; element (i, n) at `yOffset + i * yStride + n`. */
+  readonly y: BufferRange;
+  /** Adds to y instead of replacing it. Default: false. */
+  readonly accumulate?: boolean;
+  /** First row of x. Default: 0. */
+  readonly firstXRow?: number;
+  /** First element of the result. Default: 0. */
+  readonly yOffset?: number;
+  /** Elements from one row of the result to the next. Default: `rowsPerExpert`. */
+  readonly yStride?: number;
+  /** The kernels to use. Default: `defaultMatmulTuning(weights.device)`. */
+  readonly tuning?: MatmulTuning;
+}
+
+/**
+ * Records `y[i] = x[floor(i / xRowDivisor)] * transpose(experts[expertIds[i]])`, or `y[i] +=`. The ids
+ * are read on the device, so a router's choice needs no readback. Each row reads its expert's weights
+ * anew, also where rows share an expert.
+ * @throws VramError `invalid-argument` where an operand is too small for the shape or the weights are
+ * not a whole number of experts; `unsupported` where one row exceeds the binding limit; `disposed`.
+ */
+export function indexedMatmul(batch: Batch, args: IndexedMatmulArguments): void {
+  const { x, xRows, weights, rowsPerExpert, expertIds, y, xRowDivisor = 1 } = args;
+  const { accumulate = false, firstXRow = 0, yOffset = 0, yStride = rowsPerExpert } = args;
+  const { device, rows, columns, format, groupSize, segments } = weights;
+  checkInteger('rowsPerExpert', rowsPerExpert, 1, rows);
+  checkInteger('xRowDivisor', xRowDivisor, 1);
+  checkInteger('firstXRow', firstXRow);
+  assertArgument(rows % rowsPerExpert === 0, `${rows} rows are not experts of ${rowsPerExpert}`);
+  checkResult(args, { yOffset, yStride, outputs: rowsPerExpert });
+  if (xRows === 0) return;
+  checkActivations(x, firstXRow + Math.ceil(xRows / xRowDivisor), columns);
+  const storage = { format, groupSize, stepElements: stepElements(columns, groupSize) };
+  const steps = columns / storage.stepElements;
+  const { vector } = args.tuning ?? defaultMatmulTuning(device);
+  const lanes = sharedLanes(device);
+  const fit = rowsPerDispatch(device, xRows, [
+    { range: x, rowElements: columns / xRowDivisor },
+    { range: y, rowElements: yStride },
+    { range: expertIds, rowElements: 1 },
+  ]);
+  // A range of rows starts on a row of x, so that the division in the kernel stays exact.
+  const chunk = fit >= xRows ? xRows : Math.max(xRowDivisor, fit - (fit % xRowDivisor));
+  for (let first = 0; first < xRows; first += chunk) {
+    const count = Math.min(chunk, xRows - first);
+    const xFirst = firstXRow + first / xRowDivisor;
+    const from = bindingWindow(
+      device,
+      x,
+      xFirst * columns,
+      Math.ceil(count / xRowDivisor) * columns,
+    );
+    const ids = bindingWindow(device, expertIds, first, count);
+    const yFirst = yOffset + first * yStride;
+    const to = bindingWindow(device, y, yFirst, (count - 1) * yStride + rowsPerExpert);
+    for (const { firstRow, rowCount, codes, scales } of segments) {
+      const bindings = { x: from.range, codes, scales, expertIds: ids.range, y: to.range };
+      const uniforms = {
+        xRows: count,
+        outputs: rowsPerExpert,
+        steps,
+        xBase: from.base / 4,
+        yBase: to.base,
+        yStride,
+        accumulate: accumulate ? 1 : 0,
+        xRowDivisor,
+        experts: rows / rowsPerExpert,
+        segmentFirst: firstRow,
+        segmentRows: rowCount,
+        idBase: ids.base,
+      };
+      if (vector === 'lanes' && lanes > 0) {
+        const tile = laneTile(lanes);
+        batch.dispatch(laneIndexedKernel, {
+          params: { ...storage, ...tile, tileRows: 1 },
+          bindings,
+          uniforms,
+          workgroups: count * Math.ceil(rowsPerExpert / (tile.workgroupSize * tile.tileOutputs)),
+        });
+      } else {
+        const splits = splitsFor(steps);
+        batch.dispatch(splitIndexedKernel, {
+          params: { ...storage, splits },
+          bindings,
+          uniforms,
+          workgroups: count * Math.ceil(rowsPerExpert / splitOutputs(splits)),
+        });
+      }
+    }
+  }
+}

@@ -1,0 +1,140 @@
+/**
+ * WGSL that reads weights: a step of consecutive elements of one row, as f32.
+ *
+ * A step is 32 elements where the row length allows, else 16 or 4, so that it fills whole vector loads
+ * and whole groups. A kernel loads the words of a step into variables `<row>_0`, `<row>_1`, ... and
+ * takes each element as an expression over them.
+ *
+ * Codes are not shifted into place. A masked word is the code times a power of two, which converts to
+ * f32 exactly, and {@link WeightStep.exponent} says which power; whoever multiplies scales the other
+ * factor by its inverse, once for many rows. This saves a shift for each code, and a shift by a vector
+ * is not a single instruction everywhere. The topmost code of a word would come out negative: flipping
+ * its highest bit and adding 2^31 undoes that, exactly as well.
+ */
+import type { GroupSize, MatrixFormat } from '../matrix-layout.js';
+
+/** How a matrix is stored, as far as kernels are specialised by it. */
+export interface StorageParams {
+  readonly format: MatrixFormat;
+  /** Columns that share a scale, or 0 for dense formats. */
+  readonly groupSize: GroupSize | 0;
+  /** Elements of a step; see {@link stepElements}. */
+  readonly stepElements: number;
+}
+
+/** How a kernel reads one step of a row. */
+export interface WeightStep {
+  /** Consecutive elements of a step. */
+  readonly elements: number;
+  /** Vectors of four in a step. */
+  readonly quads: number;
+  /** WGSL type of one load of codes. */
+  readonly loadType: string;
+  /** Loads of codes in a step. */
+  readonly loads: number;
+  /** Groups in a step, each with its scale and minimum; 0 for dense formats. */
+  readonly groups: number;
+  /** WGSL type of the scales of a step; a dense kernel declares it and never reads it. */
+  readonly scalesType: string;
+  /** Statements to place before the elements of a quad are used. */
+  readonly prepare: (row: string, quad: number) => readonly string[];
+  /** Element `index` of the step times two to the power of its exponent, as an f32 expression. */
+  readonly element: (row: string, index: number) => string;
+  /** The power of two that {@link element} still carries. */
+  readonly exponent: (index: number) => number;
+}
+
+/** `[0, 1, ..., count - 1]`. */
+export const range = (count: number): number[] => Array.from({ length: count }, (_, i) => i);
+
+/** Names of the components of a vector. */
+export const COMPONENTS = ['x', 'y', 'z', 'w'] as const;
+
+/** Elements of a step of a matrix with that many columns. */
+export function stepElements(columns: number, groupSize: number): number {
+  if (columns % 32 === 0) return 32;
+  return groupSize === 16 || columns % 16 === 0 ? 16 : 4;
+}
+
+/** How to read a step of this storage. */
+export function weightStep(params: StorageParams): WeightStep {
+  const { format, groupSize, stepElements: elements } = params;
+  const bits = { f32: 32, f16: 16, bf16: 16, affine4: 4, affine8: 8 }[format];
+  const words = (elements * bits) / 32;
+  const width = Math.min(4, words);
+  const perWord = 32 / bits;
+  const groups = groupSize === 0 ? 0 : elements / groupSize;
+  const wordOf = (row: string, index: number): string => {
+    const word = Math.floor(index / perWord);
+    return `${row}_${Math.floor(word / width)}.${COMPONENTS[word % width]}`;
+  };
+  return {
+    elements,
+    quads: elements / 4,
+    loadType: `vec${width}<u32>`,
+    loads: words / width,
+    groups,
+    scalesType: groups === 2 ? 'vec2<u32>' : 'u32',
+    prepare: (row, quad) =>
+      format !== 'f16'
+        ? []
+        : [0, 2].map((i) => {
+            const index = 4 * quad + i;
+            return `let ${row}_h${index} = unpack2x16float(${wordOf(row, index)});`;
+          }),
+    element: (row, index) => elementExpression(format, row, index, wordOf(row, index)),
+    exponent: (index) => (groups === 0 ? 0 : bits * (index % perWord)),
+  };
+}
+
+function elementExpression(format: MatrixFormat, row: string, index: number, word: string): string {
+  switch (format) {
+    case 'f32':
+      return `bitcast<f32>(${word})`;
+    case 'f16':
+      return `${row}_h${index - (index % 2)}.${COMPONENTS[index % 2]}`;
+    case 'bf16':
+      // A multiplication, because some drivers have no shift of a vector by a constant.
+      return `bitcast<f32>(${index % 2 === 0 ? `${word} * 65536u` : `${word} & 0xffff0000u`})`;
+    case 'affine4':
+      return codeExpression(word, 0xf, 4 * (index % 8), 28);
+    case 'affine8':
+      return codeExpression(word, 0xff, 8 * (index % 4), 24);
+  }
+}
+
+function codeExpression(word: string, mask: number, shift: number, topShift: number): string {
+  const masked = `${word} & ${mask * 2 ** shift}u`;
+  if (shift < topShift) return `f32(bitcast<i32>(${masked}))`;
+  return `(f32(bitcast<i32>((${masked}) ^ 0x80000000u)) + 2147483648.0)`;
+}
+
+/** Statements that load step `at` (an expression) of a row into `<row>_0`, ... and `<row>_s`. */
+export function loadStep(step: WeightStep, row: string, at: string): string[] {
+  const codes = range(step.loads).map((load) => {
+    const index = step.loads === 1 ? at : `(${at}) * ${step.loads}u + ${load}u`;
+    return `let ${row}_${load} = codes[${index}];`;
+  });
+  if (step.groups === 0) return codes;
+  const scales = range(step.groups).map((group) => {
+    const word = step.groups === 1 ? `${row}_s` : `${row}_s.${COMPONENTS[group]}`;
+    return `let ${row}_g${group} = unpack2x16float(${word});`;
+  });
+  return [...codes, `let ${row}_s = scales[${at}];`, ...scales];
+}
+
+/** Powers of two as a WGSL vector that undoes the exponents of a quad's elements. */
+export function quadFactors(step: WeightStep, quad: number): string {
+  return `vec4<f32>(${range(4)
+    .map((i) => `${2 ** -step.exponent(4 * quad + i)}`)
+    .join(', ')})`;
+}
+
+/** The values of a quad as a `vec4<f32>` expression, scale and minimum applied. */
+export function quadValue(step: WeightStep, row: string, quad: number): string {
+  const elements = range(4).map((i) => step.element(row, 4 * quad + i));
+  const vector = `vec4<f32>(${elements.join(', ')})`;
+  if (step.groups === 0) return vector;
+  const group = `${row}_g${Math.floor((quad * step.groups) / step.quads)}`;
+  return `${vector} * (${group}.x * ${quadFactors(step, quad)}) + ${group}.y`;
+}
