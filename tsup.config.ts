@@ -1,4 +1,6 @@
-/** One bundler configuration for every published package: entry, format, declarations and target. */
+/**
+ * One bundler configuration for every published package: entry, format, declarations and target.
+ */
 import { existsSync, readFileSync } from 'node:fs';
 import { defineConfig } from 'tsup';
 

@@ -2,8 +2,8 @@
  * Which model this machine can run in the time a newcomer waits.
  *
  * The adapter is measured for about two seconds on the product that dominates: 4-bit weights at the
- * sizes of SmolLM2, many rows (prefill) and one row (decode). The demo's arithmetic follows from the
- * number of tokens, so its time is a division.
+ * sizes of SmolLM2, many rows (prefill) and one row (decode). The demo's arithmetic follows from
+ * the number of tokens, so its time is a division.
  */
 import { Batch, createTensor, Uploader, type VramDevice } from '@vramkit/core';
 import { createMatrix, matmul } from '@vramkit/packer';

@@ -67,7 +67,9 @@ interface Plan {
   readonly kvTokens: number;
 }
 
-/** Sizes the run; finds unknown policies and budgets that are too small before anything is loaded. */
+/**
+ * Sizes the run; finds unknown policies and budgets that are too small before anything is loaded.
+ */
 async function makePlan(tokenizer: Tokenizer, options: DemoOptions): Promise<Plan> {
   const prompt = await buildPrompt(options, tokenizer);
   const { blockSize } = options;

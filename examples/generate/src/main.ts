@@ -1,6 +1,6 @@
 /**
- * The demo: a language model answers a question about a long text out of a paged KV cache, once with
- * the full cache and once under each eviction policy, and says what each cost.
+ * The demo: a language model answers a question about a long text out of a paged KV cache, once
+ * with the full cache and once under each eviction policy, and says what each cost.
  */
 import { writeFile } from 'node:fs/promises';
 import { createGpu } from '@vramkit/adapter';

@@ -1,8 +1,9 @@
 /**
  * The prompt in two parts: what is read, and what is asked about it.
  *
- * The text's last tokens are held out of the first part. After the first part each policy is asked how
- * well it expects them (its perplexity); then the trunk reads them too, followed by the question.
+ * The text's last tokens are held out of the first part. After the first part each policy is asked
+ * how well it expects them (its perplexity); then the trunk reads them too, followed by the
+ * question.
  */
 import { readFile } from 'node:fs/promises';
 import { VramError } from '@vramkit/core';

@@ -1,6 +1,6 @@
 /**
- * The measurement itself: one prefill, then for each policy the perplexity of the held-out text and an
- * answer, each from a fork of the same prefilled sequence.
+ * The measurement itself: one prefill, then for each policy the perplexity of the held-out text and
+ * an answer, each from a fork of the same prefilled sequence.
  */
 import { countersSince } from '@vramkit/core';
 import { full, kvPolicy, type KvPolicy } from '@vramkit/eviction';

@@ -1,4 +1,6 @@
-/** Progress on a terminal: one line rewritten in place; plain lines where output is not a terminal. */
+/**
+ * Progress on a terminal: one line rewritten in place; plain lines where output is not a terminal.
+ */
 import type { RunListener } from './run-policies.js';
 
 const BAR = 24;

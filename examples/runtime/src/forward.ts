@@ -1,10 +1,10 @@
 /**
  * The forward pass of a Llama or Mixtral decoder over a paged KV cache.
  *
- * A step writes its host-side inputs (ids, rotations, slots, block table) into fixed buffers and records
- * its dispatches into a batch; it reads nothing back and creates nothing after the first of its kind.
- * One token goes through the decode attention, several through the prefill attention; both see the
- * same cache.
+ * A step writes its host-side inputs (ids, rotations, slots, block table) into fixed buffers and
+ * records its dispatches into a batch; it reads nothing back and creates nothing after the first of
+ * its kind. One token goes through the decode attention, several through the prefill attention;
+ * both see the same cache.
  *
  * ```
  * ids -> embedding -> [ norm -> qkv -> rope -> write K/V -> attention -> +residual
@@ -71,7 +71,9 @@ export class ForwardPass {
     this.workspace = new Workspace(device, model.config, sizes);
   }
 
-  /** Records a step: all layers, K and V written, the residual stream of each token left in place. */
+  /**
+   * Records a step: all layers, K and V written, the residual stream of each token left in place.
+   */
   step(batch: Batch, input: StepInput): void {
     const { workspace } = this;
     const tokens = input.positions.length;
@@ -257,7 +259,9 @@ export class ForwardPass {
     });
   }
 
-  /** Records the logits of rows [firstRow, firstRow + rows) of the last step, at most maxLogitRows. */
+  /**
+   * Records the logits of rows [firstRow, firstRow + rows) of the last step, at most maxLogitRows.
+   */
   logits(batch: Batch, firstRow: number, rows: number): void {
     this.#norm(batch, this.#model.finalNorm, { rows, firstRow });
     matmul(batch, {

@@ -1,10 +1,10 @@
 /**
  * Decoding: tokens one after the other, streamed as they become known.
  *
- * Greedy decoding keeps the loop on the device: argmax leaves the next id where the embedding lookup
- * reads it, and the host submits a step before it knows the token of the one before. So a driver's
- * completion wait (4.5 ms on SwiftShader) and the host's own work overlap with the GPU's. Where the
- * token turns out to end the text, the step that ran ahead is taken back.
+ * Greedy decoding keeps the loop on the device: argmax leaves the next id where the embedding
+ * lookup reads it, and the host submits a step before it knows the token of the one before. So a
+ * driver's completion wait (4.5 ms on SwiftShader) and the host's own work overlap with the GPU's.
+ * Where the token turns out to end the text, the step that ran ahead is taken back.
  */
 import { Batch, subrange, throwIfAborted } from '@vramkit/core';
 import { Sampler, type SamplingOptions } from './sampler.js';
@@ -21,9 +21,10 @@ export interface GenerateOptions extends SamplingOptions {
 }
 
 /**
- * Continues a prefilled sequence; gives token ids. The sequence holds every token given but the last.
- * @throws VramError `invalid-argument` before a prefill, `out-of-memory` where the pool is exhausted,
- * `context-exceeded`, `aborted`, `device-lost`.
+ * Continues a prefilled sequence; gives token ids. The sequence holds every token given but the
+ * last.
+ * @throws VramError `invalid-argument` before a prefill, `out-of-memory` where the pool is
+ * exhausted, `context-exceeded`, `aborted`, `device-lost`.
  */
 export async function* generate(
   session: InferenceSession,
@@ -117,8 +118,8 @@ async function* sampledSteps(
 }
 
 /**
- * Losses of `ids[1..]` given the sequence and the ids before each, in nats: teacher forcing, in steps
- * as large as the policy allows. The sequence then holds all ids but the last.
+ * Losses of `ids[1..]` given the sequence and the ids before each, in nats: teacher forcing, in
+ * steps as large as the policy allows. The sequence then holds all ids but the last.
  * @returns [ids.length - 1] negative log-likelihoods; their mean's exponential is the perplexity.
  * @throws VramError as {@link InferenceSession.prefill}.
  */

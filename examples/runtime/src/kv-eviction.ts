@@ -1,9 +1,11 @@
 /**
- * Drives one sequence's KV policy: reads what the policy needs, asks it, and carries out its answer.
+ * Drives one sequence's KV policy: reads what the policy needs, asks it, and carries out its
+ * answer.
  *
- * After a prefill the policy chooses single tokens; the survivors are moved together. While decoding it
- * is asked whenever a block has filled; the norms of that one block are read then (a few kilobytes once
- * per block), its score is kept, and at most one block is dropped. A policy without needs reads nothing.
+ * After a prefill the policy chooses single tokens; the survivors are moved together. While
+ * decoding it is asked whenever a block has filled; the norms of that one block are read then (a
+ * few kilobytes once per block), its score is kept, and at most one block is dropped. A policy
+ * without needs reads nothing.
  */
 import { Batch, createTensor, writeRange, type Tensor, type VramDevice } from '@vramkit/core';
 import { bindPolicy, gatherTokens, type KvPolicy, type KvTokens } from '@vramkit/eviction';
@@ -40,7 +42,9 @@ export class KvEviction {
     });
   }
 
-  /** Tokens that can be appended before the policy has to be asked; `Infinity` where it never is. */
+  /**
+   * Tokens that can be appended before the policy has to be asked; `Infinity` where it never is.
+   */
   tokensToDecision(): number {
     if (this.policy.granularity.decode === 'none') return Number.POSITIVE_INFINITY;
     const { blockSize, cachedTokenCount } = this.#table();
@@ -103,7 +107,8 @@ export class KvEviction {
       writeRange(device, tensor, values);
       return tensor;
     };
-    // Disposal after the submit is safe: the driver keeps a destroyed buffer until its work is done.
+    // Disposal after the submit is safe: the driver keeps a destroyed buffer until its work is
+    // done.
     using from = slots('slots to read', moves.from);
     using to = slots('slots to write', moves.to);
     const batch = new Batch(device, 'compact');

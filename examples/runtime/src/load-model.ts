@@ -1,9 +1,10 @@
 /**
  * Streams the weights of a model file onto the device.
  *
- * Host memory is bounded: a few megabytes of rows are read, converted and written at a time. Quantized
- * blocks stay quantized (4-bit blocks as 4-bit codes, wider ones as 8-bit codes); 16-bit floats stay
- * 16-bit; f32 stays f32. `floats` overrides the latter two, for checks against references.
+ * Host memory is bounded: a few megabytes of rows are read, converted and written at a time.
+ * Quantized blocks stay quantized (4-bit blocks as 4-bit codes, wider ones as 8-bit codes); 16-bit
+ * floats stay 16-bit; f32 stays f32. `floats` overrides the latter two, for checks against
+ * references.
  *
  * A failure at any point frees what was taken.
  */

@@ -1,5 +1,6 @@
 /**
- * Sampling on the host: temperature, top-k and top-p over one row of logits, with a seeded generator.
+ * Sampling on the host: temperature, top-k and top-p over one row of logits, with a seeded
+ * generator.
  *
  * Greedy decoding does not come here; its argmax stays on the device.
  */

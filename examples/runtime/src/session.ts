@@ -1,10 +1,10 @@
 /**
  * A session: one model, one paged KV cache, and any number of sequences in it.
  *
- * The allocator decides which blocks a sequence holds, the policy of a sequence decides what it drops,
- * the cache moves the bytes, the forward pass computes; the session calls them in an order in which a
- * failed call leaves the sequences as they were. It is not re-entrant: the activations are shared, so
- * one call at a time runs.
+ * The allocator decides which blocks a sequence holds, the policy of a sequence decides what it
+ * drops, the cache moves the bytes, the forward pass computes; the session calls them in an order
+ * in which a failed call leaves the sequences as they were. It is not re-entrant: the activations
+ * are shared, so one call at a time runs.
  */
 import {
   Batch,
@@ -93,8 +93,8 @@ export class InferenceSession {
   }
 
   /**
-   * A new sequence with the same tokens, under its own policy: full blocks are shared, and the policy
-   * drops what is beyond its budget from the new sequence only.
+   * A new sequence with the same tokens, under its own policy: full blocks are shared, and the
+   * policy drops what is beyond its budget from the new sequence only.
    * @throws VramError `out-of-memory` where the pool has too few blocks; nothing has changed then.
    */
   async fork(sequence: Sequence, policy: KvPolicy): Promise<Sequence> {
@@ -192,7 +192,8 @@ export class InferenceSession {
     if (tokenCount + count <= contextLength) return;
     fail(
       'context-exceeded',
-      `${tokenCount} + ${count} tokens exceed the model's context of ${contextLength}; shorten the prompt`,
+      `${tokenCount} + ${count} tokens exceed the model's context of ${contextLength}; ` +
+        'shorten the prompt',
       { tokenCount, count, contextLength },
     );
   }

@@ -2,9 +2,9 @@
  * The weights of a Llama or Mixtral model on the device.
  *
  * Matrices that read the same input are stacked row-wise where their formats agree (query, key and
- * value; gate and up), so that one dispatch serves them; where they differ (a Q4_K_M file keeps values
- * in Q6_K) they stay apart and write into the same output rows. The experts of a layer are one
- * stacked matrix, indexed by expert id on the device.
+ * value; gate and up), so that one dispatch serves them; where they differ (a Q4_K_M file keeps
+ * values in Q6_K) they stay apart and write into the same output rows. The experts of a layer are
+ * one stacked matrix, indexed by expert id on the device.
  */
 import type { Tensor } from '@vramkit/core';
 import type { DeviceMatrix } from '@vramkit/packer';

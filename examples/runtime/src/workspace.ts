@@ -1,5 +1,6 @@
 /**
- * Activations of a forward pass: allocated once for the largest step, so that a step allocates nothing.
+ * Activations of a forward pass: allocated once for the largest step, so that a step allocates
+ * nothing.
  *
  * Rows are tokens. With experts, the feed-forward buffers hold one row per token and chosen expert.
  */

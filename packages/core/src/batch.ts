@@ -82,7 +82,8 @@ export class Batch {
 
   /**
    * Records one dispatch.
-   * @throws VramError `invalid-argument` for a binding over the limits or misaligned, or a grid too large.
+   * @throws VramError `invalid-argument` for a binding over the limits or misaligned, or a grid too
+   * large.
    */
   dispatch<
     Params,

@@ -17,7 +17,8 @@ export interface BufferRange {
 
 /**
  * The part of `range` that starts `offsetBytes` into it.
- * @throws VramError `invalid-argument` where the part leaves the range or is not aligned to 4 bytes.
+ * @throws VramError `invalid-argument` where the part leaves the range or is not aligned to 4
+ * bytes.
  */
 export function subrange(
   range: BufferRange,

@@ -1,9 +1,10 @@
 /**
  * Converts a tensor between float element types on the device.
  *
- * Shapes: `source` [count] of `from`, `result` [count] of `to`. One invocation converts two elements,
- * because two 16-bit floats share a word; the grid covers ceil(count / 256) workgroups of 64.
- * Rounding to f16 is the driver's `pack2x16float` (nearest; values out of range are undefined there).
+ * Shapes: `source` [count] of `from`, `result` [count] of `to`. One invocation converts two
+ * elements, because two 16-bit floats share a word; the grid covers ceil(count / 256) workgroups of
+ * 64. Rounding to f16 is the driver's `pack2x16float` (nearest; values out of range are undefined
+ * there).
  */
 import { defineKernel } from './kernel.js';
 import { wgslLinearWorkgroup, type FloatDType } from './wgsl.js';
@@ -39,7 +40,8 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
     let value = ${LOAD[params.from]};
     ${
       params.to === 'f32'
-        ? 'result[2u * i] = value.x;\n    if (2u * i + 1u < uniforms.count) { result[2u * i + 1u] = value.y; }'
+        ? `result[2u * i] = value.x;
+    if (2u * i + 1u < uniforms.count) { result[2u * i + 1u] = value.y; }`
         : 'result[i] = pack2x16float(value);'
     }
   }

@@ -1,9 +1,9 @@
 /**
  * Dawn in Node: the only file that imports `webgpu`, which is an optional peer dependency.
  *
- * The object that Dawn's `create()` returns must stay reachable for as long as a device lives: once it
- * is collected, Dawn's promises never settle or the process ends. The device holds it and lets it go
- * when it is disposed, so that nothing of Dawn keeps a process alive that has no device left.
+ * The object that Dawn's `create()` returns must stay reachable for as long as a device lives: once
+ * it is collected, Dawn's promises never settle or the process ends. The device holds it and lets
+ * it go when it is disposed, so that nothing of Dawn keeps a process alive that has no device left.
  */
 import { VramError } from './errors.js';
 
@@ -13,7 +13,8 @@ interface DawnModule {
 }
 
 /**
- * The `GPU` object to open adapters on: the page's own `navigator.gpu`, else Dawn from npm `webgpu`.
+ * The `GPU` object to open adapters on: the page's own `navigator.gpu`, else Dawn from npm
+ * `webgpu`.
  * @param flags Dawn's own flags, such as `backend=vulkan`; ignored in a browser.
  * @throws VramError `no-adapter` where there is neither.
  */

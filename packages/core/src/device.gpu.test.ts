@@ -40,7 +40,7 @@ const f32 = (count: number, label: string) =>
   createTensor(device, { dtype: 'f32', shape: [count], kind: 'activations', label });
 
 describe('kernels and batches', () => {
-  it('runs many dispatches in order with their own uniforms, also across a full uniform buffer', async () => {
+  it('runs dispatches in order, each with its uniforms, also across uniform buffers', async () => {
     using x = f32(3, 'x');
     using y = f32(3, 'y');
     x.write(new Float32Array([1, 2, 3]));

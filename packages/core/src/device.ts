@@ -1,13 +1,13 @@
 /**
  * A device: one `GPUDevice`, opened or adopted, with everything that belongs to exactly one device.
  *
- * It holds the budgeted memory, the kernel cache, the uniform buffer, the readback ring, counters and
- * the errors that the driver reported since the last look. Nothing is global: two devices share no
- * state. An adopted device is used and never destroyed; an opened one is destroyed on disposal.
+ * It holds the budgeted memory, the kernel cache, the uniform buffer, the readback ring, counters
+ * and the errors that the driver reported since the last look. Nothing is global: two devices share
+ * no state. An adopted device is used and never destroyed; an opened one is destroyed on disposal.
  *
  * WebGPU reports most errors later than the call that caused them. Core gathers them (error scopes
- * around creations, `uncapturederror` for the rest) and rejects the next {@link VramDevice.settle} or
- * readback with the first one. After a loss every call throws `device-lost`.
+ * around creations, `uncapturederror` for the rest) and rejects the next {@link VramDevice.settle}
+ * or readback with the first one. After a loss every call throws `device-lost`.
  */
 import { fail } from './assert.js';
 import { BufferUsage } from './buffer.js';
@@ -158,8 +158,8 @@ export class VramDevice {
   }
 
   /**
-   * Runs a creation inside `validation` and `out-of-memory` error scopes. What they catch is gathered
-   * and surfaces at the next {@link settle} or readback, named `what`.
+   * Runs a creation inside `validation` and `out-of-memory` error scopes. What they catch is
+   * gathered and surfaces at the next {@link settle} or readback, named `what`.
    */
   guard<T>(what: string, create: () => T): T {
     this.gpuDevice.pushErrorScope('out-of-memory');
@@ -237,7 +237,8 @@ export class VramDevice {
   }
 
   /**
-   * Releases everything; idempotent. Destroys the `GPUDevice` only where {@link openDevice} made it.
+   * Releases everything; idempotent. Destroys the `GPUDevice` only where {@link openDevice} made
+   * it.
    * @throws VramError `invariant` naming what is still allocated, unless the device is lost.
    */
   dispose(): void {
@@ -286,9 +287,11 @@ function toVramError(error: GPUError, what: string): VramError {
 }
 
 /**
- * Opens a device on the best adapter, with its largest limits and the optional features vramkit uses.
+ * Opens a device on the best adapter, with its largest limits and the optional features vramkit
+ * uses.
  *
- * @throws VramError `no-adapter` where WebGPU offers none; `unsupported` where the device request fails.
+ * @throws VramError `no-adapter` where WebGPU offers none; `unsupported` where the device request
+ * fails.
  * @example
  * ```ts
  * import { openDevice } from '@vramkit/core';

@@ -1,8 +1,8 @@
 /**
  * The one error class of vramkit.
  *
- * A caller decides by `code`, a closed union, and reads numbers and names from `context`; the message
- * repeats them for people. Codes are API: changing or removing one is a breaking change.
+ * A caller decides by `code`, a closed union, and reads numbers and names from `context`; the
+ * message repeats them for people. Codes are API: changing or removing one is a breaking change.
  */
 
 /** What went wrong, as a value a program can switch on. */
@@ -29,7 +29,9 @@ export type VramErrorCode =
   | 'corrupt-data'
   /** A prompt and its continuation do not fit the model's context. */
   | 'context-exceeded'
-  /** A structure's own invariant does not hold: a defect in vramkit or in a caller's bookkeeping. */
+  /**
+   * A structure's own invariant does not hold: a defect in vramkit or in a caller's bookkeeping.
+   */
   | 'invariant';
 
 /** Numbers and names that belong to an error; plain data, so that it can be logged and compared. */
@@ -79,7 +81,9 @@ export class VramError extends Error {
   }
 }
 
-/** Whether `error` is a {@link VramError}, optionally of one code; also across two copies of core. */
+/**
+ * Whether `error` is a {@link VramError}, optionally of one code; also across two copies of core.
+ */
 export function isVramError(error: unknown, code?: VramErrorCode): error is VramError {
   return (
     error instanceof Error &&

@@ -1,4 +1,7 @@
-/** Device, memory resources, tensors, kernels, transfers and errors: what every other package stands on. */
+/**
+ * Device, memory resources, tensors, kernels, transfers and errors: what every other package stands
+ * on.
+ */
 export { assertArgument, assertInvariant, checkInteger, fail, throwIfAborted } from './assert.js';
 export { Batch, type DispatchRequest } from './batch.js';
 export { BufferUsage, subrange, type BufferRange } from './buffer.js';

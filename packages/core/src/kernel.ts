@@ -1,10 +1,10 @@
 /**
  * Kernels: a definition with typed bindings, and the cache of what the driver makes of it.
  *
- * A definition is a pure function from a parameter record to WGSL. Core writes the declarations: read
- * bindings first, then one uniform struct of scalars named `uniforms`, then writable bindings. The
- * uniform binding has a dynamic offset into one buffer per device, so numbers that change with each
- * step (lengths, positions) need neither a new bind group nor a new buffer.
+ * A definition is a pure function from a parameter record to WGSL. Core writes the declarations:
+ * read bindings first, then one uniform struct of scalars named `uniforms`, then writable bindings.
+ * The uniform binding has a dynamic offset into one buffer per device, so numbers that change with
+ * each step (lengths, positions) need neither a new bind group nor a new buffer.
  *
  * WebGPU forbids one buffer to be read-only and writable in the same dispatch, whatever the ranges.
  * Tensors of one arena share a buffer, so a dispatch that meets this case takes a variant of the
@@ -186,8 +186,8 @@ export class KernelCache {
     if (reads.length + writes.length > limits.maxStorageBuffersPerShaderStage) {
       fail(
         'unsupported',
-        `kernel '${kernel.name}' has ${reads.length + writes.length} storage bindings, the device ` +
-          `allows ${limits.maxStorageBuffersPerShaderStage}`,
+        `kernel '${kernel.name}' has ${reads.length + writes.length} storage bindings, the ` +
+          `device allows ${limits.maxStorageBuffersPerShaderStage}`,
         { kernel: kernel.name, limit: limits.maxStorageBuffersPerShaderStage },
       );
     }

@@ -1,8 +1,8 @@
 /**
  * The limits every structure splits over.
  *
- * They are the device's own, or lower ones that a caller sets: WebGPU clamps requested limits to its
- * defaults, so a test that wants a 1 MiB binding limit gets it from here, and core checks every
+ * They are the device's own, or lower ones that a caller sets: WebGPU clamps requested limits to
+ * its defaults, so a test that wants a 1 MiB binding limit gets it from here, and core checks every
  * binding against it.
  */
 import { assertArgument } from './assert.js';
@@ -67,8 +67,8 @@ export function readLimits(
 
 /**
  * Folds a linear count of workgroups into two dimensions within the grid limit. The kernel rebuilds
- * the linear index with `linear_workgroup` of {@link wgslLinearWorkgroup} and guards it, because the
- * fold may round up.
+ * the linear index with `linear_workgroup` of {@link wgslLinearWorkgroup} and guards it, because
+ * the fold may round up.
  * @throws VramError `invalid-argument` where even two dimensions do not hold `count`.
  */
 export function foldGrid(count: number, maxPerDimension = 65_535): [number, number, number] {

@@ -52,7 +52,8 @@ export class ReadbackRing {
 
   /**
    * The bytes of `range` after all work submitted so far.
-   * @throws VramError `device-lost`, `aborted`, `out-of-memory` for staging, or an earlier driver error.
+   * @throws VramError `device-lost`, `aborted`, `out-of-memory` for staging, or an earlier driver
+   * error.
    */
   async read(range: BufferRange, options: ReadOptions = {}): Promise<Uint8Array> {
     checkInteger('sizeBytes', range.sizeBytes);

@@ -6,7 +6,8 @@ export type Shape = readonly number[];
 
 /**
  * Elements of a shape; 1 for a scalar.
- * @throws VramError `invalid-argument` for a negative or fractional extent, or a product that overflows.
+ * @throws VramError `invalid-argument` for a negative or fractional extent, or a product that
+ * overflows.
  */
 export function elementCount(shape: Shape): number {
   let count = 1;

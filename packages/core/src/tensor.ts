@@ -2,10 +2,10 @@
  * Tensors: element type, shape and label over a buffer range. A layout and movement type (write,
  * read, slice, reshape, cast, copy, dispose), not a maths library.
  *
- * A tensor is contiguous, row-major. It owns its memory when {@link createTensor} made it; views from
- * {@link Tensor.slice} and {@link Tensor.reshape}, and tensors over foreign buffers, borrow it. A
- * tensor is itself a {@link BufferRange}, so kernels bind it as it is and any other library can take
- * its `buffer`.
+ * A tensor is contiguous, row-major. It owns its memory when {@link createTensor} made it; views
+ * from {@link Tensor.slice} and {@link Tensor.reshape}, and tensors over foreign buffers, borrow
+ * it. A tensor is itself a {@link BufferRange}, so kernels bind it as it is and any other library
+ * can take its `buffer`.
  */
 import { assertArgument, fail } from './assert.js';
 import type { Batch } from './batch.js';
@@ -20,6 +20,7 @@ import { writeRange } from './upload.js';
 
 /** Options of {@link createTensor}. */
 export interface TensorOptions {
+  /** Type of an element. */
   readonly dtype: DType;
   /** Extents, outermost first. */
   readonly shape: Shape;
@@ -34,7 +35,9 @@ export interface TensorOptions {
 /** Host arrays that tensors take and give. */
 export type HostArray = Float32Array | Uint32Array | Int32Array | Uint8Array | Int8Array;
 
-/** A dtype and shape view of device memory; see {@link createTensor} and {@link tensorFromBuffer}. */
+/**
+ * A dtype and shape view of device memory; see {@link createTensor} and {@link tensorFromBuffer}.
+ */
 export class Tensor implements BufferRange {
   readonly device: VramDevice;
   readonly dtype: DType;
@@ -85,7 +88,8 @@ export class Tensor implements BufferRange {
 
   /**
    * Rows `[start, start + count)` of the outermost dimension, as a view.
-   * @throws VramError `invalid-argument` where the rows leave the tensor or start off a 4-byte boundary.
+   * @throws VramError `invalid-argument` where the rows leave the tensor or start off a 4-byte
+   * boundary.
    */
   slice(start: number, count: number): Tensor {
     const [rows] = this.shape;
@@ -118,8 +122,8 @@ export class Tensor implements BufferRange {
   }
 
   /**
-   * Writes all elements through the queue. Floats are given as `Float32Array` and rounded to nearest
-   * even for 16-bit types; integers as the array of their type.
+   * Writes all elements through the queue. Floats are given as `Float32Array` and rounded to
+   * nearest even for 16-bit types; integers as the array of their type.
    * @throws VramError `invalid-argument` for another count or array type.
    */
   write(data: HostArray): void {

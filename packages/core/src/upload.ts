@@ -1,10 +1,11 @@
 /**
- * Writes to the device: a direct write for small data, and an uploader that measures for large data.
+ * Writes to the device: a direct write for small data, and an uploader that measures for large
+ * data.
  *
  * There are two ways up. `queue.writeBuffer` lets the driver choose its staging; a ring of mapped
  * buffers copies once into staging memory and lets the GPU fetch it. Which one is faster depends on
- * the driver (software drivers: writeBuffer by 3 to 10 times), so {@link Uploader} times both on its
- * first large chunks and keeps the faster; nothing is assumed from the driver's name.
+ * the driver (software drivers: writeBuffer by 3 to 10 times), so {@link Uploader} times both on
+ * its first large chunks and keeps the faster; nothing is assumed from the driver's name.
  */
 import { assertArgument, throwIfAborted } from './assert.js';
 import { BufferUsage, subrange, type BufferRange } from './buffer.js';
@@ -32,7 +33,8 @@ export function writeRange(
       offsetBytes % 4 === 0 &&
       offsetBytes >= 0 &&
       offsetBytes + data.byteLength <= Math.ceil(range.sizeBytes / 4) * 4,
-    `a write of ${data.byteLength} B at ${offsetBytes} does not fit a range of ${range.sizeBytes} B`,
+    `a write of ${data.byteLength} B at ${offsetBytes} does not fit a range of ` +
+      `${range.sizeBytes} B`,
     { sizeBytes: data.byteLength, offsetBytes, rangeBytes: range.sizeBytes },
   );
   device.gpuDevice.queue.writeBuffer(

@@ -1,5 +1,6 @@
 /**
- * Pieces of WGSL that every kernel shares: linear workgroup index and loads and stores by element type.
+ * Pieces of WGSL that every kernel shares: linear workgroup index and loads and stores by element
+ * type.
  *
  * Floats of 16 bits are two to a `u32` in memory. Loads widen to f32, stores round to nearest even,
  * so a kernel is one text for all float types and needs no optional feature.

@@ -1,8 +1,8 @@
 /**
  * Binds the part of a large range that one dispatch needs.
  *
- * A range within the binding limit is bound as a whole, so that every step finds the same bind group
- * again; a larger one is bound from the last aligned offset before the elements needed.
+ * A range within the binding limit is bound as a whole, so that every step finds the same bind
+ * group again; a larger one is bound from the last aligned offset before the elements needed.
  */
 import { assertArgument, fail, type BufferRange, type VramDevice } from '@vramkit/core';
 

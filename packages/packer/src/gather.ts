@@ -20,8 +20,8 @@ export interface GatherRowsArguments {
 
 /**
  * Records `y[i] = weights[ids[i]]`, widened to f32.
- * @throws VramError `invalid-argument` where `ids` or `y` is too small; `unsupported` where one row of
- * the result exceeds the binding limit; `disposed`.
+ * @throws VramError `invalid-argument` where `ids` or `y` is too small; `unsupported` where one row
+ * of the result exceeds the binding limit; `disposed`.
  */
 export function gatherRows(batch: Batch, args: GatherRowsArguments): void {
   const { weights, ids, count, y } = args;

@@ -49,12 +49,8 @@ export {
   type MatmulCpuArguments,
 } from './kernels/matmul.cpu.js';
 export { indexedMatmul, type IndexedMatmulArguments } from './indexed-matmul.js';
-export {
-  defaultMatmulTuning,
-  tuneMatmul,
-  type MatmulTuning,
-  type TuneMatmulOptions,
-} from './matmul-tuning.js';
+export { defaultMatmulTuning, type MatmulTuning } from './matmul-tuning.js';
+export { tuneMatmul, type TuneMatmulOptions } from './tune-matmul.js';
 export { matmul, type MatmulArguments } from './matmul.js';
 export {
   isAffine,

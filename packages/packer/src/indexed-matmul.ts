@@ -39,11 +39,12 @@ export interface IndexedMatmulArguments {
 }
 
 /**
- * Records `y[i] = x[floor(i / xRowDivisor)] * transpose(experts[expertIds[i]])`, or `y[i] +=`. The ids
- * are read on the device, so a router's choice needs no readback. Each row reads its expert's weights
- * anew, also where rows share an expert.
- * @throws VramError `invalid-argument` where an operand is too small for the shape or the weights are
- * not a whole number of experts; `unsupported` where one row exceeds the binding limit; `disposed`.
+ * Records `y[i] = x[floor(i / xRowDivisor)] * transpose(experts[expertIds[i]])`, or `y[i] +=`. The
+ * ids are read on the device, so a router's choice needs no readback. Each row reads its expert's
+ * weights anew, also where rows share an expert.
+ * @throws VramError `invalid-argument` where an operand is too small for the shape or the weights
+ * are not a whole number of experts; `unsupported` where one row exceeds the binding limit;
+ * `disposed`.
  */
 export function indexedMatmul(batch: Batch, args: IndexedMatmulArguments): void {
   const { x, xRows, weights, rowsPerExpert, expertIds, y, xRowDivisor = 1 } = args;

@@ -13,7 +13,8 @@ import {
   worstError,
 } from './kernels/sample-matrix.js';
 import { matmul, type MatmulArguments } from './matmul.js';
-import { tuneMatmul, type MatmulTuning } from './matmul-tuning.js';
+import type { MatmulTuning } from './matmul-tuning.js';
+import { tuneMatmul } from './tune-matmul.js';
 import type { MatrixShape } from './matrix-layout.js';
 
 let gpu: GPU;

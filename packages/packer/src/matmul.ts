@@ -1,8 +1,8 @@
 /**
  * Records products of activations with weight matrices of any format.
  *
- * Each call becomes one dispatch where operands fit their bindings; otherwise one per segment of the
- * weights and per range of rows that fits. Nothing is allocated, and a repeated call finds its
+ * Each call becomes one dispatch where operands fit their bindings; otherwise one per segment of
+ * the weights and per range of rows that fits. Nothing is allocated, and a repeated call finds its
  * pipelines and bind groups again. Which kernel runs is a {@link MatmulTuning}.
  */
 import { assertArgument, checkInteger, type Batch, type BufferRange } from '@vramkit/core';

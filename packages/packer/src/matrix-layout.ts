@@ -11,10 +11,11 @@
  *     scales   one word per group of `groupSize` columns: f16 scale (low half), f16 minimum (high)
  *
  * The value of an affine code is `scale * code + minimum` with an unsigned code. This holds every
- * uniform scheme of 4 or 8 bits: a symmetric one has `minimum = -zeroPoint * scale`, rounded to f16.
+ * uniform scheme of 4 or 8 bits: a symmetric one has `minimum = -zeroPoint * scale`, rounded to
+ * f16.
  *
- * Rejected: blocks that mix scale and codes (18 or 34 bytes, as in GGUF files). They save nothing and
- * make every other load unaligned.
+ * Rejected: blocks that mix scale and codes (18 or 34 bytes, as in GGUF files). They save nothing
+ * and make every other load unaligned.
  */
 import { assertArgument, fail } from '@vramkit/core';
 

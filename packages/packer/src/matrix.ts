@@ -2,8 +2,8 @@
  * A weight matrix on the device, split so that no binding exceeds the device's limits.
  *
  * Mental model: a list of segments, each a range of whole rows with its own codes and scales. A
- * kernel runs once per segment and each run writes its own columns of the result, so the split shows
- * nowhere else. Creation takes all memory or none.
+ * kernel runs once per segment and each run writes its own columns of the result, so the split
+ * shows nowhere else. Creation takes all memory or none.
  */
 import {
   allocate,
@@ -120,8 +120,8 @@ export class DeviceMatrix {
   }
 
   /**
-   * Writes whole rows from `firstRow` on; how many follows from the data. Resolves when the data may
-   * be reused; work submitted later sees the rows.
+   * Writes whole rows from `firstRow` on; how many follows from the data. Resolves when the data
+   * may be reused; work submitted later sees the rows.
    * @throws VramError `invalid-argument` for data of another format, a part of a row or rows that
    * leave the matrix; `aborted`; what `Uploader.upload` throws.
    */
@@ -209,10 +209,10 @@ function denseWords(format: string, dense: Float32Array | Uint16Array): Uint32Ar
 }
 
 /**
- * Allocates a matrix, uninitialised; the caller fills it with {@link DeviceMatrix.upload} and disposes
- * it. Memory is taken completely or not at all.
- * @throws VramError `out-of-memory` naming kind and shortfall; `invalid-argument` for a shape that the
- * format does not allow; `unsupported` where one row exceeds the device's binding limit.
+ * Allocates a matrix, uninitialised; the caller fills it with {@link DeviceMatrix.upload} and
+ * disposes it. Memory is taken completely or not at all.
+ * @throws VramError `out-of-memory` naming kind and shortfall; `invalid-argument` for a shape that
+ * the format does not allow; `unsupported` where one row exceeds the device's binding limit.
  * @example
  * ```ts
  * import { openDevice, Uploader } from '@vramkit/core';

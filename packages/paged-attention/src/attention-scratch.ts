@@ -1,9 +1,9 @@
 /**
  * Scratch of the attention kernels: partial results between dispatches of one call.
  *
- * Taken once and kept. Where a call needs more than was reserved it grows to at least twice the size;
- * the smaller range stays alive until disposal, because batches recorded before the growth may still
- * name it. Calls of one batch share the range: dispatches run in order.
+ * Taken once and kept. Where a call needs more than was reserved it grows to at least twice the
+ * size; the smaller range stays alive until disposal, because batches recorded before the growth
+ * may still name it. Calls of one batch share the range: dispatches run in order.
  */
 import {
   allocate,

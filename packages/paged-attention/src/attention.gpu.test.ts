@@ -1,9 +1,11 @@
-/** Attention over a paged cache against its CPU twin, on a real driver. Tolerance: see the fixture. */
+/**
+ * Attention over a paged cache against its CPU twin, on a real driver. Tolerance: see the fixture.
+ */
 import { createGpu } from '@vramkit/adapter';
 import { openDevice, type VramDevice } from '@vramkit/core';
 import { seededRandom } from '@vramkit/core/testing';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { CacheFixture } from './cache.fixture.js';
+import { CacheFixture } from './testing/cache-fixture.js';
 
 let gpu: GPU;
 let device: VramDevice;

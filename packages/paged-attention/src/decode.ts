@@ -2,10 +2,10 @@
  * Plans and records the decode attention: how many partitions, one dispatch per segment, and the
  * merge where there is something to merge.
  *
- * A partition is at least {@link MIN_PARTITION_TOKENS} long. More partitions mean more workgroups for
- * one long sequence; with many sequences there are enough without, so their count is capped by the
- * workgroups that exist anyway. Scratch is sized by that cap, not by the length: a growing sequence
- * crosses partition boundaries without an allocation.
+ * A partition is at least {@link MIN_PARTITION_TOKENS} long. More partitions mean more workgroups
+ * for one long sequence; with many sequences there are enough without, so their count is capped by
+ * the workgroups that exist anyway. Scratch is sized by that cap, not by the length: a growing
+ * sequence crosses partition boundaries without an allocation.
  */
 import { type Batch, type BufferRange } from '@vramkit/core';
 import {

@@ -1,19 +1,20 @@
 /**
- * Where each element of a paged KV cache is: pure arithmetic, shared by kernels, twins and readback.
+ * Where each element of a paged KV cache is: pure arithmetic, shared by kernels, twins and
+ * readback.
  *
  * Each layer has its own storage, an array of blocks. Within a block of a layer:
  *
  * ```
- *   keys    [kvHeads, headDim / 4, blockSize, 4]     four elements of all tokens, then the next four
- *   values  [kvHeads, blockSize, headDim]            token by token
+ *   keys    [kvHeads, headDim / 4, blockSize, 4]     four elements of all tokens, then the next
+ *   four values  [kvHeads, blockSize, headDim]            token by token
  * ```
  *
  * Why: attention reads keys with lanes over tokens (each lane owns one score, so no lane waits for
  * another) and values with lanes over headDim (each lane owns four output elements). In both cases
- * neighbouring lanes then read neighbouring 16 bytes. Keys by token would make each lane stride by a
- * whole row; this is why vLLM packs keys in groups of 16 bytes too (Kwon et al., 2023, arXiv
- * 2309.06180). Heads are outside tokens, because a workgroup reads one KV head. A block of a layer is
- * contiguous, so a copy is linear and a transfer is one range per layer.
+ * neighbouring lanes then read neighbouring 16 bytes. Keys by token would make each lane stride by
+ * a whole row; this is why vLLM packs keys in groups of 16 bytes too (Kwon et al., 2023, arXiv
+ * 2309.06180). Heads are outside tokens, because a workgroup reads one KV head. A block of a layer
+ * is contiguous, so a copy is linear and a transfer is one range per layer.
  *
  * Norms are f32 `[slot, layer, kvHead, 2]` (key, value) outside the layers: whoever scores a block
  * wants all of its norms at once, and they are one contiguous range.

@@ -1,13 +1,13 @@
 /**
  * A paged KV cache on the device: storage of K, V and norms, and the operations over it.
  *
- * It executes, it does not decide: which block belongs to which sequence, what is copied and what is
- * evicted comes in as plain arrays of block ids and slots. All operations record into a batch of the
- * caller and run in its order; only the reads are asynchronous.
+ * It executes, it does not decide: which block belongs to which sequence, what is copied and what
+ * is evicted comes in as plain arrays of block ids and slots. All operations record into a batch of
+ * the caller and run in its order; only the reads are asynchronous.
  *
- * After warm-up an operation creates no buffer, no bind group and no pipeline: scratch is sized by the
- * shape of a call, not by how long its sequences are, and the paths that a longer sequence takes are
- * compiled at the first call.
+ * After warm-up an operation creates no buffer, no bind group and no pipeline: scratch is sized by
+ * the shape of a call, not by how long its sequences are, and the paths that a longer sequence
+ * takes are compiled at the first call.
  */
 import {
   assertArgument,
@@ -44,6 +44,7 @@ import { recordWrite, type WriteRequest } from './write.js';
 
 /** Options of {@link createPagedKvCache}. */
 export interface PagedKvCacheOptions {
+  /** Layers of the model. */
   readonly layers: number;
   /** Key and value heads of a layer. */
   readonly kvHeads: number;
@@ -139,7 +140,8 @@ export class PagedKvCache {
 
   /**
    * Records the write of K and V of `tokens` tokens, and of their norms.
-   * @throws VramError `invalid-argument` where a number or range does not fit the cache; `disposed`.
+   * @throws VramError `invalid-argument` where a number or range does not fit the cache;
+   * `disposed`.
    */
   writeKv(batch: Batch, request: WriteRequest): void {
     this.#checkLayer(request.layer);
@@ -157,8 +159,8 @@ export class PagedKvCache {
   /**
    * Records attention of one query per sequence over all its cached slots.
    *
-   * `lengths` are on the device and cannot be checked: slots behind `maxLength` or behind the row of
-   * the block table are not read. A length of 0 gives zeros.
+   * `lengths` are on the device and cannot be checked: slots behind `maxLength` or behind the row
+   * of the block table are not read. A length of 0 gives zeros.
    * @throws VramError `invalid-argument` where a number or range does not fit; `out-of-memory` or
    * `unsupported` where scratch for more sequences than before cannot be had; `disposed`.
    */
@@ -188,8 +190,8 @@ export class PagedKvCache {
   }
 
   /**
-   * Records causal attention of `tokens` queries of one sequence, whose K and V are already written:
-   * query i sees slots 0 .. contextLength + i in logical order.
+   * Records causal attention of `tokens` queries of one sequence, whose K and V are already
+   * written: query i sees slots 0 .. contextLength + i in logical order.
    * @throws VramError as {@link decodeAttention}.
    */
   prefillAttention(batch: Batch, request: PrefillRequest): void {
@@ -224,8 +226,9 @@ export class PagedKvCache {
   }
 
   /**
-   * Records the move of `count` tokens (K, V and norms of all layers): `to[i]` receives what `from[i]`
-   * holds. No slot may be in both lists, which is not checked. Cost over n segments: n squared passes.
+   * Records the move of `count` tokens (K, V and norms of all layers): `to[i]` receives what
+   * `from[i]` holds. No slot may be in both lists, which is not checked. Cost over n segments: n
+   * squared passes.
    * @throws VramError `invalid-argument` where a list is shorter than `count`; `disposed`.
    */
   moveSlots(batch: Batch, moves: SlotMoves): void {
@@ -251,8 +254,8 @@ export class PagedKvCache {
   }
 
   /**
-   * Reads K and V of `slots` in one layer, each `[slots, kvHeads, headDim]`; for tests and debugging:
-   * one wait for the device per block.
+   * Reads K and V of `slots` in one layer, each `[slots, kvHeads, headDim]`; for tests and
+   * debugging: one wait for the device per block.
    * @throws VramError as {@link readNorms}.
    */
   async readKv(layer: number, slots: ArrayLike<number>): Promise<TokenKv> {
@@ -310,9 +313,10 @@ export class PagedKvCache {
 }
 
 /**
- * Allocates a paged KV cache; the caller disposes it. All or nothing: on failure nothing stays taken.
- * @throws VramError `invalid-argument` for a shape that cannot be; `out-of-memory` of kind 'kv' with
- * the shortfall; `unsupported` where one block exceeds the largest binding.
+ * Allocates a paged KV cache; the caller disposes it. All or nothing: on failure nothing stays
+ * taken.
+ * @throws VramError `invalid-argument` for a shape that cannot be; `out-of-memory` of kind 'kv'
+ * with the shortfall; `unsupported` where one block exceeds the largest binding.
  */
 export function createPagedKvCache(device: VramDevice, options: PagedKvCacheOptions): PagedKvCache {
   return new PagedKvCache(device, options);

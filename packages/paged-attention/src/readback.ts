@@ -60,7 +60,9 @@ function readRuns(
   return runs;
 }
 
-/** Reads the norms of distinct ascending blocks; gives `[blockSize, layers, kvHeads, 2]` of each. */
+/**
+ * Reads the norms of distinct ascending blocks; gives `[blockSize, layers, kvHeads, 2]` of each.
+ */
 export async function readNormBlocks(
   device: VramDevice,
   layout: KvLayout,

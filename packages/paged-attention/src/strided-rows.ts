@@ -1,9 +1,9 @@
 /**
  * Rows of f32 activations in device memory: how queries, keys, values and outputs are handed in.
  *
- * They need not be tensors of their own: q, k and v may be parts of the rows of one fused projection,
- * each with the same stride and another offset. Kernels take offset and stride as uniforms, so that
- * neither has to meet the device's binding alignment.
+ * They need not be tensors of their own: q, k and v may be parts of the rows of one fused
+ * projection, each with the same stride and another offset. Kernels take offset and stride as
+ * uniforms, so that neither has to meet the device's binding alignment.
  */
 import {
   assertArgument,
@@ -39,7 +39,8 @@ export function checkRows(name: string, rows: StridedRows, count: number, width:
   const elements = count === 0 ? 0 : offset + (count - 1) * rowStride + width;
   assertArgument(
     elements * 4 <= range.sizeBytes,
-    `${name}: ${count} rows of ${width} need ${elements} elements, the range has ${range.sizeBytes / 4}`,
+    `${name}: ${count} rows of ${width} need ${elements} elements, ` +
+      `the range has ${range.sizeBytes / 4}`,
     { name, count, width, elements, rangeBytes: range.sizeBytes },
   );
 }
@@ -57,8 +58,9 @@ export function checkIndices(name: string, range: BufferRange, count: number): v
 }
 
 /**
- * How many of `count` rows one dispatch can bind: all where every operand fits a binding as a whole,
- * so that every step finds the same bind group again; else what the longest rows leave room for.
+ * How many of `count` rows one dispatch can bind: all where every operand fits a binding as a
+ * whole, so that every step finds the same bind group again; else what the longest rows leave room
+ * for.
  * @throws VramError `unsupported` where one row exceeds a binding.
  */
 export function rowsPerBinding(

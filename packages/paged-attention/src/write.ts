@@ -1,6 +1,6 @@
 /**
- * Records the write of a step's K and V: one dispatch per segment, each taking the tokens whose slots
- * are its own. Rows beyond one binding are written in several passes.
+ * Records the write of a step's K and V: one dispatch per segment, each taking the tokens whose
+ * slots are its own. Rows beyond one binding are written in several passes.
  */
 import { type Batch, type BufferRange, type DeviceLimits } from '@vramkit/core';
 import { segmentLayer } from './decode.js';

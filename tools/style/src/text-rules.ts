@@ -47,8 +47,8 @@ export function checkText(path: string, text: string): Violation[] {
 }
 
 /**
- * Checks that a WGSL kernel has the CPU twin that defines it: `name.cpu.ts` beside `name.wgsl.ts`, or
- * another one in that folder that the file names. `paths` is the whole workspace.
+ * Checks that a WGSL kernel has the CPU twin that defines it: `name.cpu.ts` beside `name.wgsl.ts`,
+ * or another one in that folder that the file names. `paths` is the whole workspace.
  */
 export function checkTwin(path: string, text: string, paths: ReadonlySet<string>): Violation[] {
   if (!/^packages\/.*\.wgsl\.ts$/.test(path) || !text.includes('defineKernel(')) return [];

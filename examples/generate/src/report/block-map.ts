@@ -31,13 +31,15 @@ export function blockMap(report: GenerationReport): string {
       const from = x(block * report.blockSize);
       const to = x(Math.min(run.tokenCount, (block + 1) * report.blockSize));
       const percent = (share * 100).toFixed(0);
+      const width = Math.max(0.5, to - from - 0.6).toFixed(1);
       return (
-        `<rect x="${from.toFixed(1)}" y="${top}" width="${Math.max(0.5, to - from - 0.6).toFixed(1)}" ` +
+        `<rect x="${from.toFixed(1)}" y="${top}" width="${width}" ` +
         `height="22" fill-opacity="${(0.06 + 0.94 * share).toFixed(2)}">` +
         `<title>positions from ${block * report.blockSize}: ${percent} % cached</title></rect>`
       );
     });
-    return `<text x="${LEFT - 10}" y="${top + 16}" text-anchor="end">${run.policy}</text>${cells.join('')}`;
+    const name = `<text x="${LEFT - 10}" y="${top + 16}" text-anchor="end">${run.policy}</text>`;
+    return name + cells.join('');
   });
   const bottom = 10 + report.runs.length * ROW;
   const promptEnd = x(report.promptTokens);
@@ -46,6 +48,7 @@ export function blockMap(report: GenerationReport): string {
 aria-label="cached positions by policy">${strips.join('\n')}
 <line x1="${promptEnd}" x2="${promptEnd}" y1="4" y2="${bottom}"/>
 <text x="${LEFT}" y="${bottom + 16}">position 0</text>
-<text x="${promptEnd - 6}" y="${bottom + 16}" text-anchor="end">end of prompt, ${report.promptTokens}</text>
+<text x="${promptEnd - 6}" y="${bottom + 16}" text-anchor="end">end of prompt,
+${report.promptTokens}</text>
 </svg>`;
 }

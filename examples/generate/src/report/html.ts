@@ -1,8 +1,8 @@
 /**
  * The demo's report as one self-contained HTML file: no address is fetched when it is opened.
  *
- * Line plots are drawn by uPlot, whose script and style are inlined; the block map is plain SVG. Data
- * goes into the page as JSON with `<` escaped, so no text of a model can end the script.
+ * Line plots are drawn by uPlot, whose script and style are inlined; the block map is plain SVG.
+ * Data goes into the page as JSON with `<` escaped, so no text of a model can end the script.
  */
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
@@ -48,9 +48,11 @@ export async function renderHtml(report: GenerationReport): Promise<string> {
 <style>${style}\n${PAGE_STYLE}</style></head><body><main>
 <h1>One prompt, ${report.runs.length} KV cache policies</h1>
 <dl>${facts.map(([k, v]) => `<dt>${k}</dt><dd>${escapeHtml(v)}</dd>`).join('')}</dl>
-<div class="scroll"><table class="summary">${cells(header, 'th')}${rows.map((row) => cells(row, 'td')).join('')}</table></div>
-<p class="note">The prompt is prefilled once and forked for each policy. Perplexity is that of the text
-that truly follows the excerpt; lower is better.</p>
+<div class="scroll"><table class="summary">
+${cells(header, 'th')}${rows.map((row) => cells(row, 'td')).join('')}
+</table></div>
+<p class="note">The prompt is prefilled once and forked for each policy. Perplexity is that of the
+text that truly follows the excerpt; lower is better.</p>
 <h2>Question and answers</h2>
 <p class="question">${escapeHtml(report.question)}</p>
 ${report.runs

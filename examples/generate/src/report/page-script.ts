@@ -1,4 +1,6 @@
-/** The page's own script: draws the two line plots from `report` with uPlot. Runs in the browser. */
+/**
+ * The page's own script: draws the two line plots from `report` with uPlot. Runs in the browser.
+ */
 
 /** JavaScript text; expects the globals `report` and `uPlot`. */
 export const pageScript = `
@@ -26,8 +28,8 @@ const draw = (id, xLabel, series, data, bands, height) => new uPlot({
 
 const steps = Math.max(...report.runs.map((r) => r.kvBytesByStep.length));
 draw('kv', 'decode step',
-  report.runs.map((r, i) => ({ label: r.policy, stroke: colors[i % 6], width: 2, points: { show: false },
-    dash: i === 0 ? [] : [6 + 2 * i, 3], value: (u, v) => bytes(v) })),
+  report.runs.map((r, i) => ({ label: r.policy, stroke: colors[i % 6], width: 2,
+    points: { show: false }, dash: i === 0 ? [] : [6 + 2 * i, 3], value: (u, v) => bytes(v) })),
   [[...Array(steps).keys()],
    ...report.runs.map((r) => [...Array(steps).keys()].map((s) => r.kvBytesByStep[s] ?? null))],
   [], 280);
@@ -37,7 +39,8 @@ const kinds = Object.keys(report.memory[0]?.byKind ?? {})
 const stacked = kinds.map((_, i) =>
   report.memory.map((m) => kinds.slice(i).reduce((sum, k) => sum + m.byKind[k], 0)));
 draw('memory', 'seconds',
-  kinds.map((k, i) => ({ label: k, stroke: colors[i % 6], fill: colors[i % 6] + '66', width: 1.5, points: { show: false },
+  kinds.map((k, i) => ({ label: k, stroke: colors[i % 6], fill: colors[i % 6] + '66', width: 1.5,
+    points: { show: false },
     value: (u, v, si, at) => at == null ? '' : bytes(report.memory[at].byKind[k]) })),
   [report.memory.map((m) => m.timeMs / 1000), ...stacked],
   kinds.slice(1).map((_, i) => ({ series: [i + 1, i + 2] })), 320);

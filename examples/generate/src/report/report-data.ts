@@ -1,6 +1,6 @@
 /**
- * What the demo measured, as plain data: the source of the terminal's table, of the JSON file and of
- * the HTML page alike.
+ * What the demo measured, as plain data: the source of the terminal's table, of the JSON file and
+ * of the HTML page alike.
  */
 import type { MemoryKind } from '@vramkit/core';
 

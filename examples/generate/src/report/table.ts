@@ -1,4 +1,6 @@
-/** The closing table of the demo: one row per policy, the same columns on the terminal and the page. */
+/**
+ * The closing table of the demo: one row per policy, the same columns on the terminal and the page.
+ */
 import type { GenerationReport } from './report-data.js';
 
 /** Bytes for people, with binary units. */

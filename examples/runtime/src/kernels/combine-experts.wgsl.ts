@@ -1,8 +1,8 @@
 /**
  * Adds the weighted outputs of a token's experts to the residual stream.
  *
- * Shapes: outputs [tokens, chosen, width] f32, weights [tokens, chosen] f32, residual [tokens, width]
- * f32, added to in place; width is a multiple of 4. One invocation adds four elements.
+ * Shapes: outputs [tokens, chosen, width] f32, weights [tokens, chosen] f32, residual [tokens,
+ * width] f32, added to in place; width is a multiple of 4. One invocation adds four elements.
  */
 import { defineKernel, wgslLinearWorkgroup } from '@vramkit/core';
 

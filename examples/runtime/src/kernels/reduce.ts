@@ -1,8 +1,8 @@
 /**
  * WGSL text of a tree reduction over one workgroup, shared by the kernels that reduce a row.
  *
- * Lanes leave their value in `shared_values[lane]`; after `reduce_shared(lane)` the combined value is in
- * `shared_values[0]` for every lane. `combine` is an expression of `a` and `b`.
+ * Lanes leave their value in `shared_values[lane]`; after `reduce_shared(lane)` the combined value
+ * is in `shared_values[0]` for every lane. `combine` is an expression of `a` and `b`.
  */
 
 /** Declarations and the function; call it from uniform control flow. */

@@ -1,9 +1,9 @@
 /**
  * Root-mean-square normalisation: y = x / sqrt(mean(x^2) + epsilon) * weight, row by row.
  *
- * Shapes: x, y [rows, columns] f32, weight [columns] f32; columns is a multiple of 4. One workgroup of
- * 64 lanes a row; sums in f32. `firstRow` skips rows of x, so that only the last ones are normalised.
- * Source: Zhang and Sennrich, 2019 (arXiv 1910.07467).
+ * Shapes: x, y [rows, columns] f32, weight [columns] f32; columns is a multiple of 4. One workgroup
+ * of 64 lanes a row; sums in f32. `firstRow` skips rows of x, so that only the last ones are
+ * normalised. Source: Zhang and Sennrich, 2019 (arXiv 1910.07467).
  */
 import { defineKernel, wgslLinearWorkgroup } from '@vramkit/core';
 import { wgslReduce } from './reduce.js';

@@ -1,11 +1,11 @@
 /**
  * Rotary position embedding, in place on the query and key heads of fused rows.
  *
- * Shapes: rows [tokens, rowStride] f32, of which the first heads * headDim elements rotate; rotations
- * [tokens, headDim / 2] of (cos, sin), computed on the host in f64, because WGSL promises little of
- * sine and cosine at large angles. Style 'half' pairs element i with i + headDim / 2 (Hugging Face's
- * Llama), 'interleaved' pairs 2 i with 2 i + 1 (GGUF files of Llama). One invocation rotates one pair.
- * Source: Su et al., 2021 (arXiv 2104.09864).
+ * Shapes: rows [tokens, rowStride] f32, of which the first heads * headDim elements rotate;
+ * rotations [tokens, headDim / 2] of (cos, sin), computed on the host in f64, because WGSL promises
+ * little of sine and cosine at large angles. Style 'half' pairs element i with i + headDim / 2
+ * (Hugging Face's Llama), 'interleaved' pairs 2 i with 2 i + 1 (GGUF files of Llama). One
+ * invocation rotates one pair. Source: Su et al., 2021 (arXiv 2104.09864).
  */
 import { defineKernel, wgslLinearWorkgroup } from '@vramkit/core';
 import type { RopeStyle } from '../model-file.js';

@@ -1,9 +1,10 @@
 /**
  * Chooses experts: the `chosen` largest router logits of each token and their softmax weights.
  *
- * Shapes: logits [tokens, experts] f32, ids and weights [tokens, chosen] (u32, f32), largest first; the
- * lowest index wins a tie. Softmax over all experts, renormalised over the chosen ones, equals softmax
- * over the chosen ones. One invocation serves one token. Source: Jiang et al., 2024 (arXiv 2401.04088).
+ * Shapes: logits [tokens, experts] f32, ids and weights [tokens, chosen] (u32, f32), largest first;
+ * the lowest index wins a tie. Softmax over all experts, renormalised over the chosen ones, equals
+ * softmax over the chosen ones. One invocation serves one token. Source: Jiang et al., 2024 (arXiv
+ * 2401.04088).
  */
 import { defineKernel, wgslLinearWorkgroup } from '@vramkit/core';
 

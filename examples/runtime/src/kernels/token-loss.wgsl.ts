@@ -1,8 +1,8 @@
 /**
  * Negative log-likelihood of a target token for each row of logits, in nats.
  *
- * Shapes: logits [rows, columns] f32, targets [rows] u32, losses [rows] f32. One workgroup of 256 lanes
- * a row keeps a running maximum and a sum scaled to it, so large logits do not overflow.
+ * Shapes: logits [rows, columns] f32, targets [rows] u32, losses [rows] f32. One workgroup of 256
+ * lanes a row keeps a running maximum and a sum scaled to it, so large logits do not overflow.
  */
 import { defineKernel, wgslLinearWorkgroup } from '@vramkit/core';
 import { wgslReduce } from './reduce.js';

@@ -11,9 +11,9 @@
  * Put large tensors that live as long as the program (weights) beside the pool, not in it.
  *
  * Rejected: cutting small allocations out of shared slabs. WebGPU forbids one dispatch to read a
- * buffer in one binding and write it in another, even where the ranges are apart: two tensors of one
- * slab could not be input and output of a kernel that does not expect it. `arenaResource` does that
- * where it is wanted.
+ * buffer in one binding and write it in another, even where the ranges are apart: two tensors of
+ * one slab could not be input and output of a kernel that does not expect it. `arenaResource` does
+ * that where it is wanted.
  */
 import { assertArgument, assertInvariant, checkInteger } from '../assert.js';
 import {

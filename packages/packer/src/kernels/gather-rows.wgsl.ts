@@ -1,12 +1,12 @@
 /**
  * Rows of a weight matrix as f32, chosen by ids in a device buffer: the embedding lookup.
  *
- * Computes `y[i] = w[ids[i]]`. Where the matrix is split, each dispatch writes the rows whose ids lie in
- * its segment; ids beyond the matrix give zeros, written by the first segment's dispatch.
+ * Computes `y[i] = w[ids[i]]`. Where the matrix is split, each dispatch writes the rows whose ids
+ * lie in its segment; ids beyond the matrix give zeros, written by the first segment's dispatch.
  *
  * Shapes: `ids` [count] from element `idBase` on; `codes`, `scales` rows
- * `[segmentFirst, segmentFirst + segmentRows)`; `y` [count, columns] f32 as vectors of four, from vector
- * `yBase` on. An invocation writes one step of one row (weight-step.wgsl.ts).
+ * `[segmentFirst, segmentFirst + segmentRows)`; `y` [count, columns] f32 as vectors of four, from
+ * vector `yBase` on. An invocation writes one step of one row (weight-step.wgsl.ts).
  * Grid: ceil(count * steps / 64) workgroups of 64.
  */
 import { defineKernel, wgslLinearWorkgroup } from '@vramkit/core';

@@ -2,13 +2,14 @@
  * The inner part of a product whose lanes each own columns of the result: WGSL statements.
  *
  * A tile is `tileRows` rows of x by `tileOutputs` rows of weights for each invocation. Every load
- * fetches something different in every lane: a lane loads one vector of four of each row of x, and all
- * lanes get each of them by broadcast. On devices whose lanes are those of a CPU's vector unit, a load
- * costs one instruction sequence per lane, however alike the addresses are, and a broadcast costs one.
+ * fetches something different in every lane: a lane loads one vector of four of each row of x, and
+ * all lanes get each of them by broadcast. On devices whose lanes are those of a CPU's vector unit,
+ * a load costs one instruction sequence per lane, however alike the addresses are, and a broadcast
+ * costs one.
  *
- * The text uses `lane`; per tile row m, `x<m>`: the first vector of the row in `x`; per tile output n,
- * `w<n>`: the first step of the row of weights; per pair the accumulator `a<m>_<n>`. Variables instead
- * of arrays, because drivers keep an indexed array in memory.
+ * The text uses `lane`; per tile row m, `x<m>`: the first vector of the row in `x`; per tile output
+ * n, `w<n>`: the first step of the row of weights; per pair the accumulator `a<m>_<n>`. Variables
+ * instead of arrays, because drivers keep an indexed array in memory.
  *
  * A group is summed as `scale * sum(code * x) + minimum * sum(x)`.
  */

@@ -2,14 +2,15 @@
  * Product of activations with a weight matrix where each lane owns columns of the result.
  *
  * Computes `y[m, n] = sum over k of x[m, k] * w[n, k]` (or `y +=`). An invocation owns `tileRows`
- * consecutive rows of x and `tileOutputs` columns of y, `workgroupSize` apart, and walks all of k alone;
- * x reaches the lanes by subgroup broadcast (lane-tile.wgsl.ts). No workgroup memory, no barrier. This
- * is the shape for devices whose invocations are lanes of a CPU core: one subgroup keeps its whole tile
- * in registers. On a GPU its loads of weights are a row apart and waste bandwidth.
+ * consecutive rows of x and `tileOutputs` columns of y, `workgroupSize` apart, and walks all of k
+ * alone; x reaches the lanes by subgroup broadcast (lane-tile.wgsl.ts). No workgroup memory, no
+ * barrier. This is the shape for devices whose invocations are lanes of a CPU core: one subgroup
+ * keeps its whole tile in registers. On a GPU its loads of weights are a row apart and waste
+ * bandwidth.
  *
- * Operands: matmul-operands.wgsl.ts; `tileRows` is 1 in the indexed form. Grid: one workgroup per row
- * tile and range of `workgroupSize * tileOutputs` columns, columns fastest. Rows and columns beyond the
- * end read the last one and store nothing.
+ * Twin: matmul.cpu.ts. Operands: matmul-operands.wgsl.ts; `tileRows` is 1 in the indexed form.
+ * Grid: one workgroup per row tile and range of `workgroupSize * tileOutputs` columns, columns
+ * fastest. Rows and columns beyond the end read the last one and store nothing.
  */
 import { defineKernel, wgslLinearWorkgroup } from '@vramkit/core';
 import { accumulateTile, declareAccumulators, type LaneTileParams } from './lane-tile.wgsl.js';

@@ -5,10 +5,10 @@
  * one segment of `MatrixLayout`, `outputs` rows of `steps` steps; `y` element (m, n) at
  * `yBase + m * yStride + n`.
  *
- * The indexed form takes the weights of row i from the expert that `expertIds[idBase + i]` names, and
- * its x from row `i / xRowDivisor`; `outputs` is the rows of one expert. A dispatch sees the rows of
- * weights `[segmentFirst, segmentFirst + segmentRows)` and writes the columns computed from them. Where
- * an id names no expert, the first segment's dispatch writes zeros.
+ * The indexed form takes the weights of row i from the expert that `expertIds[idBase + i]` names,
+ * and its x from row `i / xRowDivisor`; `outputs` is the rows of one expert. A dispatch sees the
+ * rows of weights `[segmentFirst, segmentFirst + segmentRows)` and writes the columns computed from
+ * them. Where an id names no expert, the first segment's dispatch writes zeros.
  */
 import { range, weightStep, type StorageParams } from './weight-step.wgsl.js';
 
@@ -54,8 +54,8 @@ export const INDEXED_UNIFORMS = {
 } as const;
 
 /**
- * WGSL after `row` is known: what {@link weightRows} and {@link storeResult} use. `steps` is zero where
- * the segment has nothing for the row, so that no control flow depends on the id.
+ * WGSL after `row` is known: what {@link weightRows} and {@link storeResult} use. `steps` is zero
+ * where the segment has nothing for the row, so that no control flow depends on the id.
  */
 export function rowSetup(indexed: boolean): string {
   if (!indexed) return '  let steps = uniforms.steps;';

@@ -1,14 +1,15 @@
 /**
- * Product of single rows with a weight matrix, k split between invocations: the GPU's shape for one row.
+ * Product of single rows with a weight matrix, k split between invocations: the GPU's shape for one
+ * row.
  *
  * Computes `y[m, n] = sum over k of x[m, k] * w[n, k]` (or `y +=`). In a workgroup of 128, `splits`
  * neighbours share four columns: each takes every `splits`-th step of k, so that neighbours read
- * neighbouring words of weights, and reads x once for its four columns. Their sums meet in workgroup
- * memory. Every row of the result reads its weights anew, which is right for one row and for rows of
- * different experts. Needs no optional feature.
+ * neighbouring words of weights, and reads x once for its four columns. Their sums meet in
+ * workgroup memory. Every row of the result reads its weights anew, which is right for one row and
+ * for rows of different experts. Needs no optional feature.
  *
- * Operands: matmul-operands.wgsl.ts. Grid: one workgroup per row and range of `4 * 128 / splits`
- * columns, columns fastest.
+ * Twin: matmul.cpu.ts. Operands: matmul-operands.wgsl.ts. Grid: one workgroup per row and range of
+ * `4 * 128 / splits` columns, columns fastest.
  */
 import { defineKernel, wgslLinearWorkgroup } from '@vramkit/core';
 import {

@@ -1,14 +1,15 @@
 /**
- * Product of activations with a weight matrix through tiles in workgroup memory: the GPU's shape for
- * many rows.
+ * Product of activations with a weight matrix through tiles in workgroup memory: the GPU's shape
+ * for many rows.
  *
- * Computes `y[m, n] = sum over k of x[m, k] * w[n, k]` (or `y +=`). A workgroup of 64 computes 32 rows
- * by 64 columns. For each step of k it stores x and the decoded weights in workgroup memory; then each
- * invocation multiplies 4 rows by 8 columns, both 8 apart. Rows of a tile are an odd number of vectors
- * long, so that the eight invocations that read one phase meet different banks. It takes 13.5 KiB, under
- * the 16 KiB that every device has, and needs no optional feature.
+ * Computes `y[m, n] = sum over k of x[m, k] * w[n, k]` (or `y +=`). A workgroup of 64 computes 32
+ * rows by 64 columns. For each step of k it stores x and the decoded weights in workgroup memory;
+ * then each invocation multiplies 4 rows by 8 columns, both 8 apart. Rows of a tile are an odd
+ * number of vectors long, so that the eight invocations that read one phase meet different banks.
+ * It takes 13.5 KiB, under the 16 KiB that every device has, and needs no optional feature.
  *
- * Operands: matmul-operands.wgsl.ts. Grid: one workgroup per tile, columns fastest.
+ * Twin: matmul.cpu.ts. Operands: matmul-operands.wgsl.ts. Grid: one workgroup per tile, columns
+ * fastest.
  */
 import { defineKernel, wgslLinearWorkgroup } from '@vramkit/core';
 import { MATMUL_BINDINGS, MATMUL_UNIFORMS } from './matmul-operands.wgsl.js';

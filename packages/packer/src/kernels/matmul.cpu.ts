@@ -49,7 +49,9 @@ export interface IndexedMatmulCpuArguments extends MatmulCpuArguments {
   readonly xRowDivisor?: number;
 }
 
-/** `y[i] = experts[expertIds[i]] * x[floor(i / xRowDivisor)]`; zeros where there is no such expert. */
+/**
+ * `y[i] = experts[expertIds[i]] * x[floor(i / xRowDivisor)]`; zeros where there is no such expert.
+ */
 export function indexedMatmulCpu(args: IndexedMatmulCpuArguments): void {
   const { x, xRows, weights, rowsPerExpert, expertIds, y, xRowDivisor = 1 } = args;
   const { accumulate = false, firstXRow = 0, yOffset = 0, yStride = rowsPerExpert } = args;

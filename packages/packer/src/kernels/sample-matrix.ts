@@ -99,14 +99,3 @@ export function worstError(actual: HostArray, expected: Float32Array, terms: num
   });
   return worst;
 }
-
-/** The largest absolute element, for tests of the sample itself. */
-export function largestElement(matrix: HostMatrix): number {
-  let largest = 0;
-  for (let row = 0; row < matrix.layout.rows; row++) {
-    for (let k = 0; k < matrix.layout.columns; k++) {
-      largest = Math.max(largest, Math.abs(elementAt(matrix, row, k)));
-    }
-  }
-  return largest;
-}

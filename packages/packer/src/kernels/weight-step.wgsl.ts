@@ -1,15 +1,15 @@
 /**
  * WGSL that reads weights: a step of consecutive elements of one row, as f32.
  *
- * A step is 32 elements where the row length allows, else 16 or 4, so that it fills whole vector loads
- * and whole groups. A kernel loads the words of a step into variables `<row>_0`, `<row>_1`, ... and
- * takes each element as an expression over them.
+ * A step is 32 elements where the row length allows, else 16 or 4, so that it fills whole vector
+ * loads and whole groups. A kernel loads the words of a step into variables `<row>_0`, `<row>_1`,
+ * ... and takes each element as an expression over them.
  *
- * Codes are not shifted into place. A masked word is the code times a power of two, which converts to
- * f32 exactly, and {@link WeightStep.exponent} says which power; whoever multiplies scales the other
- * factor by its inverse, once for many rows. This saves a shift for each code, and a shift by a vector
- * is not a single instruction everywhere. The topmost code of a word would come out negative: flipping
- * its highest bit and adding 2^31 undoes that, exactly as well.
+ * Codes are not shifted into place. A masked word is the code times a power of two, which converts
+ * to f32 exactly, and {@link WeightStep.exponent} says which power; whoever multiplies scales the
+ * other factor by its inverse, once for many rows. This saves a shift for each code, and a shift by
+ * a vector is not a single instruction everywhere. The topmost code of a word would come out
+ * negative: flipping its highest bit and adding 2^31 undoes that, exactly as well.
  */
 import type { GroupSize, MatrixFormat } from '../matrix-layout.js';
 

@@ -1,4 +1,6 @@
-/** Attention of one query head over any list of slots, in f64: what all attention kernels compute. */
+/**
+ * Attention of one query head over any list of slots, in f64: what all attention kernels compute.
+ */
 import { keyElement, valueElement } from '../kv-layout.js';
 import { at, layerOf, type HostKv } from './host-kv.cpu.js';
 
@@ -12,7 +14,8 @@ export interface HostQuery {
 }
 
 /**
- * softmax(scale * query . keys) . values over `slots`; zeros where there are none. Gives `[headDim]`.
+ * softmax(scale * query . keys) . values over `slots`; zeros where there are none. Gives
+ * `[headDim]`.
  */
 export function attend(kv: HostKv, slots: ArrayLike<number>, request: HostQuery): Float64Array {
   const { layout } = kv;

@@ -1,13 +1,14 @@
 /**
- * Copies whole blocks, up to COPIES_PER_DISPATCH of them: a block of a range is contiguous, so K and
- * V of a layer and the norms are copied by the same kernel, as 32-bit words.
+ * Copies whole blocks, up to COPIES_PER_DISPATCH of them: a block of a range is contiguous, so K
+ * and V of a layer and the norms are copied by the same kernel, as 32-bit words.
  *
- * The pairs are uniforms. A list in a buffer would have to be written before the batch is submitted,
- * and a second list would overwrite the first; uniforms belong to their dispatch and need no buffer.
- * Copies of one dispatch run in no order: no block may be the target of one and in another.
+ * The pairs are uniforms. A list in a buffer would have to be written before the batch is
+ * submitted, and a second list would overwrite the first; uniforms belong to their dispatch and
+ * need no buffer. Copies of one dispatch run in no order: no block may be the target of one and in
+ * another.
  *
- * Two kinds, as in move-slots.wgsl.ts: within a range, and from one range to another. One invocation
- * copies one vector of four words; `blockVectors` of them are a block.
+ * Two kinds, as in move-slots.wgsl.ts: within a range, and from one range to another. One
+ * invocation copies one vector of four words; `blockVectors` of them are a block.
  */
 import { defineKernel, wgslLinearWorkgroup, type UniformType } from '@vramkit/core';
 

@@ -1,8 +1,9 @@
 /**
  * Attention of one query token per sequence over the K and V of its block table (flash-decoding).
  *
- * A workgroup serves one sequence, one partition of its tokens, and up to four query heads of one KV
- * head, so that each key and value is loaded once for all of them. It walks its partition in tiles:
+ * A workgroup serves one sequence, one partition of its tokens, and up to four query heads of one
+ * KV head, so that each key and value is loaded once for all of them. It walks its partition in
+ * tiles:
  *
  *   1. lanes over tokens: a lane owns the scores of its tokens (no lane waits for another)
  *   2. maximum of the tile, then exp(score - maximum) in place, sums kept per lane
@@ -17,9 +18,10 @@
  * partial of the one before (`isFirst` = 0). With one partition and one segment the result goes
  * straight to the output (`isDirect` = 1); else merge-partials follows.
  *
- * Loop bounds that contain barriers depend on uniforms only, never on `lengths`, so that the text is
- * valid also where every binding is writable. All arithmetic in f32; the maximum is subtracted before
- * exp, so no logit overflows; a length of 0 gives zeros. Workgroup memory: below 12 KiB at headDim
+ * Loop bounds that contain barriers depend on uniforms only, never on `lengths`, so that the text
+ * is valid also where every binding is writable. All arithmetic in f32; the maximum is subtracted
+ * before exp, so no logit overflows; a length of 0 gives zeros. Workgroup memory: below 12 KiB at
+ * headDim
  * 256. Source: Dao et al., "Flash-Decoding for long-context inference", 2023.
  */
 import { defineKernel, wgslLinearWorkgroup } from '@vramkit/core';
@@ -131,7 +133,9 @@ const wgslFinish = /* wgsl */ `
     if (d == 0u) { partials[state] = vec4<f32>(maximum, sum, 0.0, 0.0); }
   }`;
 
-/** The kernel; dispatch sequences * (heads / headsPerWorkgroup) * partitions workgroups a segment. */
+/**
+ * The kernel; dispatch sequences * (heads / headsPerWorkgroup) * partitions workgroups a segment.
+ */
 export const decodeAttentionKernel = defineKernel({
   name: 'decode-attention',
   bindings: {
@@ -196,11 +200,17 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
     query[i] = queries[source + i] * uniforms.scale;
   }
   workgroupBarrier();
-  ${unroll(heads, (r) => `var maximum${r} = LOWEST; var sum${r} = 0.0; var sums${r} = vec4<f32>(0.0);`)}
+  ${unroll(
+    heads,
+    (r) => `var maximum${r} = LOWEST; var sum${r} = 0.0; var sums${r} = vec4<f32>(0.0);`,
+  )}
   for (var tile = 0u; tile * TILE < uniforms.partitionTokens; tile++) {
     ${wgslTile(heads)}
   }
-  ${unroll(heads, (r) => `parts[${r}u * LANES + lane] = sums${r}; lane_values[${r}u * LANES + lane] = sum${r};`)}
+  ${unroll(
+    heads,
+    (r) => `parts[${r}u * LANES + lane] = sums${r}; lane_values[${r}u * LANES + lane] = sum${r};`,
+  )}
   if (lane == 0u) {
     ${unroll(heads, (r) => `maxima[${r}u] = maximum${r};`)}
     for (var r = 0u; r < HEADS; r++) {

@@ -1,7 +1,7 @@
 /**
- * A KV cache in host memory, element for element as on the device but in one piece: what the twins of
- * the kernels read and write. K and V are held as the numbers that the device stores, so f16 values
- * are rounded when they are written.
+ * A KV cache in host memory, element for element as on the device but in one piece: what the twins
+ * of the kernels read and write. K and V are held as the numbers that the device stores, so f16
+ * values are rounded when they are written.
  */
 import { f16ToF32, f32ToF16 } from '@vramkit/core';
 import { layerBlockElements, tokenNorms, type KvDType, type KvLayout } from '../kv-layout.js';
@@ -39,5 +39,6 @@ export function at(array: ArrayLike<number>, index: number): number {
 
 /** Storage of a layer that the caller has bounds-checked. */
 export function layerOf(kv: HostKv, layer: number): Float32Array {
+  // The caller has checked the index, which the type cannot say.
   return kv.layers[layer] as Float32Array;
 }

@@ -4,8 +4,8 @@
  *
  * Shapes: partials [rows, partitions, headDim / 4 + 1] vec4, the last of each (maximum, sum, 0, 0);
  * output f32 rows of `heads` heads, `outputStride` elements apart. rows = sequences * heads. One
- * invocation computes four elements of one row; weights are recomputed by each, which is cheaper than
- * a barrier at these counts. A row whose partitions are all empty gives zeros.
+ * invocation computes four elements of one row; weights are recomputed by each, which is cheaper
+ * than a barrier at these counts. A row whose partitions are all empty gives zeros.
  */
 import { defineKernel, wgslLinearWorkgroup } from '@vramkit/core';
 import { LOWEST } from './unroll.js';

@@ -5,8 +5,8 @@
  * forbids one range to be bound twice where it is written: within a segment (one binding), and from
  * one segment to another (two). Moves whose slots are in other segments are skipped.
  *
- * Shapes: from, to [count]; kv a layer's segment; norms a segment's [slot, perToken]. One invocation
- * moves one vector (K and V) or one norm; vectors run fastest over lanes.
+ * Shapes: from, to [count]; kv a layer's segment; norms a segment's [slot, perToken]. One
+ * invocation moves one vector (K and V) or one norm; vectors run fastest over lanes.
  */
 import { defineKernel, wgslLinearWorkgroup } from '@vramkit/core';
 import type { KvShape } from '../kv-layout.js';
@@ -28,7 +28,9 @@ const segments = {
   toBlockCount: 'u32',
 } as const;
 
-/** Start of `main`: finds move and lane's element of `WIDTH`, and leaves moves of other segments. */
+/**
+ * Start of `main`: finds move and lane's element of `WIDTH`, and leaves moves of other segments.
+ */
 const wgslMoveStart = /* wgsl */ `
 @compute @workgroup_size(${MOVE_LANES})
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,

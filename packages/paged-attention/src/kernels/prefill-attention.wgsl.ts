@@ -2,25 +2,26 @@
  * Causal attention of many query tokens of one sequence over the K and V of its block table.
  *
  * A workgroup of 8 x 8 lanes serves 8 * ROWS rows of one KV head, a row being a (query token, query
- * head) pair, so that query heads which share keys share the loads too. It walks the keys in tiles of
- * 8 * KEYS (4 or 8 keys a lane) with an online softmax:
+ * head) pair, so that query heads which share keys share the loads too. It walks the keys in tiles
+ * of 8 * KEYS (4 or 8 keys a lane) with an online softmax:
  *
- *   1. logits: a lane computes ROWS x KEYS of them in registers, and the maximum of each of its rows
+ *   1. logits: a lane computes ROWS x KEYS of them in registers, and the maximum of each of its
+ *      rows
  *   2. barrier; the tile's row maxima; exp in registers, into workgroup memory
  *   3. barrier; values: a lane adds to ROWS x COLUMNS vectors of four outputs in registers
  *
- * Two barriers a tile suffice: weights are written after the first, and maxima before it, when every
- * lane has left the step that read the other. Queries and keys come straight from memory, where
- * neighbouring lanes read the same or neighbouring vectors; staging them would cost workgroup memory
- * that large heads do not leave. Workgroup memory: 9 KiB at 8 keys a lane.
+ * Two barriers a tile suffice: weights are written after the first, and maxima before it, when
+ * every lane has left the step that read the other. Queries and keys come straight from memory,
+ * where neighbouring lanes read the same or neighbouring vectors; staging them would cost workgroup
+ * memory that large heads do not leave. Workgroup memory: 9 KiB at 8 keys a lane.
  *
  * Shapes: queries f32 [tokens, heads, headDim] rows, `queryStride` elements apart; kv a layer's
  * segment; blockTable [blocks]; states [tokens, heads] (maximum, sum), used between segments only;
  * output f32 rows as queries. Query i sees slots 0 .. contextLength + i in logical order.
  *
- * Segments run one after the other (`segmented`): each takes its own blocks; between them the output
- * holds the unnormalised accumulators (`isFirst`, `isLast`). A value behind the last visible slot is
- * never multiplied, so what an unwritten slot holds does not matter. All arithmetic in f32.
+ * Segments run one after the other (`segmented`): each takes its own blocks; between them the
+ * output holds the unnormalised accumulators (`isFirst`, `isLast`). A value behind the last visible
+ * slot is never multiplied, so what an unwritten slot holds does not matter. All arithmetic in f32.
  *
  * Bounds of loops with a memory access are no constants: software drivers turn each access into
  * hundreds of instructions, and an unrolled loop into seconds of compilation. Sources: Milakov and

@@ -6,9 +6,9 @@
  * `firstToken` on; kv a layer's segment; norms
  * the segment's [slot, layer, kvHead, 2]. A slot outside the segment, or 0xffffffff, is skipped.
  *
- * One invocation writes one head of one token's key or value: it owns the whole norm, so there is no
- * barrier. Tokens run fastest over lanes; a prefill's slots are consecutive, so key stores coalesce.
- * Norms are of the f32 input, before rounding to f16; sums in f32.
+ * One invocation writes one head of one token's key or value: it owns the whole norm, so there is
+ * no barrier. Tokens run fastest over lanes; a prefill's slots are consecutive, so key stores
+ * coalesce. Norms are of the f32 input, before rounding to f16; sums in f32.
  */
 import { defineKernel, wgslLinearWorkgroup } from '@vramkit/core';
 import type { KvShape } from '../kv-layout.js';

@@ -1,15 +1,16 @@
 /**
- * Test fixture: one paged KV cache on the device and its twin on the host, driven by the same calls.
+ * Test fixture: one paged KV cache on the device and its twin on the host, driven by the same
+ * calls.
  */
 import { Batch, createTensor, type BufferRange, type Tensor, type VramDevice } from '@vramkit/core';
 import { compareArrays, type SeededRandom } from '@vramkit/core/testing';
-import { copyBlocks } from './kernels/copy-blocks.cpu.js';
-import { decodeAttention } from './kernels/decode-attention.cpu.js';
-import { createHostKv, type HostKv } from './kernels/host-kv.cpu.js';
-import { moveSlots } from './kernels/move-slots.cpu.js';
-import { prefillAttention } from './kernels/prefill-attention.cpu.js';
-import { writeKv } from './kernels/write-kv.cpu.js';
-import { createPagedKvCache, type PagedKvCache, type PagedKvCacheOptions } from './index.js';
+import { copyBlocks } from '../kernels/copy-blocks.cpu.js';
+import { decodeAttention } from '../kernels/decode-attention.cpu.js';
+import { createHostKv, type HostKv } from '../kernels/host-kv.cpu.js';
+import { moveSlots } from '../kernels/move-slots.cpu.js';
+import { prefillAttention } from '../kernels/prefill-attention.cpu.js';
+import { writeKv } from '../kernels/write-kv.cpu.js';
+import { createPagedKvCache, type PagedKvCache, type PagedKvCacheOptions } from '../index.js';
 
 /** Attention results may differ from the twin by this much: absolute + epsilon * |expected|. */
 export const ATTENTION_TOLERANCE = { absolute: 2e-5, epsilon: 2e-5 };
