@@ -1,10 +1,11 @@
 /**
  * The forward pass of a Llama or Mixtral decoder over a paged KV cache.
  *
- * A step writes its host-side inputs (ids, rotations, slots, block table) into fixed buffers and
- * records its dispatches into a batch; it reads nothing back and creates nothing after the first of
- * its kind. One token goes through the decode attention, several through the prefill attention;
- * both see the same cache.
+ * A step takes new tokens of any number of sequences, one row each. It writes its host-side inputs
+ * (ids, rotations, slots, block tables) into fixed buffers and records its dispatches into a batch;
+ * it reads nothing back and creates nothing after the first of its kind. Only attention tells rows
+ * apart by sequence: those with one new token go through the decode attention together, each of the
+ * others through the prefill attention; all see the same cache, and what the step itself writes.
  *
  * ```
  * ids -> embedding -> [ norm -> qkv -> rope -> write K/V -> attention -> +residual
@@ -31,6 +32,16 @@ import type {
 } from './weights.js';
 import { queryKeyValueWidth, Workspace, type WorkspaceSizes } from './workspace.js';
 
+/** What one sequence adds to a step. */
+export interface StepSequence {
+  /** New tokens: its rows of the step. */
+  readonly tokens: number;
+  /** Block ids of the sequence, the new tokens' blocks included. */
+  readonly blocks: Uint32Array;
+  /** Tokens cached before this step. */
+  readonly contextLength: number;
+}
+
 /** Inputs of a step on the host; arrays are read before the call returns. */
 export interface StepInput {
   /** Token ids, or 'device' where an earlier step's argmax left one in place. */
@@ -39,10 +50,14 @@ export interface StepInput {
   readonly positions: Uint32Array;
   /** Slot of each token. */
   readonly slots: Uint32Array;
-  /** Block ids of the sequence, the new tokens' blocks included. */
-  readonly blocks: Uint32Array;
-  /** Tokens cached before this step. */
-  readonly contextLength: number;
+  /** Whose rows they are, in order; leading ones with one token attend together. */
+  readonly sequences: readonly StepSequence[];
+}
+
+/** Leading sequences with one new token. */
+function decodingCount({ sequences }: StepInput): number {
+  const first = sequences.findIndex(({ tokens }) => tokens !== 1);
+  return first < 0 ? sequences.length : first;
 }
 
 const LANES = 64;
@@ -100,10 +115,15 @@ export class ForwardPass {
     const rotations = this.#rotations.subarray(0, tokens * headDim);
     writeRange(this.#device, workspace.rotations, rotations);
     writeRange(this.#device, workspace.slots, input.slots);
-    writeRange(this.#device, workspace.blockTable, input.blocks);
-    if (tokens === 1) {
-      writeRange(this.#device, workspace.lengths, Uint32Array.of(input.contextLength + 1));
-    }
+    input.sequences.forEach(({ blocks }, index) => {
+      writeRange(this.#device, workspace.tableRow(index), blocks);
+    });
+    const decoding = decodingCount(input);
+    if (decoding === 0) return;
+    const lengths = input.sequences
+      .slice(0, decoding)
+      .map(({ contextLength }) => contextLength + 1);
+    writeRange(this.#device, workspace.lengths, Uint32Array.from(lengths));
   }
 
   #attention(
@@ -133,31 +153,7 @@ export class ForwardPass {
       slots: workspace.slots,
       tokens,
     });
-    const output = { range: workspace.attention, rowStride: heads * headDim, offset: 0 };
-    const queries = part(0);
-    if (tokens === 1) {
-      this.#cache.decodeAttention(batch, {
-        layer: index,
-        queries,
-        heads,
-        blockTables: workspace.blockTable,
-        tableStride: workspace.sizes.maxBlocks,
-        lengths: workspace.lengths,
-        sequences: 1,
-        maxLength: input.contextLength + 1,
-        output,
-      });
-    } else {
-      this.#cache.prefillAttention(batch, {
-        layer: index,
-        queries,
-        heads,
-        blockTable: workspace.blockTable,
-        tokens,
-        contextLength: input.contextLength,
-        output,
-      });
-    }
+    this.#attend(batch, index, input);
     matmul(batch, {
       x: workspace.attention,
       xRows: tokens,
@@ -165,6 +161,50 @@ export class ForwardPass {
       y: workspace.residual,
       accumulate: true,
     });
+  }
+
+  #attend(batch: Batch, layer: number, input: StepInput): void {
+    const { workspace } = this;
+    const { heads, headDim } = this.#model.config;
+    const width = queryKeyValueWidth(this.#model.config);
+    // Rows of one sequence from `row` on.
+    const rows = (row: number) => ({
+      queries: { range: workspace.queryKeyValue, rowStride: width, offset: row * width },
+      output: {
+        range: workspace.attention,
+        rowStride: heads * headDim,
+        offset: row * heads * headDim,
+      },
+    });
+    const decoding = decodingCount(input);
+    if (decoding > 0) {
+      this.#cache.decodeAttention(batch, {
+        layer,
+        heads,
+        ...rows(0),
+        blockTables: workspace.blockTables,
+        tableStride: workspace.tableStride,
+        lengths: workspace.lengths,
+        sequences: decoding,
+        maxLength: input.sequences
+          .slice(0, decoding)
+          .reduce((most, { contextLength }) => Math.max(most, contextLength + 1), 0),
+      });
+    }
+    let row = decoding;
+    for (let index = decoding; index < input.sequences.length; index++) {
+      // The loop's bound says that it exists; the type cannot.
+      const { tokens, contextLength } = input.sequences[index] as StepSequence;
+      this.#cache.prefillAttention(batch, {
+        layer,
+        heads,
+        ...rows(row),
+        blockTable: workspace.tableRow(index),
+        tokens,
+        contextLength,
+      });
+      row += tokens;
+    }
   }
 
   #norm(
@@ -260,25 +300,27 @@ export class ForwardPass {
   }
 
   /**
-   * Records the logits of rows [firstRow, firstRow + rows) of the last step, at most maxLogitRows.
+   * Records the logits of rows [firstRow, firstRow + rows) of the last step into rows from `into`
+   * on; at most maxLogitRows in all.
    */
-  logits(batch: Batch, firstRow: number, rows: number): void {
+  logits(batch: Batch, firstRow: number, rows: number, into = 0): void {
     this.#norm(batch, this.#model.finalNorm, { rows, firstRow });
     matmul(batch, {
       x: this.workspace.normed,
       xRows: rows,
       weights: this.#model.head,
       y: this.workspace.logits,
+      yOffset: into * this.#model.config.vocabularySize,
     });
   }
 
-  /** Records argmax of the first row of logits into the first input id, for the next step. */
-  argmax(batch: Batch): void {
+  /** Records argmax of the first rows of logits into the first input ids, for the next step. */
+  argmax(batch: Batch, rows = 1): void {
     batch.dispatch(argmaxKernel, {
       params: {},
       bindings: { logits: this.workspace.logits, ids: this.workspace.ids },
-      uniforms: { rows: 1, columns: this.#model.config.vocabularySize },
-      workgroups: 1,
+      uniforms: { rows, columns: this.#model.config.vocabularySize },
+      workgroups: rows,
     });
   }
 

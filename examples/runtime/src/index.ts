@@ -1,5 +1,5 @@
 /** A small Llama and Mixtral runtime: the part of "another runtime" in the examples. */
-export { ForwardPass, type StepInput } from './forward.js';
+export { ForwardPass, type StepInput, type StepSequence } from './forward.js';
 export { generate, score, type GenerateOptions } from './generate.js';
 export { KvEviction } from './kv-eviction.js';
 export { loadModel, type LoadModelOptions } from './load-model.js';

@@ -158,8 +158,7 @@ export class InferenceSession {
       ids,
       positions: mapping.positions,
       slots: mapping.slots,
-      blocks: table.blocks,
-      contextLength,
+      sequences: [{ tokens: count, blocks: table.blocks, contextLength }],
     });
   }
 
@@ -242,7 +241,7 @@ export function createSession(
   try {
     const maxTokens = checkInteger('chunkTokens', options.chunkTokens ?? 128, 1);
     const maxLogitRows = Math.min(maxTokens, options.maxLogitRows ?? 32);
-    const sizes = { maxTokens, maxLogitRows, maxBlocks: blockCount };
+    const sizes = { maxTokens, maxLogitRows, maxBlocks: blockCount, maxSequences: 1 };
     const forward = new ForwardPass(device, model, cache, sizes);
     const sequences = new KvSequences(new BlockPool({ blockCount, blockSize }));
     return new InferenceSession(device, model, { cache, sequences, forward });

@@ -4,7 +4,14 @@
  *
  * Rows are tokens. With experts, the feed-forward buffers hold one row per token and chosen expert.
  */
-import { createTensor, type DType, type Tensor, type VramDevice } from '@vramkit/core';
+import {
+  createTensor,
+  subrange,
+  type BufferRange,
+  type DType,
+  type Tensor,
+  type VramDevice,
+} from '@vramkit/core';
 import type { ModelConfig } from './model-file.js';
 
 /** Largest step that a workspace serves. */
@@ -15,7 +22,12 @@ export interface WorkspaceSizes {
   readonly maxLogitRows: number;
   /** Entries of a block table. */
   readonly maxBlocks: number;
+  /** Sequences of one step. */
+  readonly maxSequences: number;
 }
+
+/** Entries of 256 bytes, the largest alignment that a device asks of a binding. */
+const TABLE_ALIGNMENT = 64;
 
 /** Width of the fused query, key and value row, elements. */
 export function queryKeyValueWidth(config: ModelConfig): number {
@@ -43,9 +55,11 @@ export class Workspace {
   readonly rotations: Tensor;
   /** [maxTokens] u32: where K and V go. */
   readonly slots: Tensor;
-  /** [maxBlocks] u32. */
-  readonly blockTable: Tensor;
-  /** [1] u32: cached tokens. */
+  /** [maxSequences, tableStride] u32. */
+  readonly blockTables: Tensor;
+  /** Entries from one block table to the next: each can be bound by itself. */
+  readonly tableStride: number;
+  /** [maxSequences] u32: cached tokens. */
   readonly lengths: Tensor;
   /** [maxLogitRows, vocabulary]. */
   readonly logits: Tensor;
@@ -64,7 +78,8 @@ export class Workspace {
       this.#tensors.push(tensor);
       return tensor;
     };
-    const { maxTokens, maxLogitRows, maxBlocks } = sizes;
+    const { maxTokens, maxLogitRows, maxBlocks, maxSequences } = sizes;
+    this.tableStride = Math.ceil(maxBlocks / TABLE_ALIGNMENT) * TABLE_ALIGNMENT;
     const { hiddenSize, intermediateSize, headDim } = config;
     const rows = maxTokens * Math.max(1, config.expertsPerToken);
     try {
@@ -77,8 +92,8 @@ export class Workspace {
       this.activation = make('activation', 'f32', rows, intermediateSize);
       this.rotations = make('rotations', 'f32', maxTokens, headDim / 2, 2);
       this.slots = make('slots', 'u32', maxTokens);
-      this.blockTable = make('block table', 'u32', maxBlocks);
-      this.lengths = make('lengths', 'u32', 1);
+      this.blockTables = make('block tables', 'u32', maxSequences, this.tableStride);
+      this.lengths = make('lengths', 'u32', maxSequences);
       this.logits = make('logits', 'f32', maxLogitRows, config.vocabularySize);
       this.targets = make('targets', 'u32', maxLogitRows);
       this.losses = make('losses', 'f32', maxLogitRows);
@@ -95,6 +110,12 @@ export class Workspace {
       this.dispose();
       throw error;
     }
+  }
+
+  /** The block table of the step's sequence `index`. */
+  tableRow(index: number): BufferRange {
+    const bytes = this.tableStride * 4;
+    return subrange(this.blockTables, index * bytes, bytes);
   }
 
   /** Frees all buffers; idempotent. */
