@@ -9,18 +9,46 @@
  * Invariants: a block is in the free list exactly while its reference count is 0; the null block
  * has count 0 and is in no list; a call that fails leaves everything as it was.
  *
- * Order: freed blocks go to the end of the list, and of the blocks freed by one call the last goes
- * first. The tail of a sequence is thus reused before its head, which is least recently used order
- * and, among equally old blocks, keeps the longest prefixes intact (vLLM v1 does the same).
+ * Order: a free block either holds contents that somebody may want again (it is _kept_, with a rank
+ * from 1 up) or not (rank 0). Blocks of rank 0 are handed out first, so that a partial block never
+ * pushes out a cached one; then kept ones, lowest rank first. Within a rank the least recently
+ * freed goes first, and of the blocks freed by one call the last goes first: the tail of a sequence
+ * before its head, which keeps the longest prefixes intact (vLLM v1 does the same).
  *
- * Every operation is O(1) per block and leaves no garbage; a block costs 12 bytes.
+ * Decay: with a `rankLifetime`, the oldest block of each rank falls one rank when that many kept
+ * blocks have been handed out since it came there, so that a rank is a promise for a while and not
+ * a leak. This is the demotion of the Multi-Queue algorithm (Zhou, Philbin and Li, 2001), with the
+ * count of evictions as its clock.
+ *
+ * Every operation is O(1) per block and leaves no garbage; a block costs 16 bytes.
  */
 import { assertArgument, assertInvariant, checkInteger, fail, VramError } from '@vramkit/core';
-import { FreeList } from './free-list.js';
+import { FreeList, OWNER_WORD, RECORD_WORDS } from './free-list.js';
 import { at, MAX_INDEX, type IndexArray, type IndexList } from './index-array.js';
 
 /** The id of the block that belongs to nobody. */
 export const NULL_BLOCK = 0;
+
+/** The highest rank of a block whose contents are worth keeping; the lowest is 1. */
+export const MAX_RANK = 7;
+
+// A record of the free list: how many hold the block, and its rank below the time it got there.
+const REFERENCES = OWNER_WORD;
+const RANK = OWNER_WORD + 1;
+const RANK_BITS = 3;
+const RANK_MASK = MAX_RANK;
+// Eviction times wrap; only differences are used.
+const TIME_MASK = 2 ** (31 - RANK_BITS) - 1;
+
+/** Whoever remembers what kept blocks hold; see {@link BlockPool.attachKeeper}. */
+export interface BlockKeeper {
+  /**
+   * The kept block to hand out next, which must be free; `undefined` leaves it to the pool's order.
+   */
+  chooseVictim(): number | undefined;
+  /** Block `id` is being handed out; what it held is lost. Must not change the pool. */
+  evicted(id: number): void;
+}
 
 /** Sizes of a {@link BlockPool}. */
 export interface BlockPoolOptions {
@@ -30,6 +58,10 @@ export interface BlockPoolOptions {
    * Tokens of a block. `blockCount * blockSize` must not exceed 2^31, so that a slot is an index.
    */
   readonly blockSize: number;
+  /**
+   * Kept blocks handed out until a kept block falls one rank. Default: Infinity, ranks last.
+   */
+  readonly rankLifetime?: number;
 }
 
 /**
@@ -48,8 +80,11 @@ export class BlockPool {
   readonly blockCount: number;
   /** Tokens of a block. */
   readonly blockSize: number;
-  readonly #references: Int32Array;
   readonly #free: FreeList;
+  readonly #records: Int32Array;
+  readonly #rankLifetime: number;
+  #keeper: BlockKeeper | undefined;
+  #evictedCount = 0;
 
   /** @throws VramError `invalid-argument` where a size is out of its range. */
   constructor(options: BlockPoolOptions) {
@@ -61,13 +96,26 @@ export class BlockPool {
       `${this.blockCount} blocks of ${this.blockSize} tokens exceed ${MAX_INDEX + 1} slots`,
       { blockCount: this.blockCount, blockSize: this.blockSize },
     );
-    this.#references = new Int32Array(this.blockCount);
-    this.#free = new FreeList(this.blockCount);
+    const { rankLifetime = Infinity } = options;
+    assertArgument(rankLifetime >= 1, `rankLifetime ${rankLifetime} is below 1`, { rankLifetime });
+    this.#rankLifetime = rankLifetime;
+    this.#free = new FreeList(this.blockCount, MAX_RANK + 1);
+    this.#records = this.#free.records;
   }
 
   /** Blocks that can be handed out now. */
   get freeCount(): number {
     return this.#free.length;
+  }
+
+  /** Free blocks whose contents are kept until they are handed out. */
+  get keptCount(): number {
+    return this.#free.length - this.#free.lengthOf(0);
+  }
+
+  /** Kept blocks handed out since the pool was made. */
+  get evictedCount(): number {
+    return this.#evictedCount;
   }
 
   /** Blocks in use, as a fraction in `[0, 1]` of those that can be handed out. */
@@ -94,8 +142,13 @@ export class BlockPool {
         capacity: ids.length,
       });
     }
-    this.#free.popMany(count, ids, offset);
-    for (let index = 0; index < count; index++) this.#references[at(ids, offset + index)] = 1;
+    const worthless = Math.min(count, this.#free.lengthOf(0));
+    this.#free.popMany(worthless, ids, offset);
+    for (let index = worthless; index < count; index++) ids[offset + index] = this.#evict();
+    const records = this.#records;
+    for (let index = 0; index < count; index++) {
+      records[at(ids, offset + index) * RECORD_WORDS + REFERENCES] = 1;
+    }
     return ids;
   }
 
@@ -118,14 +171,16 @@ export class BlockPool {
    */
   retain(ids: IndexList, start = 0, end = ids.length): void {
     checkRange(ids, start, end);
-    const references = this.#references;
+    const records = this.#records;
     for (let index = start; index < end; index++) {
-      const count = references[at(ids, index)];
-      if (count === undefined || count < 1 || count === MAX_INDEX) {
+      const id = at(ids, index);
+      const record = id * RECORD_WORDS + REFERENCES;
+      const count = records[record];
+      if ((id | 0) !== id || count === undefined || count < 1 || count === MAX_INDEX) {
         for (let done = start; done < index; done++) this.#add(at(ids, done), -1);
-        this.#rejectHeld(at(ids, index), 'retained');
+        this.#rejectHeld(id, 'retained');
       }
-      references[at(ids, index)] = count + 1;
+      records[record] = count + 1;
     }
   }
 
@@ -137,19 +192,21 @@ export class BlockPool {
    */
   free(ids: IndexList, start = 0, end = ids.length): void {
     checkRange(ids, start, end);
-    const references = this.#references;
+    const records = this.#records;
     for (let index = start; index < end; index++) {
-      const count = references[at(ids, index)];
-      if (count === undefined || count < 1) {
+      const id = at(ids, index);
+      const record = id * RECORD_WORDS + REFERENCES;
+      const count = records[record];
+      if ((id | 0) !== id || count === undefined || count < 1) {
         for (let done = start; done < index; done++) this.#add(at(ids, done), 1);
-        this.#rejectHeld(at(ids, index), 'freed');
+        this.#rejectHeld(id, 'freed');
       }
-      references[at(ids, index)] = count - 1;
+      records[record] = count - 1;
     }
     for (let index = end - 1; index >= start; index--) {
       const id = at(ids, index);
       // An id that occurs twice is at zero both times and joins the list once.
-      if (references[id] === 0 && !this.#free.has(id)) this.#free.append(id);
+      if (records[id * RECORD_WORDS + REFERENCES] === 0 && !this.#free.has(id)) this.#release(id);
     }
   }
 
@@ -163,13 +220,58 @@ export class BlockPool {
   revive(id: number): void {
     this.#checkId(id);
     if (!this.#free.has(id)) {
-      fail('invariant', `block ${id} is not free: it has ${this.#references[id]} references`, {
+      const references = this.referenceCount(id);
+      fail('invariant', `block ${id} is not free: it has ${references} references`, {
         id,
-        references: this.#references[id],
+        references,
       });
     }
-    this.#free.remove(id);
-    this.#references[id] = 1;
+    this.#free.remove(id, this.rankOf(id));
+    this.#records[id * RECORD_WORDS + REFERENCES] = 1;
+  }
+
+  /**
+   * Adds a reference to a block, whether it is held or free. O(1).
+   * @throws VramError `invalid-argument` for an id that is no block or is the null block.
+   */
+  hold(id: number): void {
+    if (this.referenceCount(id) === 0) this.revive(id);
+    else this.#add(id, 1);
+  }
+
+  /** The kept block that goes first by the pool's own order, or 0 where none is kept. */
+  oldestKept(): number {
+    return this.keptCount === 0 ? NULL_BLOCK : this.#firstKept();
+  }
+
+  /**
+   * Says what the contents of a block are worth: 0, nothing; from 1 up, they are kept until the
+   * block is handed out, lower ranks first. A block that is handed out has rank 0. O(1).
+   * @throws VramError `invalid-argument` for an id that is no block, or a rank out of range.
+   */
+  rank(id: number, rank: number): void {
+    this.#checkId(id);
+    checkInteger('rank', rank, 0, MAX_RANK);
+    const isFree = this.#free.has(id);
+    if (isFree) this.#free.remove(id, this.rankOf(id));
+    this.#records[id * RECORD_WORDS + RANK] = rank;
+    if (isFree) this.#release(id);
+  }
+
+  /** Rank of a block; see {@link rank}. @throws VramError `invalid-argument` as {@link rank}. */
+  rankOf(id: number): number {
+    this.#checkId(id);
+    return at(this.#records, id * RECORD_WORDS + RANK) & RANK_MASK;
+  }
+
+  /**
+   * Names the one that remembers what kept blocks hold: it is told of each that is handed out, and
+   * may choose which goes next.
+   * @throws VramError `invalid-argument` where there is one already.
+   */
+  attachKeeper(keeper: BlockKeeper): void {
+    assertArgument(this.#keeper === undefined, 'the pool has a keeper already');
+    this.#keeper = keeper;
   }
 
   /**
@@ -177,16 +279,22 @@ export class BlockPool {
    * @throws VramError `invalid-argument` where `id` is no block.
    */
   referenceCount(id: number): number {
-    const count = this.#references[id];
-    if (count === undefined) this.#checkId(id);
-    return count ?? 0;
+    checkInteger('block id', id, NULL_BLOCK, this.blockCount - 1);
+    return at(this.#records, id * RECORD_WORDS + REFERENCES);
   }
 
   /**
    * Free blocks in the order in which they will be handed out. O(free), for tests and debugging.
    */
   freeIds(): Uint32Array {
-    return this.#free.toArray();
+    const ids = new Uint32Array(this.#free.length);
+    let offset = 0;
+    for (let rank = 0; rank <= MAX_RANK; rank++) {
+      const ofRank = this.#free.toArray(rank);
+      ids.set(ofRank, offset);
+      offset += ofRank.length;
+    }
+    return ids;
   }
 
   /**
@@ -195,9 +303,9 @@ export class BlockPool {
    */
   check(): void {
     this.#free.check();
-    assertInvariant(this.#references[NULL_BLOCK] === 0, 'the null block is referenced');
+    assertInvariant(this.referenceCount(NULL_BLOCK) === 0, 'the null block is referenced');
     for (let id = 1; id < this.blockCount; id++) {
-      const references = at(this.#references, id);
+      const references = this.referenceCount(id);
       assertInvariant(references >= 0, `block ${id} has ${references} references`, { id });
       assertInvariant(
         (references === 0) === this.#free.has(id),
@@ -208,7 +316,44 @@ export class BlockPool {
   }
 
   #add(id: number, change: number): void {
-    this.#references[id] = at(this.#references, id) + change;
+    const record = id * RECORD_WORDS + REFERENCES;
+    this.#records[record] = at(this.#records, record) + change;
+  }
+
+  /** Puts a block that nobody holds last in the ring of its rank, stamped with the time. */
+  #release(id: number): void {
+    const record = id * RECORD_WORDS + RANK;
+    const rank = at(this.#records, record) & RANK_MASK;
+    this.#records[record] = ((this.#evictedCount & TIME_MASK) << RANK_BITS) | rank;
+    this.#free.append(id, rank);
+  }
+
+  /** Takes one kept block, which the caller knows to exist, out of the free list. */
+  #evict(): number {
+    if (this.#rankLifetime !== Infinity) this.#decay();
+    const id = this.#keeper?.chooseVictim() ?? this.#firstKept();
+    const isKept = this.#free.has(id) && this.rankOf(id) > 0;
+    assertInvariant(isKept, `block ${id} was chosen to be handed out, and is not kept or not free`);
+    this.#free.remove(id, this.rankOf(id));
+    this.#records[id * RECORD_WORDS + RANK] = 0;
+    this.#evictedCount++;
+    this.#keeper?.evicted(id);
+    return id;
+  }
+
+  #firstKept(): number {
+    let rank = 1;
+    while (this.#free.lengthOf(rank) === 0) rank++;
+    return this.#free.first(rank);
+  }
+
+  #decay(): void {
+    for (let rank = 2; rank <= MAX_RANK; rank++) {
+      const id = this.#free.first(rank);
+      if (id === NULL_BLOCK) continue;
+      const since = at(this.#records, id * RECORD_WORDS + RANK) >> RANK_BITS;
+      if (((this.#evictedCount - since) & TIME_MASK) >= this.#rankLifetime) this.rank(id, rank - 1);
+    }
   }
 
   #checkId(id: number): void {

@@ -40,7 +40,7 @@ describe('BlockTable', () => {
 
   it('behaviour 43: a removed block shortens the table and leaves order and positions', () => {
     const table = filled(4, 14);
-    table.removeBlock(1);
+    table.removeBlocks(1, 1);
     expect(view(table)).toEqual({
       blocks: [10, 12, 13],
       positions: [0, 1, 2, 3, 8, 9, 10, 11, 12, 13],
@@ -54,17 +54,17 @@ describe('BlockTable', () => {
       tokenCount: 17,
       unbroken: 4,
     });
-    table.removeBlock(3);
+    table.removeBlocks(3, 1);
     expect(table.cachedTokenCount).toBe(12);
     expect(table.freeSlotCount).toBe(0);
-    table.removeBlock(0);
+    table.removeBlocks(0, 1);
     expect(table.unbrokenTokenCount).toBe(0);
     table.check();
   });
 
   it('counts and truncates by position, holes or not', () => {
     const table = filled(4, 14);
-    table.removeBlock(1);
+    table.removeBlocks(1, 1);
     expect([0, 3, 4, 6, 8, 9, 14, 99].map((p) => table.cachedTokensBefore(p))).toEqual([
       0, 3, 4, 4, 4, 5, 10, 10,
     ]);
@@ -131,7 +131,7 @@ describe('BlockTable', () => {
       () => table.slotAt(6),
       () => table.positionAt(-1),
       () => table.replaceBlock(2, 5),
-      () => table.removeBlock(2),
+      () => table.removeBlocks(2, 1),
       () => table.truncate(7),
       () => table.truncate(1.5),
       () => table.prefix(7),

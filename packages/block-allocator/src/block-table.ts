@@ -22,7 +22,7 @@
  */
 import { assertInvariant, checkInteger, fail } from '@vramkit/core';
 import { NULL_BLOCK } from './block-pool.js';
-import { at, grown, MAX_INDEX, type IndexList } from './index-array.js';
+import { at, grown, MAX_INDEX, type IndexArray, type IndexList } from './index-array.js';
 
 /** The block ids and token positions of one sequence. */
 export class BlockTable {
@@ -33,6 +33,8 @@ export class BlockTable {
   #blockCount = 0;
   #cachedTokenCount = 0;
   #tokenCount = 0;
+  /** Leading entries of the positions that equal their index, held or not. */
+  #inPlace = 0;
 
   /** @throws VramError `invalid-argument` where `blockSize` is not at least 1. */
   constructor(options: { readonly blockSize: number }) {
@@ -108,6 +110,18 @@ export class BlockTable {
     return at(this.#blocks, (index - offset) / this.blockSize) * this.blockSize + offset;
   }
 
+  /**
+   * Writes the positions of held tokens `[start, start + count)` to `out[offset ..]`.
+   * @throws VramError `invalid-argument` where there are no such tokens.
+   */
+  copyPositions(start: number, count: number, out: IndexArray, offset: number): void {
+    checkInteger('start', start, 0, this.#cachedTokenCount);
+    checkInteger('count', count, 0, this.#cachedTokenCount - start);
+    for (let index = 0; index < count; index++) {
+      out[offset + index] = at(this.#positions, start + index);
+    }
+  }
+
   /** How many held tokens have a position below `position`. O(log tokens). */
   cachedTokensBefore(position: number): number {
     if (position >= this.#tokenCount) return this.#cachedTokenCount;
@@ -152,12 +166,28 @@ export class BlockTable {
     for (let index = 0; index < blocks; index++) {
       this.#blocks[this.#blockCount + index] = at(ids, start + index);
     }
-    for (let index = 0; index < count; index++) {
-      this.#positions[this.#cachedTokenCount + index] = this.#tokenCount + index;
-    }
+    this.#writePositions(count);
     this.#blockCount += blocks;
     this.#cachedTokenCount += count;
     this.#tokenCount += count;
+  }
+
+  /**
+   * Goes on at position `tokenCount` without the tokens before it, which somebody else computed and
+   * nobody here will look at: those that a window has passed.
+   * @throws VramError `invalid-argument` where the position is behind, or the last block partial.
+   */
+  skip(tokenCount: number): void {
+    checkInteger('tokenCount', tokenCount, this.#tokenCount, MAX_INDEX);
+    checkInteger('freeSlotCount', this.freeSlotCount, 0, 0);
+    this.#tokenCount = tokenCount;
+  }
+
+  /** Forgets everything and keeps the memory, for the next sequence. */
+  clear(): void {
+    this.#blockCount = 0;
+    this.#cachedTokenCount = 0;
+    this.#tokenCount = 0;
   }
 
   /**
@@ -170,17 +200,19 @@ export class BlockTable {
   }
 
   /**
-   * Takes block `index` and its tokens out. The others keep order and positions; `tokenCount`
-   * stays. O(tokens behind it).
-   * @throws VramError `invalid-argument` where there is no such block.
+   * Takes `count` blocks from `index` on and their tokens out. The others keep order and positions;
+   * `tokenCount` stays. O(tokens behind them).
+   * @throws VramError `invalid-argument` where there are no such blocks.
    */
-  removeBlock(index: number): void {
-    checkInteger('block index', index, 0, this.#blockCount - 1);
+  removeBlocks(index: number, count: number): void {
+    checkInteger('block index', index, 0, this.#blockCount);
+    checkInteger('count', count, 0, this.#blockCount - index);
     const first = index * this.blockSize;
-    const end = Math.min(first + this.blockSize, this.#cachedTokenCount);
-    this.#blocks.copyWithin(index, index + 1, this.#blockCount);
+    const end = Math.min(first + count * this.blockSize, this.#cachedTokenCount);
+    this.#blocks.copyWithin(index, index + count, this.#blockCount);
     this.#positions.copyWithin(first, end, this.#cachedTokenCount);
-    this.#blockCount--;
+    this.#inPlace = Math.min(this.#inPlace, first);
+    this.#blockCount -= count;
     this.#cachedTokenCount -= end - first;
   }
 
@@ -213,6 +245,7 @@ export class BlockTable {
     for (let index = 0; index < kept.length; index++) {
       this.#positions[index] = at(this.#positions, at(kept, index));
     }
+    this.#inPlace = 0;
     this.#blockCount = blockCount;
     this.#cachedTokenCount = kept.length;
   }
@@ -230,6 +263,17 @@ export class BlockTable {
     table.#blocks = grown(this.#blocks.slice(0, table.#blockCount), 4);
     table.#positions = grown(this.#positions.slice(0, table.#cachedTokenCount), 16);
     return table;
+  }
+
+  /** Positions of `count` new tokens. Without a hole they are indices, written once per table. */
+  #writePositions(count: number): void {
+    const first = this.#cachedTokenCount;
+    const end = first + count;
+    const shift = this.#tokenCount - first;
+    const start = shift === 0 ? Math.max(first, this.#inPlace) : first;
+    for (let index = start; index < end; index++) this.#positions[index] = index + shift;
+    if (shift !== 0) this.#inPlace = Math.min(this.#inPlace, first);
+    else if (this.#inPlace >= first) this.#inPlace = Math.max(this.#inPlace, end);
   }
 
   /**
@@ -263,5 +307,13 @@ export class BlockTable {
 /** A {@link BlockTable} that somebody else changes. */
 export type BlockTableView = Omit<
   BlockTable,
-  'reserve' | 'append' | 'replaceBlock' | 'removeBlock' | 'truncate' | 'keep' | 'prefix'
+  | 'reserve'
+  | 'append'
+  | 'replaceBlock'
+  | 'removeBlocks'
+  | 'truncate'
+  | 'keep'
+  | 'prefix'
+  | 'skip'
+  | 'clear'
 >;

@@ -32,3 +32,9 @@ export function grown(array: Uint32Array<ArrayBuffer>, capacity: number): Uint32
   larger.set(array);
   return larger;
 }
+
+/** {@link at} for lists of objects. */
+export function itemAt<T>(list: readonly T[], position: number): T {
+  // The bounds are the caller's, the type cannot say so.
+  return list[position] as T;
+}

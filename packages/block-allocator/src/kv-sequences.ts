@@ -24,6 +24,9 @@ import { at, grown, MAX_INDEX, type IndexList } from './index-array.js';
 import { checkSharing } from './sharing.js';
 import { SlotMapping, type BlockCopy } from './slot-mapping.js';
 
+/** Most tables of freed sequences that are kept for new ones. */
+const MAX_SPARES = 1024;
+
 /** What {@link KvSequences.fork} made. */
 export interface SequenceFork {
   /** The new sequence. */
@@ -49,22 +52,35 @@ export interface SequenceFork {
 export class KvSequences {
   /** Where blocks come from. Other owners may use it too. */
   readonly pool: BlockPool;
+  /** Tokens of a block. */
+  readonly blockSize: number;
   readonly #tables = new Map<number, BlockTable>();
+  /** Tables of sequences without their blocks. */
+  readonly #parked = new Map<number, BlockTable>();
+  /** Tables of freed sequences, for new ones. */
+  readonly #spares: BlockTable[] = [];
   #nextSequence = 1;
   #scratch = new Uint32Array(16);
 
-  constructor(pool: BlockPool) {
+  /**
+   * @param options `blockSize`: tokens of a block. Default: the pool's. Layers whose keys and
+   *   values are smaller put more tokens into blocks of the same bytes.
+   * @throws VramError `invalid-argument` where slots would exceed 2^31.
+   */
+  constructor(pool: BlockPool, options: { readonly blockSize?: number } = {}) {
     this.pool = pool;
+    const most = Math.floor((MAX_INDEX + 1) / pool.blockCount);
+    this.blockSize = checkInteger('blockSize', options.blockSize ?? pool.blockSize, 1, most);
   }
 
   /** How many sequences exist. */
   get sequenceCount(): number {
-    return this.#tables.size;
+    return this.#tables.size + this.#parked.size;
   }
 
   /** A new sequence without tokens. Handles are never used again. */
   create(): number {
-    return this.#add(new BlockTable({ blockSize: this.pool.blockSize }));
+    return this.#add(this.#spares.pop() ?? new BlockTable({ blockSize: this.blockSize }));
   }
 
   /** Whether `sequence` exists. */
@@ -73,7 +89,7 @@ export class KvSequences {
   }
 
   /**
-   * The block table of a sequence, live: it shows later changes.
+   * The block table of a sequence, live until the sequence is freed: it shows later changes.
    * @throws VramError `not-found` where there is no such sequence.
    */
   table(sequence: number): BlockTableView {
@@ -94,6 +110,7 @@ export class KvSequences {
    * Adds `count` tokens at the next positions and says where they go. Allocates nothing on the heap
    * in steady state when `into` is handed in.
    * @param into Receives the tokens behind those it holds; a new one where left out.
+   * @param unmapped Leading ones of the new tokens that `into` does not receive. Default: 0.
    * @returns `into`, or `undefined` where the pool has too few free blocks.
    * @throws VramError `not-found` for an unknown sequence, `invalid-argument` where `count` is no
    *   count or positions would exceed 2^31 - 1.
@@ -102,6 +119,7 @@ export class KvSequences {
     sequence: number,
     count: number,
     into: SlotMapping = new SlotMapping(),
+    unmapped = 0,
   ): SlotMapping | undefined {
     const needed = this.blocksNeeded(sequence, count);
     if (needed > this.pool.freeCount) return undefined;
@@ -117,7 +135,7 @@ export class KvSequences {
       used = 1;
     }
     table.append(count, this.#scratch, used);
-    into.push(table, start, count);
+    into.push(table, start + unmapped, count - unmapped);
     return into;
   }
 
@@ -143,7 +161,7 @@ export class KvSequences {
   tryFork(sequence: number, tokenCount?: number): SequenceFork | undefined {
     const parent = this.#table(sequence);
     const end = checkInteger('tokenCount', tokenCount ?? parent.tokenCount, 0, parent.tokenCount);
-    const partialTokens = parent.cachedTokensBefore(end) % this.pool.blockSize;
+    const partialTokens = parent.cachedTokensBefore(end) % this.blockSize;
     if (partialTokens > 0 && this.pool.freeCount === 0) return undefined;
     const table = parent.prefix(end);
     const shared = table.blockCount - (partialTokens > 0 ? 1 : 0);
@@ -176,22 +194,48 @@ export class KvSequences {
   truncate(sequence: number, tokenCount: number): void {
     const table = this.#table(sequence);
     checkInteger('tokenCount', tokenCount, 0, table.tokenCount);
-    const kept = Math.ceil(table.cachedTokensBefore(tokenCount) / this.pool.blockSize);
+    const kept = Math.ceil(table.cachedTokensBefore(tokenCount) / this.blockSize);
     this.pool.free(table.blocks, kept);
     table.truncate(tokenCount);
   }
 
   /**
-   * Evicts block `index` of a sequence: its tokens leave a hole, all others keep their positions
-   * and order. Where it is shared, the others keep it.
+   * Evicts `count` blocks of a sequence from `index` on: their tokens leave a hole, all others keep
+   * their positions and order. Where one is shared, the others keep it.
    * @throws VramError `not-found` for an unknown sequence, `invalid-argument` where it has no such
-   *   block.
+   *   blocks.
    */
-  dropBlock(sequence: number, index: number): void {
+  dropBlocks(sequence: number, index: number, count: number): void {
     const table = this.#table(sequence);
-    this.#scratch[0] = table.blockAt(index);
-    this.pool.free(this.#scratch, 0, 1);
-    table.removeBlock(index);
+    checkInteger('block index', index, 0, table.blockCount);
+    checkInteger('count', count, 0, table.blockCount - index);
+    this.pool.free(table.blocks, index, index + count);
+    table.removeBlocks(index, count);
+  }
+
+  /** {@link dropBlocks} of one block. @throws VramError as {@link dropBlocks}. */
+  dropBlock(sequence: number, index: number): void {
+    this.dropBlocks(sequence, index, 1);
+  }
+
+  /**
+   * Goes on with `count` full blocks that hold the next tokens already, `ids[start ..]`: blocks of
+   * a known prefix. The sequence takes over a reference of each, which the caller has got.
+   * @throws VramError `not-found` for an unknown sequence, `invalid-argument` where its last block
+   *   is partial or `ids` is too short.
+   */
+  adopt(sequence: number, ids: IndexList, count: number, start = 0): void {
+    const table = this.#table(sequence);
+    checkInteger('freeSlotCount', table.freeSlotCount, 0, 0);
+    table.append(count * this.blockSize, ids, start);
+  }
+
+  /**
+   * Goes on at position `tokenCount` without the tokens before it; see {@link BlockTable.skip}.
+   * @throws VramError `not-found`, `invalid-argument` as {@link BlockTable.skip}.
+   */
+  skip(sequence: number, tokenCount: number): void {
+    this.#table(sequence).skip(tokenCount);
   }
 
   /**
@@ -227,12 +271,48 @@ export class KvSequences {
   }
 
   /**
+   * Drops the blocks of a sequence and keeps its table: whoever copied the contents away can bring
+   * them back. Until {@link tryUnpark} every other call but {@link free} finds no such sequence.
+   * @throws VramError `not-found` for an unknown sequence.
+   */
+  park(sequence: number): void {
+    const table = this.#table(sequence);
+    this.pool.free(table.blocks);
+    this.#tables.delete(sequence);
+    this.#parked.set(sequence, table);
+  }
+
+  /**
+   * Gives a parked sequence as many fresh blocks as it had, for its contents to be copied into.
+   * @returns Its table, or `undefined` where the pool has too few free blocks.
+   * @throws VramError `not-found` for a sequence that is not parked.
+   */
+  tryUnpark(sequence: number): BlockTableView | undefined {
+    const table =
+      this.#parked.get(sequence) ?? fail('not-found', `sequence ${sequence} is not parked`);
+    if (table.blockCount > this.pool.freeCount) return undefined;
+    this.#allocate(table.blockCount);
+    for (let index = 0; index < table.blockCount; index++) {
+      table.replaceBlock(index, at(this.#scratch, index));
+    }
+    this.#parked.delete(sequence);
+    this.#tables.set(sequence, table);
+    return table;
+  }
+
+  /**
    * Ends a sequence and drops its blocks.
    * @throws VramError `not-found` for an unknown sequence, so also for one freed before.
    */
   free(sequence: number): void {
-    this.pool.free(this.#table(sequence).blocks);
+    const parked = this.#parked.get(sequence);
+    const table = parked ?? this.#table(sequence);
+    if (parked === undefined) this.pool.free(table.blocks);
     this.#tables.delete(sequence);
+    this.#parked.delete(sequence);
+    if (this.#spares.length === MAX_SPARES) return;
+    table.clear();
+    this.#spares.push(table);
   }
 
   /**
@@ -276,6 +356,6 @@ export class KvSequences {
     const from = table.blockAt(last);
     this.pool.free(table.blocks, last);
     table.replaceBlock(last, to);
-    return { from, to, tokens: this.pool.blockSize - table.freeSlotCount };
+    return { from, to, tokens: this.blockSize - table.freeSlotCount };
   }
 }

@@ -17,7 +17,7 @@ describe('checkSharing', () => {
 
   it('finds a block that two tables fill differently', () => {
     const other = table.prefix(8);
-    other.removeBlock(1);
+    other.removeBlocks(1, 1);
     other.append(2, [ids[1] ?? 0]);
     expect(() => checkSharing([table, other], pool)).toThrow(
       expect.objectContaining({ code: 'invariant', context: { slot: 8, other: 4, position: 8 } }),

@@ -51,7 +51,7 @@ describe('SlotMapping', () => {
   it('collects tokens of several sequences and grows', () => {
     const mapping = new SlotMapping();
     const holed = table([7, 2, 5], 12);
-    holed.removeBlock(1);
+    holed.removeBlocks(1, 1);
     mapping.push(holed, 2, 4);
     mapping.push(table([3, 4, 6, 8, 9], 20), 0, 20);
     expect(mapping.length).toBe(24);

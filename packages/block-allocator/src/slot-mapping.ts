@@ -61,9 +61,7 @@ export class SlotMapping {
   push(table: BlockTableView, start: number, count: number): void {
     this.reserve(count);
     writeSlots(table, start, count, this.#slots, this.#length);
-    for (let index = 0; index < count; index++) {
-      this.#positions[this.#length + index] = table.positionAt(start + index);
-    }
+    table.copyPositions(start, count, this.#positions, this.#length);
     this.#length += count;
   }
 
@@ -89,7 +87,13 @@ export function writeSlots(
   checkInteger('count', count, 0, table.cachedTokenCount);
   checkInteger('start', start, 0, table.cachedTokenCount - count);
   checkRoom(out, offset, count);
-  for (let index = 0; index < count; index++) out[offset + index] = table.slotAt(start + index);
+  const { blockSize } = table;
+  let written = 0;
+  while (written < count) {
+    let slot = table.slotAt(start + written);
+    const end = Math.min(count, written + blockSize - (slot % blockSize));
+    while (written < end) out[offset + written++] = slot++;
+  }
   return count;
 }
 

@@ -1,0 +1,170 @@
+/**
+ * The lookup of a prompt: how much of it is cached in every group, what taking it would cost, and
+ * taking it.
+ *
+ * The nodes of the prompt's blocks are walked once, one hash a block, until one is unknown; then
+ * {@link HitSearch} finds the length from which all groups can go on. At least one token is always
+ * left to compute, because its logits are what the caller is after. With a radix index and a single
+ * full group the hit may end inside a block: its leading tokens are copied into a fresh one.
+ *
+ * One object serves all lookups, one after the other; a lookup leaves no garbage.
+ */
+import { extraKey, NO_KEYS, type ContentKeys } from './content-keys.js';
+import { HitSearch } from './hit-search.js';
+import { at, grown, itemAt } from './index-array.js';
+import type { GroupRule } from './kv-groups.js';
+import type { KvSequences } from './kv-sequences.js';
+import type { PrefixCache } from './prefix-cache.js';
+import { ROOT_NODE } from './prefix-nodes.js';
+
+/** The result of the last search, and what to do with it. */
+export class PrefixLookup {
+  /** Full blocks of the cache that are hit. */
+  blockCount = 0;
+  /** A block that begins with the tokens behind them, or 0. */
+  partialBlock = 0;
+  /** How many of them it begins with. */
+  partialTokens = 0;
+  readonly #cache: PrefixCache;
+  readonly #rules: readonly GroupRule[];
+  readonly #search: HitSearch;
+  /** Whether a block must be in group 0 for anything behind it to be hit. */
+  readonly #needsAll: boolean;
+  #nodes = new Uint32Array(64);
+  #ids = new Uint32Array(64);
+
+  constructor(cache: PrefixCache, rules: readonly GroupRule[]) {
+    this.#cache = cache;
+    this.#rules = rules;
+    this.#search = new HitSearch(rules, cache.nodes.blockSize);
+    const first = rules[0];
+    this.#needsAll = first !== undefined && !first.isWindowed && first.scale === 1;
+  }
+
+  /** Tokens that are hit. */
+  get tokenCount(): number {
+    return this.blockCount * this.#cache.nodes.blockSize + this.partialTokens;
+  }
+
+  /** Node of the last full block that is hit, or the root. */
+  get tip(): number {
+    return this.blockCount === 0 ? ROOT_NODE : at(this.#nodes, this.blockCount - 1);
+  }
+
+  /** Nothing is hit. */
+  clear(): void {
+    this.blockCount = 0;
+    this.partialBlock = 0;
+    this.partialTokens = 0;
+  }
+
+  /** Finds the longest hit of `tokens`. O(tokens). */
+  search(tokens: Uint32Array, keys: ContentKeys): void {
+    this.clear();
+    const most = tokens.length - 1;
+    const known = this.#walk(tokens, keys, most);
+    this.blockCount =
+      this.#needsAll && this.#rules.length === 1
+        ? known
+        : this.#search.longest(known, this.#hasBlock);
+    if (this.#needsAll && this.#rules.length === 1) this.#searchPartial(tokens, keys, most);
+  }
+
+  /** Blocks of the hit that are free now, so that taking them lowers the free count. */
+  countFree(): number {
+    const { pool } = this.#cache;
+    let free = 0;
+    for (let group = 0; group < this.#rules.length; group++) {
+      const count = this.#collect(group);
+      for (let index = 0; index < count; index++) {
+        if (pool.referenceCount(at(this.#ids, index)) === 0) free++;
+      }
+    }
+    return free;
+  }
+
+  /** Gives the hit blocks to a new sequence of all groups. The caller has counted them. */
+  adopt(sequence: number, sequences: readonly KvSequences[], rank: number): void {
+    const cache = this.#cache;
+    const { pool } = cache;
+    const tokenCount = this.blockCount * cache.nodes.blockSize;
+    for (let group = 0; group < this.#rules.length; group++) {
+      const rule = itemAt(this.#rules, group);
+      const target = itemAt(sequences, group);
+      const count = this.#collect(group);
+      for (let index = 0; index < count; index++) {
+        const id = at(this.#ids, index);
+        pool.hold(id);
+        cache.touch(id);
+        if (pool.rankOf(id) < rank) pool.rank(id, rank);
+      }
+      const first = this.#firstNeeded(rule);
+      const sinks = Math.min(rule.sinkBlocks, first);
+      target.adopt(sequence, this.#ids, sinks);
+      if (first > sinks) target.skip(sequence, first * rule.blockSize);
+      target.adopt(sequence, this.#ids, count - sinks, sinks);
+      if (count === 0) target.skip(sequence, tokenCount);
+    }
+  }
+
+  /** Walks known nodes; stops where group 0 must have a block and has none. */
+  #walk(tokens: Uint32Array, keys: ContentKeys, most: number): number {
+    const cache = this.#cache;
+    const { blockSize } = cache.nodes;
+    const blocks = Math.floor(Math.max(0, most) / blockSize);
+    this.#nodes = grown(this.#nodes, blocks);
+    let node = ROOT_NODE;
+    for (let index = 0; index < blocks; index++) {
+      const start = index * blockSize;
+      const extra = keys === NO_KEYS ? '' : extraKey(keys, start, start + blockSize);
+      node = cache.find(node, tokens, start, extra);
+      if (node === 0 || (this.#needsAll && cache.blockOf(node, 0) === 0)) return index;
+      this.#nodes[index] = node;
+    }
+    return blocks;
+  }
+
+  #searchPartial(tokens: Uint32Array, keys: ContentKeys, most: number): void {
+    const cache = this.#cache;
+    const { blockSize } = cache.nodes;
+    const start = this.blockCount * blockSize;
+    const count = Math.min(blockSize, most - start);
+    if (count <= 0) return;
+    const extra = keys === NO_KEYS ? '' : extraKey(keys, start, start + blockSize);
+    const found = cache.nearest(this.tip, tokens, start, count, extra);
+    if (found === undefined || found.tokenCount === 0) return;
+    const block = cache.blockOf(found.node, 0);
+    if (block === 0) return;
+    this.partialBlock = block;
+    this.partialTokens = found.tokenCount;
+  }
+
+  /** Collects the blocks of the hit in a group into the scratch. */
+  #collect(group: number): number {
+    const rule = itemAt(this.#rules, group);
+    const blocks = this.blockCount / rule.scale;
+    const first = this.#firstNeeded(rule);
+    const sinks = Math.min(rule.sinkBlocks, first);
+    this.#ids = grown(this.#ids, blocks);
+    let count = 0;
+    for (let block = 0; block < blocks; block++) {
+      if (block === sinks) block = first;
+      if (block >= blocks) break;
+      const node = at(this.#nodes, (block + 1) * rule.scale - 1);
+      this.#ids[count++] = this.#cache.blockOf(node, group);
+    }
+    return count;
+  }
+
+  /** First block of a group, sinks apart, that is needed to go on behind the hit. */
+  #firstNeeded(rule: GroupRule): number {
+    const position = this.blockCount * this.#cache.nodes.blockSize;
+    return Math.min(
+      Math.floor(rule.firstVisible(position) / rule.blockSize),
+      this.blockCount / rule.scale,
+    );
+  }
+
+  readonly #hasBlock = (index: number, group: number): boolean =>
+    this.#cache.blockOf(at(this.#nodes, index), group) !== 0;
+}
