@@ -1,4 +1,11 @@
 /** A small Llama and Mixtral runtime: the part of "another runtime" in the examples. */
+export {
+  BatchEngine,
+  createBatchEngine,
+  type BatchEngineOptions,
+  type EngineMetrics,
+} from './batching/batch-engine.js';
+export type { FinishReason, Generation, GenerationOptions } from './batching/generation.js';
 export { ForwardPass, type StepInput, type StepSequence } from './forward.js';
 export { generate, score, type GenerateOptions } from './generate.js';
 export { KvEviction } from './kv-eviction.js';
