@@ -19,5 +19,6 @@ export {
   type Sequence,
   type SessionOptions,
 } from './session.js';
+export type { ChatMessage } from './chat-template.js';
 export { loadTokenizer, type Tokenizer } from './tokenizer.js';
 export type { LanguageModel, LayerWeights } from './weights.js';

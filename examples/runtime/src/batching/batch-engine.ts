@@ -128,15 +128,19 @@ export class BatchEngine {
         { promptTokens: prompt.length, maxTokens, contextLength },
       );
     }
-    const { pool } = this.manager;
-    const capacity = (pool.blockCount - 1) * pool.blockSize;
-    if (tokens > capacity) {
-      fail('out-of-memory', `${tokens} tokens exceed a KV cache of ${capacity}; raise kvTokens`, {
-        kind: 'kv',
-        tokens,
-        capacity,
-      });
-    }
+    const { capacityTokens } = this;
+    if (tokens <= capacityTokens) return;
+    fail('out-of-memory', `${tokens} tokens exceed a KV cache of ${capacityTokens}`, {
+      kind: 'kv',
+      tokens,
+      capacityTokens,
+    });
+  }
+
+  /** Tokens that the KV cache can hold. */
+  get capacityTokens(): number {
+    const { blockCount, blockSize } = this.manager.pool;
+    return (blockCount - 1) * blockSize;
   }
 
   #cancel(generation: PendingGeneration): void {

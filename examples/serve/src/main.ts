@@ -1,0 +1,65 @@
+/**
+ * Opens a model, makes a batch engine and listens until it is interrupted.
+ */
+import { basename } from 'node:path';
+import { createGpu } from '@vramkit/adapter';
+import { isVramError, openDevice } from '@vramkit/core';
+import {
+  createBatchEngine,
+  loadModel,
+  loadTokenizer,
+  openModelFile,
+} from '@vramkit/example-runtime';
+import { resolveModel } from '@vramkit/models';
+import { HELP, parseOptions } from './options.js';
+import { createServer } from './server.js';
+
+const MAX_DEFAULT_KV_TOKENS = 32_768;
+
+/** Runs the command line; resolves with the exit code once the server is closed. */
+async function main(args: readonly string[]): Promise<number> {
+  const options = parseOptions(args, process.env);
+  if (options === 'help') {
+    process.stdout.write(HELP);
+    return 0;
+  }
+  const interrupted = new Promise<void>((resolve) => {
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve());
+  });
+  const { path } = await resolveModel(options.model);
+  const { gpu, adapter, driver } = await createGpu();
+  const { gpuBudgetBytes: budgetBytes, apiKey } = options;
+  using device = await openDevice({ gpu, ...(budgetBytes === undefined ? {} : { budgetBytes }) });
+  const file = await openModelFile(path);
+  const tokenizer = await loadTokenizer(file);
+  const model = await loadModel(device, file).finally(() => file.close());
+  const fourContexts = Math.min(4 * model.config.contextLength, MAX_DEFAULT_KV_TOKENS);
+  const { maxSequences, chunkTokens, blockSize, prefixCaching } = options;
+  const kvTokens = options.kvTokens ?? fourContexts;
+  const sizes = { kvTokens, maxSequences, chunkTokens, blockSize, prefixCaching };
+  const engine = createBatchEngine(device, model, sizes);
+  const name = options.model === path ? basename(path) : options.model;
+  const app = createServer(engine, tokenizer, {
+    model: name,
+    ...(apiKey === undefined ? {} : { apiKey }),
+  });
+  try {
+    const address = await app.listen({ host: options.host, port: options.port });
+    process.stdout.write(`${name} on ${adapter} (${driver}), KV cache of ${kvTokens} tokens\n`);
+    process.stdout.write(`listening at ${address}\n`);
+    await interrupted;
+    return 0;
+  } finally {
+    await app.close();
+    await engine.dispose();
+    model.dispose();
+  }
+}
+
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+  if (!isVramError(error) && !(error instanceof Error && 'syscall' in error)) throw error;
+  process.stderr.write(`${error.message}\n`);
+  process.exitCode = 1;
+}

@@ -1,0 +1,96 @@
+/** Command line of the server. */
+import { parseArgs } from 'node:util';
+import { checkInteger, fail, VramError } from '@vramkit/core';
+
+/** What the server was asked to do. */
+export interface ServeOptions {
+  /** Path or name. */
+  readonly model: string;
+  readonly host: string;
+  readonly port: number;
+  readonly apiKey: string | undefined;
+  /** Default: four contexts of the model, at most 32,768. */
+  readonly kvTokens: number | undefined;
+  readonly maxSequences: number;
+  readonly chunkTokens: number;
+  readonly blockSize: number;
+  readonly gpuBudgetBytes: number | undefined;
+  readonly prefixCaching: boolean;
+}
+
+/** Text of `--help`. */
+export const HELP = `An OpenAI-compatible server: many requests at once, prefixes computed once.
+
+usage: npm run serve -- [options]
+
+  --model PATH|NAME     a GGUF file, a folder with safetensors, 'smollm2' or 'tiny-moe'
+                        (default: smollm2)
+  --host ADDRESS        where to listen (default: 127.0.0.1; other machines only with a key)
+  --port N              0 takes a free one (default: 8080)
+  --api-key KEY         what clients send as bearer token (default: VRAMKIT_API_KEY, else none)
+  --kv-tokens N         tokens that the KV cache holds (default: 4 contexts, at most 32768)
+  --max-sequences N     requests in one step (default: 32)
+  --chunk-tokens N      tokens in one step, prompts included (default: 128)
+  --block-size N        tokens per block (default: 16)
+  --gpu-budget BYTES    hard limit on device memory, a whole number
+  --no-prefix-caching   computes every prompt in full
+
+examples:
+  npm run serve -- --model tiny-moe --port 8080
+  curl http://127.0.0.1:8080/v1/completions -H 'content-type: application/json' \\
+    -d '{"model": "tiny-moe", "prompt": "And the LORD said", "max_tokens": 32, "temperature": 0}'
+`;
+
+const FLAGS = {
+  model: { type: 'string', default: 'smollm2' },
+  host: { type: 'string', default: '127.0.0.1' },
+  port: { type: 'string', default: '8080' },
+  'api-key': { type: 'string' },
+  'kv-tokens': { type: 'string' },
+  'max-sequences': { type: 'string', default: '32' },
+  'chunk-tokens': { type: 'string', default: '128' },
+  'block-size': { type: 'string', default: '16' },
+  'gpu-budget': { type: 'string' },
+  'no-prefix-caching': { type: 'boolean', default: false },
+  help: { type: 'boolean', default: false },
+} as const;
+
+const LOOPBACK = /^(127(\.\d+){3}|::1|localhost)$/;
+
+/**
+ * The options, or 'help'.
+ * @throws VramError `invalid-argument` naming the option.
+ */
+export function parseOptions(
+  args: readonly string[],
+  environment: Readonly<Record<string, string | undefined>>,
+): ServeOptions | 'help' {
+  let values;
+  try {
+    ({ values } = parseArgs({ args: [...args], options: FLAGS, strict: true }));
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new VramError('invalid-argument', `${reason}; see --help`, { cause });
+  }
+  if (values.help) return 'help';
+  const apiKey = values['api-key'] ?? (environment.VRAMKIT_API_KEY || undefined);
+  if (apiKey === undefined && !LOOPBACK.test(values.host)) {
+    fail('invalid-argument', `--host ${values.host} is open to others: give it an --api-key`);
+  }
+  const whole = (name: string, value: string, least = 1): number =>
+    checkInteger(`--${name}`, Number(value), least, 2 ** 40);
+  const optional = (name: 'kv-tokens' | 'gpu-budget'): number | undefined =>
+    values[name] === undefined ? undefined : whole(name, values[name]);
+  return {
+    model: values.model,
+    host: values.host,
+    port: checkInteger('--port', Number(values.port), 0, 65_535),
+    apiKey,
+    kvTokens: optional('kv-tokens'),
+    maxSequences: whole('max-sequences', values['max-sequences']),
+    chunkTokens: whole('chunk-tokens', values['chunk-tokens']),
+    blockSize: whole('block-size', values['block-size']),
+    gpuBudgetBytes: optional('gpu-budget'),
+    prefixCaching: !values['no-prefix-caching'],
+  };
+}
