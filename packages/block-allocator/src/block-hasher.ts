@@ -14,7 +14,7 @@
  * one that wants digests nobody can predict passes a random one.
  */
 import { sha256 } from '@noble/hashes/sha2.js';
-import { at } from './index-array.js';
+import { intAt, uintAt } from './index-array.js';
 
 /** Digests of chained blocks. Digests are `words` 32-bit words in arrays of the caller. */
 export interface BlockHasher {
@@ -59,17 +59,32 @@ export function fastHasher(): BlockHasher {
       foldText(seed, out);
     },
     hash(parent, parentAt, tokens, start, count, extra, out) {
-      let a = at(parent, parentAt) ^ count;
-      let b = at(parent, parentAt + 1) + count;
-      for (let index = start; index < start + count; index++) {
-        const token = at(tokens, index);
-        a = Math.imul(a ^ token, PRIME_A);
+      // Even and odd tokens go down chains of their own, so that two multiplications of each half
+      // are in flight at once.
+      let a = intAt(parent, parentAt) ^ count;
+      let b = intAt(parent, parentAt + 1) + count;
+      let c = a ^ PRIME_B;
+      let d = b ^ PRIME_A;
+      const end = start + count;
+      let index = start;
+      for (; index + 1 < end; index += 2) {
+        const even = uintAt(tokens, index);
+        const odd = uintAt(tokens, index + 1);
+        a = Math.imul(a ^ even, PRIME_A);
+        b = Math.imul(b + even, PRIME_B);
+        c = Math.imul(c ^ odd, PRIME_A);
+        d = Math.imul(d + odd, PRIME_B);
         a ^= a >>> 15;
-        b = Math.imul(b + token, PRIME_B);
         b ^= b >>> 13;
+        c ^= c >>> 15;
+        d ^= d >>> 13;
       }
-      out[0] = finish(a);
-      out[1] = finish(b);
+      if (index < end) {
+        a = Math.imul(a ^ uintAt(tokens, index), PRIME_A);
+        b = Math.imul(b + uintAt(tokens, index), PRIME_B);
+      }
+      out[0] = finish(a + Math.imul(c, MIX_A));
+      out[1] = finish(b + Math.imul(d, MIX_B));
       if (extra !== '') foldText(extra, out);
     },
   };
@@ -77,8 +92,8 @@ export function fastHasher(): BlockHasher {
 
 /** Mixes UTF-16 code units into both halves of a digest. */
 function foldText(text: string, out: Int32Array): void {
-  let a = at(out, 0) ^ text.length;
-  let b = at(out, 1) + text.length;
+  let a = intAt(out, 0) ^ text.length;
+  let b = intAt(out, 1) + text.length;
   for (let index = 0; index < text.length; index++) {
     const unit = text.charCodeAt(index);
     a = Math.imul(a ^ unit, PRIME_A);
@@ -117,10 +132,10 @@ export function sha256Hasher(): BlockHasher {
       const bytes = new Uint8Array((words + count) * 4 + tail.length);
       const view = new DataView(bytes.buffer);
       for (let word = 0; word < words; word++) {
-        view.setInt32(word * 4, at(parent, parentAt + word), true);
+        view.setInt32(word * 4, intAt(parent, parentAt + word), true);
       }
       for (let index = 0; index < count; index++) {
-        view.setUint32((words + index) * 4, at(tokens, start + index), true);
+        view.setUint32((words + index) * 4, uintAt(tokens, start + index), true);
       }
       bytes.set(tail, (words + count) * 4);
       write(sha256(bytes), out);
@@ -132,7 +147,7 @@ export function sha256Hasher(): BlockHasher {
 export function digestText(digest: Int32Array, start: number, words: number): string {
   let hex = '';
   for (let word = start; word < start + words; word++) {
-    hex += (at(digest, word) >>> 0).toString(16).padStart(8, '0');
+    hex += (intAt(digest, word) >>> 0).toString(16).padStart(8, '0');
   }
   return hex;
 }

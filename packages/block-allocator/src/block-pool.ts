@@ -24,7 +24,7 @@
  */
 import { assertArgument, assertInvariant, checkInteger, fail, VramError } from '@vramkit/core';
 import { FreeList, OWNER_WORD, RECORD_WORDS } from './free-list.js';
-import { at, MAX_INDEX, type IndexArray, type IndexList } from './index-array.js';
+import { at, intAt, MAX_INDEX, type IndexArray, type IndexList } from './index-array.js';
 
 /** The id of the block that belongs to nobody. */
 export const NULL_BLOCK = 0;
@@ -147,7 +147,7 @@ export class BlockPool {
     for (let index = worthless; index < count; index++) ids[offset + index] = this.#evict();
     const records = this.#records;
     for (let index = 0; index < count; index++) {
-      records[at(ids, offset + index) * RECORD_WORDS + REFERENCES] = 1;
+      records[(ids[offset + index] ?? NULL_BLOCK) * RECORD_WORDS + REFERENCES] = 1;
     }
     return ids;
   }
@@ -173,7 +173,7 @@ export class BlockPool {
     checkRange(ids, start, end);
     const records = this.#records;
     for (let index = start; index < end; index++) {
-      const id = at(ids, index);
+      const id = ids[index] ?? NULL_BLOCK;
       const record = id * RECORD_WORDS + REFERENCES;
       const count = records[record];
       if ((id | 0) !== id || count === undefined || count < 1 || count === MAX_INDEX) {
@@ -194,7 +194,7 @@ export class BlockPool {
     checkRange(ids, start, end);
     const records = this.#records;
     for (let index = start; index < end; index++) {
-      const id = at(ids, index);
+      const id = ids[index] ?? NULL_BLOCK;
       const record = id * RECORD_WORDS + REFERENCES;
       const count = records[record];
       if ((id | 0) !== id || count === undefined || count < 1) {
@@ -204,7 +204,7 @@ export class BlockPool {
       records[record] = count - 1;
     }
     for (let index = end - 1; index >= start; index--) {
-      const id = at(ids, index);
+      const id = ids[index] ?? NULL_BLOCK;
       // An id that occurs twice is at zero both times and joins the list once.
       if (records[id * RECORD_WORDS + REFERENCES] === 0 && !this.#free.has(id)) this.#release(id);
     }
@@ -261,7 +261,7 @@ export class BlockPool {
   /** Rank of a block; see {@link rank}. @throws VramError `invalid-argument` as {@link rank}. */
   rankOf(id: number): number {
     this.#checkId(id);
-    return at(this.#records, id * RECORD_WORDS + RANK) & RANK_MASK;
+    return intAt(this.#records, id * RECORD_WORDS + RANK) & RANK_MASK;
   }
 
   /**
@@ -280,7 +280,7 @@ export class BlockPool {
    */
   referenceCount(id: number): number {
     checkInteger('block id', id, NULL_BLOCK, this.blockCount - 1);
-    return at(this.#records, id * RECORD_WORDS + REFERENCES);
+    return intAt(this.#records, id * RECORD_WORDS + REFERENCES);
   }
 
   /**
@@ -317,13 +317,13 @@ export class BlockPool {
 
   #add(id: number, change: number): void {
     const record = id * RECORD_WORDS + REFERENCES;
-    this.#records[record] = at(this.#records, record) + change;
+    this.#records[record] = intAt(this.#records, record) + change;
   }
 
   /** Puts a block that nobody holds last in the ring of its rank, stamped with the time. */
   #release(id: number): void {
     const record = id * RECORD_WORDS + RANK;
-    const rank = at(this.#records, record) & RANK_MASK;
+    const rank = intAt(this.#records, record) & RANK_MASK;
     this.#records[record] = ((this.#evictedCount & TIME_MASK) << RANK_BITS) | rank;
     this.#free.append(id, rank);
   }
@@ -351,7 +351,7 @@ export class BlockPool {
     for (let rank = 2; rank <= MAX_RANK; rank++) {
       const id = this.#free.first(rank);
       if (id === NULL_BLOCK) continue;
-      const since = at(this.#records, id * RECORD_WORDS + RANK) >> RANK_BITS;
+      const since = intAt(this.#records, id * RECORD_WORDS + RANK) >> RANK_BITS;
       if (((this.#evictedCount - since) & TIME_MASK) >= this.#rankLifetime) this.rank(id, rank - 1);
     }
   }

@@ -22,7 +22,7 @@
  */
 import { assertInvariant, checkInteger, fail } from '@vramkit/core';
 import { NULL_BLOCK } from './block-pool.js';
-import { at, grown, MAX_INDEX, type IndexArray, type IndexList } from './index-array.js';
+import { at, grown, uintAt, MAX_INDEX, type IndexArray, type IndexList } from './index-array.js';
 
 /** The block ids and token positions of one sequence. */
 export class BlockTable {
@@ -72,7 +72,7 @@ export class BlockTable {
     let high = this.#cachedTokenCount;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      if (at(this.#positions, middle) === middle) low = middle + 1;
+      if (uintAt(this.#positions, middle) === middle) low = middle + 1;
       else high = middle;
     }
     return low;
@@ -91,13 +91,13 @@ export class BlockTable {
   /** @throws VramError `invalid-argument` where there is no block `index`. */
   blockAt(index: number): number {
     checkInteger('block index', index, 0, this.#blockCount - 1);
-    return at(this.#blocks, index);
+    return uintAt(this.#blocks, index);
   }
 
   /** @throws VramError `invalid-argument` where there is no held token `index`. */
   positionAt(index: number): number {
     checkInteger('token index', index, 0, this.#cachedTokenCount - 1);
-    return at(this.#positions, index);
+    return uintAt(this.#positions, index);
   }
 
   /**
@@ -107,7 +107,7 @@ export class BlockTable {
   slotAt(index: number): number {
     checkInteger('token index', index, 0, this.#cachedTokenCount - 1);
     const offset = index % this.blockSize;
-    return at(this.#blocks, (index - offset) / this.blockSize) * this.blockSize + offset;
+    return uintAt(this.#blocks, (index - offset) / this.blockSize) * this.blockSize + offset;
   }
 
   /**
@@ -118,18 +118,19 @@ export class BlockTable {
     checkInteger('start', start, 0, this.#cachedTokenCount);
     checkInteger('count', count, 0, this.#cachedTokenCount - start);
     for (let index = 0; index < count; index++) {
-      out[offset + index] = at(this.#positions, start + index);
+      out[offset + index] = uintAt(this.#positions, start + index);
     }
   }
 
-  /** How many held tokens have a position below `position`. O(log tokens). */
+  /** How many held tokens have a position below `position`. O(log tokens), or 1 without holes. */
   cachedTokensBefore(position: number): number {
     if (position >= this.#tokenCount) return this.#cachedTokenCount;
+    if (this.#cachedTokenCount === this.#tokenCount) return position;
     let low = 0;
     let high = this.#cachedTokenCount;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      if (at(this.#positions, middle) < position) low = middle + 1;
+      if (uintAt(this.#positions, middle) < position) low = middle + 1;
       else high = middle;
     }
     return low;
@@ -243,7 +244,7 @@ export class BlockTable {
     }
     // Ascending indices never fall below their own place, so moving towards the front is safe.
     for (let index = 0; index < kept.length; index++) {
-      this.#positions[index] = at(this.#positions, at(kept, index));
+      this.#positions[index] = uintAt(this.#positions, at(kept, index));
     }
     this.#inPlace = 0;
     this.#blockCount = blockCount;

@@ -5,7 +5,7 @@
  * no hit: the work was done twice or saved once, never spared. Such requests are counted apart.
  */
 import { checkInteger } from '@vramkit/core';
-import { at } from './index-array.js';
+import { intAt } from './index-array.js';
 
 /** Counts since the manager was made; plain data. */
 export interface CacheMetrics {
@@ -65,8 +65,8 @@ export class RequestCounter {
       return;
     }
     const entry = (this.requests % this.#window) * 2;
-    this.#recentQuery += queryTokens - at(this.#ring, entry);
-    this.#recentHit += hitTokens - at(this.#ring, entry + 1);
+    this.#recentQuery += queryTokens - intAt(this.#ring, entry);
+    this.#recentHit += hitTokens - intAt(this.#ring, entry + 1);
     this.#ring[entry] = queryTokens;
     this.#ring[entry + 1] = hitTokens;
     this.requests++;

@@ -25,7 +25,7 @@
  * first. A queue of ids in a circular array was no faster and leaves gaps to sweep.
  */
 import { assertInvariant, checkInteger, fail } from '@vramkit/core';
-import { at, MAX_INDEX, type IndexArray } from './index-array.js';
+import { intAt, MAX_INDEX, type IndexArray } from './index-array.js';
 
 /** Words of a record. */
 export const RECORD_WORDS = 4;
@@ -72,7 +72,7 @@ export class FreeList {
 
   /** How many ids are in ring `ring`. */
   lengthOf(ring: number): number {
-    return at(this.#lengths, ring);
+    return intAt(this.#lengths, ring);
   }
 
   /** Whether `id` is in a ring. O(1). */
@@ -84,7 +84,7 @@ export class FreeList {
 
   /** The first id of a ring, or 0 where it is empty. */
   first(ring: number): number {
-    const id = at(this.records, this.#end(ring) * RECORD_WORDS + NEXT);
+    const id = intAt(this.records, this.#end(ring) * RECORD_WORDS + NEXT);
     return id < this.#idCount ? id : 0;
   }
 
@@ -102,11 +102,11 @@ export class FreeList {
     }
     const { records } = this;
     const end = this.#end(ring) * RECORD_WORDS;
-    let id = at(records, end + NEXT);
+    let id = intAt(records, end + NEXT);
     for (let index = 0; index < count; index++) {
       const record = id * RECORD_WORDS;
       out[offset + index] = id;
-      id = at(records, record + NEXT);
+      id = intAt(records, record + NEXT);
       records[record + NEXT] = UNLINKED;
       records[record + PREVIOUS] = UNLINKED;
     }
@@ -123,8 +123,8 @@ export class FreeList {
     if (!this.has(id)) fail('invariant', `block ${id} is not in the free list`, { id });
     const { records } = this;
     const record = id * RECORD_WORDS;
-    const next = at(records, record + NEXT);
-    const previous = at(records, record + PREVIOUS);
+    const next = intAt(records, record + NEXT);
+    const previous = intAt(records, record + PREVIOUS);
     records[previous * RECORD_WORDS + NEXT] = next;
     records[next * RECORD_WORDS + PREVIOUS] = previous;
     records[record + NEXT] = UNLINKED;
@@ -143,7 +143,7 @@ export class FreeList {
       fail('invariant', `block ${id} is in the free list already, or is no block`, { id });
     }
     const end = this.#end(ring);
-    const last = at(records, end * RECORD_WORDS + PREVIOUS);
+    const last = intAt(records, end * RECORD_WORDS + PREVIOUS);
     records[last * RECORD_WORDS + NEXT] = id;
     records[record + PREVIOUS] = last;
     records[record + NEXT] = end;
@@ -157,7 +157,7 @@ export class FreeList {
     let id = this.first(ring);
     for (let index = 0; index < ids.length; index++) {
       ids[index] = id;
-      id = at(this.records, id * RECORD_WORDS + NEXT);
+      id = intAt(this.records, id * RECORD_WORDS + NEXT);
     }
     return ids;
   }
@@ -193,7 +193,7 @@ export class FreeList {
     let visited = 0;
     let id = end;
     do {
-      const next = at(records, id * RECORD_WORDS + NEXT);
+      const next = intAt(records, id * RECORD_WORDS + NEXT);
       const isEntry = next === end || (next > 0 && next < this.#idCount);
       assertInvariant(isEntry, `block ${id} links to ${next}`, { id, next });
       assertInvariant(
@@ -215,7 +215,7 @@ export class FreeList {
   }
 
   #resize(ring: number, change: number): void {
-    this.#lengths[ring] = at(this.#lengths, ring) + change;
+    this.#lengths[ring] = intAt(this.#lengths, ring) + change;
     this.#length += change;
   }
 }

@@ -6,7 +6,7 @@
  * attention, the last few and the sinks for a window. The answer is the longest length that all
  * accept, found by shrinking it until nobody objects; each group scans its blocks once.
  */
-import { at, itemAt } from './index-array.js';
+import { intAt, itemAt } from './index-array.js';
 import type { GroupRule } from './kv-groups.js';
 
 /** Scratch of a search, kept between searches. */
@@ -33,7 +33,7 @@ export class HitSearch {
       const blocks = Math.floor(count / scale);
       const runs = this.#runsOf(group, blocks);
       for (let block = 0; block < blocks; block++) {
-        const before = block === 0 ? 0 : at(runs, block - 1);
+        const before = block === 0 ? 0 : intAt(runs, block - 1);
         runs[block] = hasBlock((block + 1) * scale - 1, group) ? before + 1 : 0;
       }
     });
@@ -50,8 +50,8 @@ export class HitSearch {
       const first = Math.floor(rule.firstVisible(position) / rule.blockSize);
       const needed = blocks - Math.min(first, blocks);
       const sinks = Math.min(rule.sinkBlocks, blocks);
-      const hasSinks = sinks === 0 || at(runs, sinks - 1) === sinks;
-      return hasSinks && (needed === 0 || at(runs, blocks - 1) >= needed);
+      const hasSinks = sinks === 0 || intAt(runs, sinks - 1) === sinks;
+      return hasSinks && (needed === 0 || intAt(runs, blocks - 1) >= needed);
     });
   }
 

@@ -27,7 +27,7 @@ import type { BlockTableView } from './block-table.js';
 import { RequestCounter, type CacheMetrics } from './cache-metrics.js';
 import type { TokenMoves } from './compaction.js';
 import { checkKeys, NO_KEYS, type ContentKeys } from './content-keys.js';
-import { at, itemAt, MAX_INDEX, type IndexList } from './index-array.js';
+import { at, itemAt, type IndexList } from './index-array.js';
 import {
   canGoOnAt,
   groupRule,
@@ -223,12 +223,13 @@ export class KvCacheManager {
     const { partialBlock: from, partialTokens } = lookup;
     const hit = content.committedCount;
     this.#counter.add(tokens.length, content.hitTokens, isResumed);
-    this.#take(sequence, partialTokens + count, into, partialTokens);
+    const state = this.#state(sequence);
+    this.#take(sequence, state, partialTokens + count, into, partialTokens);
     if (partialTokens > 0) {
       const to = this.table(sequence).blockAt(lookup.blockCount);
       mappingOf(into, 0).copies.push({ from, to, tokens: partialTokens });
     }
-    this.#commit(sequence, tokens, hit, hit + partialTokens + count);
+    this.#commit(state, tokens, hit, hit + partialTokens + count);
     return sequence;
   }
 
@@ -237,20 +238,10 @@ export class KvCacheManager {
    * later) and says where they go. What a window has passed is released first.
    * @returns Whether there was room; where not, nothing has changed.
    * @throws VramError `not-found` for an unknown sequence, `invalid-argument` where `count` is no
-   *   count or a mapping is missing.
+   *   count, a mapping is missing, or positions would exceed 2^31 - 1.
    */
   tryReserve(sequence: number, count: number, into: GroupMappings): boolean {
-    const state = this.#state(sequence);
-    checkInteger('count', count, 0, MAX_INDEX - this.table(sequence).tokenCount);
-    this.#checkMappings(into);
-    let missing = -this.pool.freeCount;
-    for (let group = 0; group <= this.#lastGroup; group++) {
-      missing += itemAt(this.sequences, group).blocksNeeded(sequence, count);
-      if (missing > 0) missing -= this.#countReleased(state, group);
-    }
-    if (missing > 0) return false;
-    this.#take(sequence, count, into, 0);
-    return true;
+    return this.#reserve(sequence, this.#state(sequence), count, into);
   }
 
   /**
@@ -259,11 +250,11 @@ export class KvCacheManager {
    * @throws VramError `not-found`; `invalid-argument` where fewer tokens are reserved.
    */
   commit(sequence: number, tokens: Uint32Array, start = 0, end = tokens.length): void {
-    const { content, tables } = this.#state(sequence);
+    const state = this.#state(sequence);
     checkInteger('end', end, start, tokens.length);
-    const reserved = itemAt(tables, 0).tokenCount - content.committedCount;
+    const reserved = itemAt(state.tables, 0).tokenCount - state.content.committedCount;
     checkInteger('count of tokens', end - start, 0, reserved);
-    this.#commit(sequence, tokens, start, end);
+    this.#commit(state, tokens, start, end);
   }
 
   /**
@@ -278,12 +269,12 @@ export class KvCacheManager {
     start = 0,
     end = tokens.length,
   ): boolean {
-    const { content, tables } = this.#state(sequence);
+    const state = this.#state(sequence);
     checkInteger('end', end, start, tokens.length);
-    const uncertain = itemAt(tables, 0).tokenCount - content.committedCount;
+    const uncertain = itemAt(state.tables, 0).tokenCount - state.content.committedCount;
     checkInteger('uncertain tokens', uncertain, 0, 0);
-    if (!this.tryReserve(sequence, end - start, into)) return false;
-    this.#commit(sequence, tokens, start, end);
+    if (!this.#reserve(sequence, state, end - start, into)) return false;
+    this.#commit(state, tokens, start, end);
     return true;
   }
 
@@ -482,9 +473,27 @@ export class KvCacheManager {
     return needed;
   }
 
+  #reserve(sequence: number, state: Sequence, count: number, into: GroupMappings): boolean {
+    this.#checkMappings(into);
+    let missing = -this.pool.freeCount;
+    for (let group = 0; group <= this.#lastGroup; group++) {
+      const table = itemAt(state.tables, group);
+      missing += itemAt(this.sequences, group).blocksNeededBy(table, count);
+      if (missing > 0) missing -= this.#countReleased(state, group);
+    }
+    if (missing > 0) return false;
+    this.#take(sequence, state, count, into, 0);
+    return true;
+  }
+
   /** Appends tokens that the caller has counted blocks for. */
-  #take(sequence: number, count: number, into: GroupMappings, unmapped: number): void {
-    const { tables } = this.#state(sequence);
+  #take(
+    sequence: number,
+    { tables }: Sequence,
+    count: number,
+    into: GroupMappings,
+    unmapped: number,
+  ): void {
     for (let group = 0; group <= this.#lastGroup; group++) {
       const rule = itemAt(this.#rules, group);
       const sequences = itemAt(this.sequences, group);
@@ -495,7 +504,8 @@ export class KvCacheManager {
     }
     for (let group = 0; group <= this.#lastGroup; group++) {
       const mapping = mappingOf(into, group);
-      const mapped = itemAt(this.sequences, group).tryAppend(sequence, count, mapping, unmapped);
+      const table = itemAt(tables, group);
+      const mapped = itemAt(this.sequences, group).tryAppendTo(table, count, mapping, unmapped);
       assertInvariant(mapped !== undefined, 'blocks were free a moment ago');
     }
   }
@@ -520,8 +530,7 @@ export class KvCacheManager {
     return count;
   }
 
-  #commit(sequence: number, tokens: Uint32Array, start: number, end: number): void {
-    const { content, tables } = this.#state(sequence);
+  #commit({ content, tables }: Sequence, tokens: Uint32Array, start: number, end: number): void {
     let done = start;
     while (done < end) {
       const depth = content.tipDepth;

@@ -20,7 +20,7 @@ import { assertInvariant, checkInteger, fail } from '@vramkit/core';
 import { failExhausted, type BlockPool } from './block-pool.js';
 import { BlockTable, type BlockTableView } from './block-table.js';
 import { gatherMoves, planCompaction, type TokenMoves } from './compaction.js';
-import { at, grown, MAX_INDEX, type IndexList } from './index-array.js';
+import { grown, uintAt, MAX_INDEX, type IndexList } from './index-array.js';
 import { checkSharing } from './sharing.js';
 import { SlotMapping, type BlockCopy } from './slot-mapping.js';
 
@@ -101,7 +101,11 @@ export class KvSequences {
    * @throws VramError `not-found`, `invalid-argument` as {@link tryAppend}.
    */
   blocksNeeded(sequence: number, count: number): number {
-    const table = this.#table(sequence);
+    return this.blocksNeededBy(this.#table(sequence), count);
+  }
+
+  /** {@link blocksNeeded} of a table that {@link table} gave. */
+  blocksNeededBy(table: BlockTableView, count: number): number {
     checkInteger('count', count, 0, MAX_INDEX - table.tokenCount);
     return table.blocksFor(count) + (count > 0 && this.#endsInSharedBlock(table) ? 1 : 0);
   }
@@ -110,7 +114,6 @@ export class KvSequences {
    * Adds `count` tokens at the next positions and says where they go. Allocates nothing on the heap
    * in steady state when `into` is handed in.
    * @param into Receives the tokens behind those it holds; a new one where left out.
-   * @param unmapped Leading ones of the new tokens that `into` does not receive. Default: 0.
    * @returns `into`, or `undefined` where the pool has too few free blocks.
    * @throws VramError `not-found` for an unknown sequence, `invalid-argument` where `count` is no
    *   count or positions would exceed 2^31 - 1.
@@ -119,18 +122,31 @@ export class KvSequences {
     sequence: number,
     count: number,
     into: SlotMapping = new SlotMapping(),
+  ): SlotMapping | undefined {
+    return this.tryAppendTo(this.#table(sequence), count, into);
+  }
+
+  /**
+   * {@link tryAppend} to a table that {@link table} gave, for loops that keep tables.
+   * @param unmapped Leading ones of the new tokens that `into` does not receive. Default: 0.
+   */
+  tryAppendTo(
+    view: BlockTableView,
+    count: number,
+    into: SlotMapping,
     unmapped = 0,
   ): SlotMapping | undefined {
-    const needed = this.blocksNeeded(sequence, count);
+    // The views that this class gives are its tables.
+    const table = view as BlockTable;
+    const needed = this.blocksNeededBy(table, count);
     if (needed > this.pool.freeCount) return undefined;
-    const table = this.#table(sequence);
     const start = table.cachedTokenCount;
     table.reserve(count);
     into.reserve(count);
-    this.#allocate(needed);
+    if (needed > 0) this.#allocate(needed);
     let used = 0;
     if (needed > table.blocksFor(count)) {
-      const copy = this.#replaceLastBlock(table, at(this.#scratch, 0));
+      const copy = this.#replaceLastBlock(table, uintAt(this.#scratch, 0));
       into.copies.push(copy);
       used = 1;
     }
@@ -169,7 +185,7 @@ export class KvSequences {
     const copies: BlockCopy[] = [];
     if (partialTokens > 0) {
       this.#allocate(1);
-      const to = at(this.#scratch, 0);
+      const to = uintAt(this.#scratch, 0);
       copies.push({ from: table.blockAt(shared), to, tokens: partialTokens });
       table.replaceBlock(shared, to);
     }
@@ -293,7 +309,7 @@ export class KvSequences {
     if (table.blockCount > this.pool.freeCount) return undefined;
     this.#allocate(table.blockCount);
     for (let index = 0; index < table.blockCount; index++) {
-      table.replaceBlock(index, at(this.#scratch, index));
+      table.replaceBlock(index, uintAt(this.#scratch, index));
     }
     this.#parked.delete(sequence);
     this.#tables.set(sequence, table);
@@ -338,7 +354,7 @@ export class KvSequences {
     );
   }
 
-  #endsInSharedBlock(table: BlockTable): boolean {
+  #endsInSharedBlock(table: BlockTableView): boolean {
     return (
       table.freeSlotCount > 0 && this.pool.referenceCount(table.blockAt(table.blockCount - 1)) > 1
     );

@@ -31,10 +31,14 @@ import {
 import { digestText, fastHasher, type BlockHasher } from './block-hasher.js';
 import { MAX_RANK, type BlockKeeper, type BlockPool } from './block-pool.js';
 import { PrefixEvents, type PrefixEvent } from './events.js';
-import { at } from './index-array.js';
+import { intAt } from './index-array.js';
 import { HashIndex, type PrefixIndex } from './prefix-index.js';
 import { BLOCK, NODE_WORDS, PrefixNodes, ROOT_NODE } from './prefix-nodes.js';
 import { RadixIndex } from './radix-index.js';
+
+/** Words of a block's record: its node, and the next block with the same contents. */
+const BLOCK_WORDS = 2;
+const NEXT = 1;
 
 /** Options of {@link PrefixCache}. */
 export interface PrefixCacheOptions {
@@ -79,12 +83,13 @@ export class PrefixCache implements BlockKeeper {
   readonly #events: PrefixEvents | undefined;
   /** First block of a node, groups from 1 on; that of group 0 is in the node's record. */
   readonly #heads: Int32Array;
-  readonly #nodeOf: Int32Array;
-  /** Next block with the same contents. */
-  readonly #next: Int32Array;
+  /** Two words a block: its node, and the next block with the same contents. */
+  readonly #blocks: Int32Array;
   readonly #groupOf: Uint8Array;
   readonly #digest: Int32Array;
   #cachedCount = 0;
+  /** The node created last while it has no child, or 0: looking below it would find nothing. */
+  #barren = 0;
 
   /**
    * Becomes the keeper of `pool`.
@@ -111,9 +116,8 @@ export class PrefixCache implements BlockKeeper {
     this.#blockBytes = options.blockBytes ?? 1;
     this.#events = options.recordEvents === true ? new PrefixEvents() : undefined;
     this.#heads = new Int32Array((this.groupCount - 1) * (capacity + 1));
-    this.#nodeOf = new Int32Array(blockCount);
-    this.#next = new Int32Array(blockCount);
-    this.#groupOf = new Uint8Array(blockCount);
+    this.#blocks = new Int32Array(blockCount * BLOCK_WORDS);
+    this.#groupOf = new Uint8Array(this.groupCount === 1 ? 0 : blockCount);
     pool.attachKeeper(this);
   }
 
@@ -138,13 +142,16 @@ export class PrefixCache implements BlockKeeper {
   extend(parent: number, tokens: Uint32Array, start: number, extra = ''): number {
     const { nodes } = this;
     this.#hash(parent, tokens, start, extra);
-    const known = this.#index.find(parent, nodes.extraId(extra), tokens, start, this.#digest);
-    if (known !== 0) {
-      nodes.retain(known);
-      return known;
+    if (parent === ROOT_NODE || parent !== this.#barren) {
+      const known = this.#index.find(parent, nodes.extraId(extra), tokens, start, this.#digest);
+      if (known !== 0) {
+        nodes.retain(known);
+        return known;
+      }
     }
     const node = nodes.create(parent, extra, tokens, start, this.#digest);
     if (node !== 0) this.#index.insert(node);
+    this.#barren = node;
     return node;
   }
 
@@ -176,6 +183,7 @@ export class PrefixCache implements BlockKeeper {
     let current = node;
     while (current !== ROOT_NODE && nodes.release(current)) {
       const parent = nodes.parentOf(current);
+      if (current === this.#barren) this.#barren = ROOT_NODE;
       this.#index.remove(current);
       nodes.remove(current);
       current = parent;
@@ -184,18 +192,18 @@ export class PrefixCache implements BlockKeeper {
 
   /** A block that holds `node` in a group, or 0. O(1). */
   blockOf(node: number, group: number): number {
-    if (group === 0) return at(this.nodes.records, node * NODE_WORDS + BLOCK);
-    return at(this.#heads, (group - 1) * (this.nodes.capacity + 1) + node);
+    if (group === 0) return intAt(this.nodes.records, node * NODE_WORDS + BLOCK);
+    return intAt(this.#heads, (group - 1) * (this.nodes.capacity + 1) + node);
   }
 
   /** The node whose tokens block `id` holds, or 0. O(1). */
   nodeOf(id: number): number {
-    return at(this.#nodeOf, id);
+    return intAt(this.#blocks, id * BLOCK_WORDS);
   }
 
   /** Group of a cached block. */
   groupOf(id: number): number {
-    return at(this.#groupOf, id);
+    return this.#groupOf[id] ?? 0;
   }
 
   /**
@@ -205,14 +213,14 @@ export class PrefixCache implements BlockKeeper {
    */
   attach(id: number, node: number, group = 0, rank = 1): void {
     checkInteger('rank', rank, 1, MAX_RANK);
-    assertInvariant(this.#nodeOf[id] === 0, `block ${id} is cached already`, { id });
+    assertInvariant(this.nodeOf(id) === 0, `block ${id} is cached already`, { id });
     assertInvariant(node !== ROOT_NODE, 'the empty prefix has no block');
     const first = this.blockOf(node, group);
     this.pool.rank(id, rank);
     this.nodes.retain(node);
-    this.#nodeOf[id] = node;
-    this.#groupOf[id] = group;
-    this.#next[id] = first;
+    this.#blocks[id * BLOCK_WORDS] = node;
+    this.#blocks[id * BLOCK_WORDS + NEXT] = first;
+    if (this.groupCount > 1) this.#groupOf[id] = group;
     this.#setHead(node, group, id);
     this.#cachedCount++;
     this.#policy?.inserted(id, {
@@ -232,7 +240,7 @@ export class PrefixCache implements BlockKeeper {
    * A block in use stays with its holders. O(blocks of equal contents).
    */
   forget(id: number): void {
-    if (this.#nodeOf[id] === 0) return;
+    if (this.nodeOf(id) === 0) return;
     this.#policy?.removed(id, 'explicit');
     this.#detach(id);
     this.pool.rank(id, 0);
@@ -246,7 +254,7 @@ export class PrefixCache implements BlockKeeper {
     const { pool } = this;
     if (pool.freeCount < pool.blockCount - 1) return false;
     for (let id = 1; id < pool.blockCount; id++) {
-      if (this.#nodeOf[id] === 0) continue;
+      if (this.nodeOf(id) === 0) continue;
       this.#policy?.removed(id, 'explicit');
       this.#detach(id);
       pool.rank(id, 0);
@@ -262,7 +270,7 @@ export class PrefixCache implements BlockKeeper {
 
   /** For the pool: forgets a block that is handed out. */
   evicted(id: number): void {
-    if (this.#nodeOf[id] === 0) return;
+    if (this.nodeOf(id) === 0) return;
     this.#policy?.removed(id, 'capacity');
     this.#detach(id);
   }
@@ -299,7 +307,7 @@ export class PrefixCache implements BlockKeeper {
     let listed = 0;
     for (const node of this.nodes.live()) {
       for (let group = 0; group < this.groupCount; group++) {
-        for (let id = this.blockOf(node, group); id !== 0; id = at(this.#next, id)) {
+        for (let id = this.blockOf(node, group); id !== 0; id = this.#nextOf(id)) {
           const isRight = this.nodeOf(id) === node && this.groupOf(id) === group;
           assertInvariant(isRight, `block ${id} is listed by node ${node} and belongs elsewhere`);
           listed++;
@@ -325,6 +333,10 @@ export class PrefixCache implements BlockKeeper {
     this.hasher.hash(digests, parentAt, tokens, start, blockSize, extra, this.#digest);
   }
 
+  #nextOf(id: number): number {
+    return intAt(this.#blocks, id * BLOCK_WORDS + NEXT);
+  }
+
   #setHead(node: number, group: number, id: number): void {
     if (group === 0) this.nodes.records[node * NODE_WORDS + BLOCK] = id;
     else this.#heads[(group - 1) * (this.nodes.capacity + 1) + node] = id;
@@ -332,18 +344,18 @@ export class PrefixCache implements BlockKeeper {
 
   /** Takes a block out of its node's list and releases the node. */
   #detach(id: number): void {
-    const node = at(this.#nodeOf, id);
-    const group = at(this.#groupOf, id);
-    const next = at(this.#next, id);
+    const node = this.nodeOf(id);
+    const group = this.groupOf(id);
+    const next = this.#nextOf(id);
     const first = this.blockOf(node, group);
     if (first === id) this.#setHead(node, group, next);
     else {
       let other = first;
-      while (this.#next[other] !== id) other = at(this.#next, other);
-      this.#next[other] = next;
+      while (this.#nextOf(other) !== id) other = this.#nextOf(other);
+      this.#blocks[other * BLOCK_WORDS + NEXT] = next;
     }
-    this.#nodeOf[id] = 0;
-    this.#next[id] = 0;
+    this.#blocks[id * BLOCK_WORDS] = 0;
+    this.#blocks[id * BLOCK_WORDS + NEXT] = 0;
     this.#cachedCount--;
     if (first === id && next === 0) {
       this.#events?.add({ kind: 'removed', digest: this.digestOf(node), group });

@@ -6,7 +6,7 @@
  * index ({@link RadixIndex}, a file of its own) also knows which child shares the most leading
  * tokens with a block that none equals.
  */
-import { at } from './index-array.js';
+import { intAt } from './index-array.js';
 import { HASH, LINK, NODE_WORDS, type PrefixNodes } from './prefix-nodes.js';
 
 /** Finds nodes by what they hold. It is told of each node once, and again before it is freed. */
@@ -48,7 +48,8 @@ export class HashIndex implements PrefixIndex {
 
   constructor(nodes: PrefixNodes) {
     this.#nodes = nodes;
-    const bucketCount = 2 ** Math.ceil(Math.log2(nodes.capacity + 1));
+    // Twice as many as nodes: a chain's further nodes are cache misses, and buckets are small.
+    const bucketCount = 2 ** Math.ceil(Math.log2(2 * (nodes.capacity + 1)));
     this.#buckets = new Int32Array(bucketCount);
     this.#mask = bucketCount - 1;
   }
@@ -61,9 +62,9 @@ export class HashIndex implements PrefixIndex {
     digest: Int32Array,
   ): number {
     const { records } = this.#nodes;
-    const low = at(digest, 0);
-    const high = at(digest, 1);
-    let node = at(this.#buckets, low & this.#mask);
+    const low = intAt(digest, 0);
+    const high = intAt(digest, 1);
+    let node = intAt(this.#buckets, low & this.#mask);
     while (node !== 0) {
       const record = node * NODE_WORDS;
       if (
@@ -73,7 +74,7 @@ export class HashIndex implements PrefixIndex {
       ) {
         return node;
       }
-      node = at(records, record + LINK);
+      node = intAt(records, record + LINK);
     }
     return 0;
   }
@@ -84,22 +85,22 @@ export class HashIndex implements PrefixIndex {
 
   insert(node: number): void {
     const { records } = this.#nodes;
-    const bucket = at(records, node * NODE_WORDS + HASH) & this.#mask;
-    records[node * NODE_WORDS + LINK] = at(this.#buckets, bucket);
+    const bucket = intAt(records, node * NODE_WORDS + HASH) & this.#mask;
+    records[node * NODE_WORDS + LINK] = intAt(this.#buckets, bucket);
     this.#buckets[bucket] = node;
   }
 
   remove(node: number): void {
     const { records } = this.#nodes;
-    const bucket = at(records, node * NODE_WORDS + HASH) & this.#mask;
-    const next = at(records, node * NODE_WORDS + LINK);
+    const bucket = intAt(records, node * NODE_WORDS + HASH) & this.#mask;
+    const next = intAt(records, node * NODE_WORDS + LINK);
     if (this.#buckets[bucket] === node) {
       this.#buckets[bucket] = next;
       return;
     }
-    let other = at(this.#buckets, bucket);
-    while (at(records, other * NODE_WORDS + LINK) !== node) {
-      other = at(records, other * NODE_WORDS + LINK);
+    let other = intAt(this.#buckets, bucket);
+    while (intAt(records, other * NODE_WORDS + LINK) !== node) {
+      other = intAt(records, other * NODE_WORDS + LINK);
     }
     records[other * NODE_WORDS + LINK] = next;
   }

@@ -11,7 +11,7 @@
  */
 import { extraKey, NO_KEYS, type ContentKeys } from './content-keys.js';
 import { HitSearch } from './hit-search.js';
-import { at, grown, itemAt } from './index-array.js';
+import { grown, itemAt, uintAt } from './index-array.js';
 import type { GroupRule } from './kv-groups.js';
 import type { KvSequences } from './kv-sequences.js';
 import type { PrefixCache } from './prefix-cache.js';
@@ -48,7 +48,7 @@ export class PrefixLookup {
 
   /** Node of the last full block that is hit, or the root. */
   get tip(): number {
-    return this.blockCount === 0 ? ROOT_NODE : at(this.#nodes, this.blockCount - 1);
+    return this.blockCount === 0 ? ROOT_NODE : uintAt(this.#nodes, this.blockCount - 1);
   }
 
   /** Nothing is hit. */
@@ -77,7 +77,7 @@ export class PrefixLookup {
     for (let group = 0; group < this.#rules.length; group++) {
       const count = this.#collect(group);
       for (let index = 0; index < count; index++) {
-        if (pool.referenceCount(at(this.#ids, index)) === 0) free++;
+        if (pool.referenceCount(uintAt(this.#ids, index)) === 0) free++;
       }
     }
     return free;
@@ -93,7 +93,7 @@ export class PrefixLookup {
       const target = itemAt(sequences, group);
       const count = this.#collect(group);
       for (let index = 0; index < count; index++) {
-        const id = at(this.#ids, index);
+        const id = uintAt(this.#ids, index);
         pool.hold(id);
         cache.touch(id);
         if (pool.rankOf(id) < rank) pool.rank(id, rank);
@@ -150,7 +150,7 @@ export class PrefixLookup {
     for (let block = 0; block < blocks; block++) {
       if (block === sinks) block = first;
       if (block >= blocks) break;
-      const node = at(this.#nodes, (block + 1) * rule.scale - 1);
+      const node = uintAt(this.#nodes, (block + 1) * rule.scale - 1);
       this.#ids[count++] = this.#cache.blockOf(node, group);
     }
     return count;
@@ -166,5 +166,5 @@ export class PrefixLookup {
   }
 
   readonly #hasBlock = (index: number, group: number): boolean =>
-    this.#cache.blockOf(at(this.#nodes, index), group) !== 0;
+    this.#cache.blockOf(uintAt(this.#nodes, index), group) !== 0;
 }

@@ -21,7 +21,7 @@
  * more than the parent's; free nodes and live nodes are all nodes.
  */
 import { assertInvariant, checkInteger } from '@vramkit/core';
-import { at, MAX_INDEX } from './index-array.js';
+import { at, intAt, uintAt, MAX_INDEX } from './index-array.js';
 
 /** The empty prefix. */
 export const ROOT_NODE = 0;
@@ -95,21 +95,21 @@ export class PrefixNodes {
   }
 
   parentOf(node: number): number {
-    return at(this.records, node * NODE_WORDS + PARENT);
+    return intAt(this.records, node * NODE_WORDS + PARENT);
   }
 
   /** Blocks from the start of the sequence to the end of this one; 0 for the root. */
   depthOf(node: number): number {
-    return at(this.records, node * NODE_WORDS + DEPTH);
+    return intAt(this.records, node * NODE_WORDS + DEPTH);
   }
 
   usesOf(node: number): number {
-    return at(this.records, node * NODE_WORDS + USES);
+    return intAt(this.records, node * NODE_WORDS + USES);
   }
 
   /** The extra key of a node, '' for none. */
   extraOf(node: number): string {
-    return this.#extras.text(at(this.records, node * NODE_WORDS + EXTRA));
+    return this.#extras.text(intAt(this.records, node * NODE_WORDS + EXTRA));
   }
 
   /** Number of an extra key, for comparisons; -1 for one that no node has. */
@@ -119,7 +119,7 @@ export class PrefixNodes {
 
   /** The number under which {@link extraOf} `node` is kept. */
   extraIdOf(node: number): number {
-    return at(this.records, node * NODE_WORDS + EXTRA);
+    return intAt(this.records, node * NODE_WORDS + EXTRA);
   }
 
   /** Whether `node` is the child of `parent` with these tokens and extra key. */
@@ -171,7 +171,7 @@ export class PrefixNodes {
     this.#writeDigest(node, digest);
     const own = node * this.blockSize;
     for (let index = 0; index < this.blockSize; index++) {
-      this.tokens[own + index] = at(tokens, start + index);
+      this.tokens[own + index] = uintAt(tokens, start + index);
     }
     if (parent !== ROOT_NODE) this.retain(parent);
     return node;
@@ -181,7 +181,7 @@ export class PrefixNodes {
   retain(node: number): void {
     if (node === ROOT_NODE) return;
     const uses = node * NODE_WORDS + USES;
-    this.records[uses] = at(this.records, uses) + 1;
+    this.records[uses] = intAt(this.records, uses) + 1;
   }
 
   /**
@@ -191,7 +191,7 @@ export class PrefixNodes {
   release(node: number): boolean {
     if (node === ROOT_NODE) return false;
     const uses = node * NODE_WORDS + USES;
-    const left = at(this.records, uses) - 1;
+    const left = intAt(this.records, uses) - 1;
     assertInvariant(left >= 0, `node ${node} is released once too often`);
     this.records[uses] = left;
     return left === 0;
@@ -200,7 +200,7 @@ export class PrefixNodes {
   /** Frees a node without uses. Its use of the parent is the caller's to release. */
   remove(node: number): void {
     const record = node * NODE_WORDS;
-    const extraId = at(this.records, record + EXTRA);
+    const extraId = intAt(this.records, record + EXTRA);
     if (extraId !== 0) this.#extras.release(extraId);
     this.records[record + USES] = FREE;
     this.records[record + LINK] = this.#freeNode;
@@ -246,7 +246,7 @@ export class PrefixNodes {
 
   #take(): number {
     let node = this.#freeNode;
-    if (node !== 0) this.#freeNode = at(this.records, node * NODE_WORDS + LINK);
+    if (node !== 0) this.#freeNode = intAt(this.records, node * NODE_WORDS + LINK);
     else if (this.#firstUnused <= this.capacity) node = this.#firstUnused++;
     if (node !== 0) this.#size++;
     return node;
@@ -254,8 +254,8 @@ export class PrefixNodes {
 
   #writeDigest(node: number, digest: Int32Array): void {
     const record = node * NODE_WORDS + HASH;
-    this.records[record] = at(digest, 0);
-    this.records[record + 1] = at(digest, 1);
+    this.records[record] = intAt(digest, 0);
+    this.records[record + 1] = intAt(digest, 1);
     if (this.digestWords === 2) return;
     this.digests.set(digest.subarray(0, this.digestWords), node * this.digestWords);
   }

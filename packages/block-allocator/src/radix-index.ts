@@ -22,7 +22,7 @@
  * is high.
  */
 import { assertInvariant } from '@vramkit/core';
-import { at } from './index-array.js';
+import { intAt, uintAt } from './index-array.js';
 import type { PrefixIndex } from './prefix-index.js';
 import { LINK, NODE_WORDS, type PrefixNodes } from './prefix-nodes.js';
 
@@ -137,7 +137,7 @@ export class RadixIndex implements PrefixIndex {
   ): number {
     const word = position >>> 5;
     if (word > count) return 0;
-    const value = word === 0 ? extraId : at(tokens, start + word - 1);
+    const value = word === 0 ? extraId : uintAt(tokens, start + word - 1);
     return (value >>> (31 - (position & 31))) & 1;
   }
 
@@ -148,7 +148,8 @@ export class RadixIndex implements PrefixIndex {
     let word = 0;
     while (difference === 0) {
       assertInvariant(word < blockSize, `nodes ${one} and ${other} hold the same tokens`);
-      difference = at(tokens, one * blockSize + word) ^ at(tokens, other * blockSize + word);
+      difference =
+        uintAt(tokens, one * blockSize + word) ^ uintAt(tokens, other * blockSize + word);
       word++;
     }
     return word * 32 + Math.clz32(difference);
@@ -157,16 +158,16 @@ export class RadixIndex implements PrefixIndex {
   #take(): number {
     const entry = this.#freeEntry;
     if (entry === 0) return this.#firstUnused++;
-    this.#freeEntry = at(this.#entries, entry * ENTRY_WORDS + LEFT);
+    this.#freeEntry = intAt(this.#entries, entry * ENTRY_WORDS + LEFT);
     return entry;
   }
 
   #bit(entry: number): number {
-    return at(this.#entries, entry * ENTRY_WORDS + BIT);
+    return intAt(this.#entries, entry * ENTRY_WORDS + BIT);
   }
 
   #pointer(entry: number, side: number): number {
-    return at(this.#entries, entry * ENTRY_WORDS + LEFT + side);
+    return intAt(this.#entries, entry * ENTRY_WORDS + LEFT + side);
   }
 
   #setPointer(parent: number, entry: number, side: number, pointer: number): void {
@@ -176,7 +177,7 @@ export class RadixIndex implements PrefixIndex {
 
   /** The tree of a node's children hangs at the link word of its record. */
   #top(parent: number): number {
-    return at(this.#nodes.records, parent * NODE_WORDS + LINK);
+    return intAt(this.#nodes.records, parent * NODE_WORDS + LINK);
   }
 
   #setTop(parent: number, pointer: number): void {

@@ -17,7 +17,7 @@
  */
 import { assertInvariant } from '@vramkit/core';
 import { NO_KEYS, extraKey, type ContentKeys } from './content-keys.js';
-import { at } from './index-array.js';
+import { uintAt } from './index-array.js';
 import { ROOT_NODE } from './prefix-nodes.js';
 import type { PrefixCache } from './prefix-cache.js';
 
@@ -102,7 +102,7 @@ export class SequenceContent {
     if (count === blockSize && isWhole) this.#grow(tokens, start);
     else {
       for (let index = 0; index < count; index++) {
-        this.#pending[this.#pendingCount + index] = at(tokens, start + index);
+        this.#pending[this.#pendingCount + index] = uintAt(tokens, start + index);
       }
       this.#pendingCount += count;
       if (this.#pendingCount === blockSize && isWhole) this.#grow(this.#pending, 0);
