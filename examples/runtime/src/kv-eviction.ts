@@ -4,8 +4,8 @@
  *
  * After a prefill the policy chooses single tokens; the survivors are moved together. While
  * decoding it is asked whenever a block has filled; the norms of that one block are read then (a
- * few kilobytes once per block), its score is kept, and at most one block is dropped. A policy
- * without needs reads nothing.
+ * few kilobytes once per block), its score is kept, and blocks are dropped until the policy is
+ * content. A policy without needs reads nothing.
  */
 import { Batch, createTensor, writeRange, type Tensor, type VramDevice } from '@vramkit/core';
 import { bindPolicy, gatherTokens, type KvPolicy, type KvTokens } from '@vramkit/eviction';
@@ -59,27 +59,32 @@ export class KvEviction {
     const held = await this.#describe(table, 0);
     const kept = policy.selectTokens(held);
     if (kept.length < held.tokenCount) this.#compact(kept);
+    if (policy.blockScore === 'when-triggered') return;
     this.#scores = [...policy.scoreBlocks(gatherTokens(held, kept))];
   }
 
-  /** Asks the policy where the last append filled a block, and drops the block it names. */
+  /** Asks the policy where the last append filled a block, and drops the blocks it names. */
   async afterAppend(): Promise<void> {
     const { policy } = this;
     const table = this.#table();
-    const { blockSize, cachedTokenCount, tokenCount } = table;
+    const { blockSize, cachedTokenCount } = table;
     const blockFilled = cachedTokenCount > 0 && cachedTokenCount % blockSize === 0;
     if (policy.granularity.decode === 'none' || !blockFilled) return;
-    if (policy.blockScore === 'when-filled') {
+    const isRemembered = policy.blockScore === 'when-filled';
+    if (isRemembered) {
       const newest = await this.#describe(table, cachedTokenCount - blockSize);
       this.#scores.push(...policy.scoreBlocks(newest));
-    } else {
-      this.#scores = [...policy.scoreBlocks(await this.#describe(table, 0))];
     }
-    const scores = this.#scores;
-    const victim = policy.selectVictim({ tokenCount, cachedTokenCount, blockFilled, scores });
-    if (victim === undefined) return;
-    this.#host.sequences.dropBlock(this.#sequence, victim.victim);
-    this.#scores.splice(victim.victim, 1);
+    for (;;) {
+      const { tokenCount, positions } = table;
+      const progress = { tokenCount, cachedTokenCount: table.cachedTokenCount, blockFilled };
+      if (!policy.mustEvict(progress)) return;
+      if (!isRemembered) this.#scores = [...policy.scoreBlocks(await this.#describe(table, 0))];
+      const victim = policy.selectVictim({ ...progress, positions, scores: this.#scores });
+      if (victim === undefined) return;
+      this.#host.sequences.dropBlock(this.#sequence, victim.victim);
+      this.#scores.splice(victim.victim, 1);
+    }
   }
 
   #table(): BlockTableView {

@@ -4,7 +4,7 @@
  * All layers that share a block table keep the same tokens, and a block holds all KV heads of a
  * token, so one order of tokens has to serve them all.
  */
-import type { KvTokens } from './policy.js';
+import type { KvTokens } from './needs.js';
 
 /**
  * The mean over layers of the mean over KV heads, in float64: every head of every layer has the

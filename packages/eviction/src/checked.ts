@@ -6,8 +6,10 @@
  * answer and depend only on what the policy declares about itself.
  */
 import { assertInvariant, fail } from '@vramkit/core';
-import { evictableTokens } from './protection.js';
-import type { KvBlocks, KvPolicy, KvTokens, KvVictim } from './policy.js';
+import { declarationOf } from './decide.js';
+import type { KvBlocks, KvTokens } from './needs.js';
+import type { KvPolicy, KvVictim } from './policy.js';
+import { evictableBlocks, evictableIndices } from './protection.js';
 
 /**
  * Wraps a policy: same declarations, same decisions, each one checked.
@@ -18,17 +20,10 @@ import type { KvBlocks, KvPolicy, KvTokens, KvVictim } from './policy.js';
  */
 export function checkedPolicy(policy: KvPolicy): KvPolicy {
   return {
-    // Named one by one: a policy may be a class whose members a spread would lose.
-    name: policy.name,
-    needs: policy.needs,
-    attentionQueries: policy.attentionQueries,
-    granularity: policy.granularity,
-    blockSize: policy.blockSize,
-    budgetTokens: policy.budgetTokens,
-    protect: policy.protect,
-    blockScore: policy.blockScore,
+    ...declarationOf(policy),
     scoreTokens: (tokens) => policy.scoreTokens(tokens),
     scoreBlocks: (tokens) => policy.scoreBlocks(tokens),
+    mustEvict: (progress) => policy.mustEvict(progress),
     selectTokens(tokens) {
       const kept = policy.selectTokens(tokens);
       checkKept(policy, tokens, kept);
@@ -44,7 +39,8 @@ export function checkedPolicy(policy: KvPolicy): KvPolicy {
 
 function checkKept(policy: KvPolicy, tokens: KvTokens, kept: Uint32Array): void {
   const { tokenCount } = tokens;
-  const { start, end } = evictableTokens(policy.protect, tokenCount, policy.blockSize);
+  const isProtected = new Uint8Array(tokenCount).fill(1);
+  for (const index of evictableIndices(policy, tokens.positions)) isProtected[index] = 0;
   let previous = -1;
   let keptProtected = 0;
   for (const index of kept) {
@@ -56,10 +52,10 @@ function checkKept(policy: KvPolicy, tokens: KvTokens, kept: Uint32Array): void 
         tokenCount,
       });
     }
-    if (index < start || index >= end) keptProtected++;
+    keptProtected += isProtected[index] ?? 0;
     previous = index;
   }
-  const protectedCount = tokenCount - (end - start);
+  const protectedCount = isProtected.reduce((sum, flag) => sum + flag, 0);
   assertInvariant(
     keptProtected === protectedCount,
     `policy '${policy.name}' keeps ${keptProtected} of ${protectedCount} protected tokens`,
@@ -74,11 +70,10 @@ function checkKept(policy: KvPolicy, tokens: KvTokens, kept: Uint32Array): void 
 }
 
 function checkVictim(policy: KvPolicy, blocks: KvBlocks, { victim }: KvVictim): void {
-  const { blockSize, name } = policy;
-  const { start, end } = evictableTokens(policy.protect, blocks.cachedTokenCount, blockSize);
+  const evictable = evictableBlocks(policy, blocks.positions);
   assertInvariant(
-    Number.isSafeInteger(victim) && victim * blockSize >= start && (victim + 1) * blockSize <= end,
-    `policy '${name}' evicts block ${victim}; only tokens ${start} to ${end} may go`,
-    { policy: name, victim: String(victim), start, end, blockSize },
+    evictable.includes(victim),
+    `policy '${policy.name}' evicts block ${victim}; only blocks ${evictable.join(', ')} may go`,
+    { policy: policy.name, victim: String(victim), evictable },
   );
 }

@@ -8,6 +8,7 @@ import { pagedEviction } from './kv/paged-eviction.js';
 import { streamingLlm } from './kv/streaming-llm.js';
 import type { KvPolicy, KvScore } from './policy.js';
 import { describeKvPolicy, randomTokens } from './testing.js';
+import { blocksWith } from './testing/random-tokens.js';
 import { statistic } from './tokens.js';
 import { whenBlockFills } from './trigger.js';
 
@@ -19,6 +20,7 @@ const attention: KvScore = {
   needs: ['attention'],
   attentionQueries: 32,
   blockScore: 'when-triggered',
+  blockMean: undefined,
   score(tokens, out) {
     out.set(statistic(tokens, 'attention'));
   },
@@ -29,6 +31,7 @@ const keyDistance: KvScore = {
   needs: ['keys'],
   attentionQueries: 0,
   blockScore: 'when-triggered',
+  blockMean: undefined,
   score(tokens, out) {
     const keys = statistic(tokens, 'keys');
     const headDim = keys.length / Math.max(1, out.length);
@@ -77,8 +80,7 @@ describe('combine', () => {
       ...[12, 13, 14, 15, 16, 17, 18, 19],
       ...[24, 25, 26, 27, 28, 29],
     ]);
-    const state = { tokenCount: 99, cachedTokenCount: 20, blockFilled: true };
-    expect(policy.selectVictim({ ...state, scores: [-9, 4, 3, -8, -7] })?.victim).toBe(2);
+    expect(policy.selectVictim(blocksWith(20, [-9, 4, 3, -8, -7]))?.victim).toBe(2);
   });
 
   it('uses the aggregation and the trigger it is given', () => {
@@ -88,14 +90,15 @@ describe('combine', () => {
       blockSize: 4,
       aggregation: (scores, tokens) =>
         Float64Array.from({ length: tokens.tokenCount }, (_, token) => scores[token * 6] ?? NaN),
-      trigger: (blocks) => blocks.tokenCount % 10 === 0,
+      trigger: (progress) => progress.tokenCount % 10 === 0,
     });
     const tokens = randomTokens({ tokenCount: 8 });
     const expected = [...(tokens.attention ?? [])].filter((_, index) => index % 6 === 0);
     expect([...first.scoreTokens(tokens)]).toEqual(expected);
-    const state = { cachedTokenCount: 16, blockFilled: false, scores: [1, 3, 2, 4] };
-    expect(first.selectVictim({ ...state, tokenCount: 39 })).toBeUndefined();
-    expect(first.selectVictim({ ...state, tokenCount: 40 })?.victim).toBe(2);
+    const at = (tokenCount: number) =>
+      first.selectVictim(blocksWith(16, [1, 3, 2, 4], { blockFilled: false, tokenCount }));
+    expect(at(39)).toBeUndefined();
+    expect(at(40)?.victim).toBe(2);
   });
 
   it('refuses an aggregation or score that gives too few values, or values not finite', () => {
@@ -159,7 +162,7 @@ describe('bindPolicy', () => {
       const selectTokens = () => kept as unknown as Uint32Array;
       expect(() => bind({ selectTokens }).selectTokens(tokens)).toThrow(error('invariant'));
     }
-    const state = { tokenCount: 99, cachedTokenCount: 18, blockFilled: true, scores: [1, 2, 3, 4] };
+    const state = blocksWith(18, [1, 2, 3, 4]);
     for (const victim of [-1, 0, 2, 3, 4, 9, 1.5, NaN]) {
       const selectVictim = () => ({ victim, reason: 'capacity' as const, score: 0 });
       expect(() => bind({ selectVictim }).selectVictim(state)).toThrow(error('invariant'));

@@ -5,26 +5,23 @@
  * What is wrong with a combination is found here, when it is built: a budget too small for the
  * protections, a block size that differs, a need that the cache cannot measure. During generation
  * only data can be wrong.
- *
- * Selection at prefill drops the lowest scores among the evictable tokens; at decode it takes the
- * lowest mean among the evictable full blocks. Equal scores: the lower index goes first, since the
- * older token is the one that has been read longest.
  */
 import { assertInvariant, checkInteger, fail } from '@vramkit/core';
+import { meanOverLayersAndHeads } from './aggregation.js';
 import { checkedPolicy } from './checked.js';
-import { evictableTokens, protectedBlocks } from './protection.js';
+import { decide } from './decide.js';
+import type { KvNeed, KvTokens } from './needs.js';
 import type {
   KvAggregation,
-  KvBlocks,
-  KvNeed,
+  KvDeclaration,
   KvPolicy,
   KvProtection,
   KvScore,
-  KvTokens,
   KvTrigger,
-  KvVictim,
 } from './policy.js';
+import { protectedBlocks } from './protection.js';
 import { checkTokens } from './tokens.js';
+import { whenBlockFills } from './trigger.js';
 
 /** The fewest blocks of a budget: one at the front, one at the back, one to choose. */
 export const MIN_BUDGET_BLOCKS = 3;
@@ -39,10 +36,10 @@ export interface KvPolicyParts {
   readonly blockSize: number;
   /** Importance of each token in each layer and KV head. */
   readonly score: KvScore;
-  /** One score per token. */
-  readonly aggregation: KvAggregation;
-  /** When a decode step evicts. */
-  readonly trigger: KvTrigger;
+  /** One score per token. Default: {@link meanOverLayersAndHeads}. */
+  readonly aggregation?: KvAggregation;
+  /** When a decode step evicts. Default: {@link whenBlockFills}. */
+  readonly trigger?: KvTrigger;
   /** What is never evicted. */
   readonly protect: KvProtection;
 }
@@ -53,24 +50,11 @@ export interface KvPolicyParts {
  *   protected.
  */
 export function combine(parts: KvPolicyParts): KvPolicy {
-  const { name, score, aggregation, trigger, protect } = parts;
+  const { name, score, protect } = parts;
+  const { aggregation = meanOverLayersAndHeads, trigger = whenBlockFills } = parts;
   const blockSize = checkInteger('blockSize', parts.blockSize, 1);
-  const budgetTokens = checkBudget(parts);
-
-  const scoreTokens = (tokens: KvTokens): Float64Array => {
-    checkTokens(tokens);
-    const perHead = new Float64Array(tokens.tokenCount * tokens.layers * tokens.kvHeads);
-    score.score(tokens, perHead);
-    const scores = aggregation(perHead, tokens);
-    assertInvariant(
-      scores.length === tokens.tokenCount && scores.every(Number.isFinite),
-      `policy '${name}': ${scores.length} scores of ${tokens.tokenCount} tokens, or not finite`,
-      { name, scores: scores.length, tokenCount: tokens.tokenCount },
-    );
-    return scores;
-  };
-
-  return {
+  const budgetTokens = checkBudget({ ...parts, blockSize });
+  return decide({
     name,
     needs: score.needs,
     attentionQueries: score.attentionQueries,
@@ -79,27 +63,48 @@ export function combine(parts: KvPolicyParts): KvPolicy {
     budgetTokens,
     protect,
     blockScore: score.blockScore,
-    scoreTokens,
-    selectTokens(tokens) {
-      const scores = scoreTokens(tokens);
-      const target = budgetTokens + (tokens.tokenCount % blockSize);
-      const excess = Math.max(0, tokens.tokenCount - target);
-      const { start, end } = evictableTokens(protect, tokens.tokenCount, blockSize);
-      return withoutLowest(scores, start, end, excess);
-    },
-    scoreBlocks(tokens) {
-      const scores = scoreTokens(tokens);
-      const means = new Float64Array(Math.floor(tokens.tokenCount / blockSize));
-      return means.map((_, block) =>
-        mean(scores.subarray(block * blockSize, (block + 1) * blockSize)),
+    // Another aggregation is another number.
+    blockMean: aggregation === meanOverLayersAndHeads ? score.blockMean : undefined,
+    scoreTokens(tokens: KvTokens) {
+      checkTokens(tokens);
+      const perHead = new Float64Array(tokens.tokenCount * tokens.layers * tokens.kvHeads);
+      score.score(tokens, perHead);
+      const scores = aggregation(perHead, tokens);
+      assertInvariant(
+        scores.length === tokens.tokenCount && scores.every(Number.isFinite),
+        `policy '${name}': ${scores.length} scores of ${tokens.tokenCount} tokens, or not finite`,
+        { name, scores: scores.length, tokenCount: tokens.tokenCount },
       );
+      return scores;
     },
-    selectVictim(blocks) {
-      checkBlocks(blocks, blockSize);
-      if (!trigger(blocks, budgetTokens)) return undefined;
-      return lowestBlock(blocks, protect, blockSize);
-    },
-  };
+    mustEvict: (progress) => trigger(progress, budgetTokens),
+  });
+}
+
+/**
+ * The budget in whole blocks, tokens.
+ * @throws VramError `invalid-argument` where it is below three blocks or below what is protected.
+ */
+export function checkBudget(
+  policy: Pick<KvDeclaration, 'name' | 'budgetTokens' | 'blockSize' | 'protect'>,
+): number {
+  const { name, budgetTokens, blockSize, protect } = policy;
+  checkInteger('budgetTokens', budgetTokens, 1);
+  checkInteger('firstTokens', protect.firstTokens);
+  checkInteger('lastTokens', protect.lastTokens);
+  for (const { start, end } of protect.ranges ?? [])
+    checkInteger('end', end, checkInteger('start', start));
+  const budgetBlocks = Math.floor(budgetTokens / blockSize);
+  const neededBlocks = Math.max(MIN_BUDGET_BLOCKS, protectedBlocks(protect, blockSize));
+  if (budgetBlocks < neededBlocks) {
+    fail(
+      'invalid-argument',
+      `policy '${name}': a budget of ${budgetTokens} is ${budgetBlocks} blocks of ${blockSize}; ` +
+        `at least ${neededBlocks} blocks (${neededBlocks * blockSize} tokens) are needed`,
+      { policy: name, budgetTokens, blockSize, budgetBlocks, neededBlocks },
+    );
+  }
+  return budgetBlocks * blockSize;
 }
 
 /** What a cache can measure for policies. */
@@ -149,83 +154,4 @@ export function bindPolicy(policy: KvPolicy, cache: KvCacheCapabilities): KvPoli
     );
   }
   return checkedPolicy(policy);
-}
-
-function checkBudget({ name, budgetTokens, blockSize, protect }: KvPolicyParts): number {
-  checkInteger('budgetTokens', budgetTokens, 1);
-  checkInteger('firstTokens', protect.firstTokens);
-  checkInteger('lastTokens', protect.lastTokens);
-  const budgetBlocks = Math.floor(budgetTokens / blockSize);
-  const neededBlocks = Math.max(MIN_BUDGET_BLOCKS, protectedBlocks(protect, blockSize));
-  if (budgetBlocks < neededBlocks) {
-    fail(
-      'invalid-argument',
-      `policy '${name}': a budget of ${budgetTokens} is ${budgetBlocks} blocks of ${blockSize}; ` +
-        `at least ${neededBlocks} blocks (${neededBlocks * blockSize} tokens) are needed`,
-      { policy: name, budgetTokens, blockSize, budgetBlocks, neededBlocks },
-    );
-  }
-  return budgetBlocks * blockSize;
-}
-
-function checkBlocks(blocks: KvBlocks, blockSize: number): void {
-  const full = Math.floor(blocks.cachedTokenCount / blockSize);
-  if (blocks.scores.length !== full) {
-    fail('invalid-argument', `${blocks.scores.length} scores for ${full} full blocks`, {
-      scores: blocks.scores.length,
-      fullBlocks: full,
-    });
-  }
-  for (let block = 0; block < full; block++) {
-    const score = blocks.scores[block];
-    if (!Number.isFinite(score)) {
-      fail('invalid-argument', `the score of block ${block} is ${score}`, {
-        block,
-        score: String(score),
-      });
-    }
-  }
-}
-
-/** Indices of all scores but the `count` lowest in `[start, end)`, ascending. */
-function withoutLowest(
-  scores: Float64Array,
-  start: number,
-  end: number,
-  count: number,
-): Uint32Array {
-  const order = Uint32Array.from({ length: end - start }, (_, index) => start + index);
-  // Finite numbers subtract to a comparison; a sort that compares indices last has one answer.
-  if (count > 0) order.sort((a, b) => (scores[a] ?? NaN) - (scores[b] ?? NaN) || a - b);
-  const evicted = new Uint8Array(scores.length);
-  for (const index of order.subarray(0, count)) evicted[index] = 1;
-  const kept = new Uint32Array(scores.length - count);
-  let length = 0;
-  for (let index = 0; index < scores.length; index++) {
-    if (evicted[index] === 0) kept[length++] = index;
-  }
-  assertInvariant(length === kept.length, `${count} of ${end - start} tokens cannot be evicted`);
-  return kept;
-}
-
-function lowestBlock(
-  blocks: KvBlocks,
-  protect: KvProtection,
-  blockSize: number,
-): KvVictim | undefined {
-  const { start, end } = evictableTokens(protect, blocks.cachedTokenCount, blockSize);
-  let victim = -1;
-  let lowest = Infinity;
-  for (let block = start / blockSize; (block + 1) * blockSize <= end; block++) {
-    const score = blocks.scores[block] ?? Infinity;
-    if (score < lowest) {
-      victim = block;
-      lowest = score;
-    }
-  }
-  return victim === -1 ? undefined : { victim, reason: 'capacity', score: lowest };
-}
-
-function mean(values: Float64Array): number {
-  return values.reduce((sum, value) => sum + value, 0) / values.length;
 }

@@ -12,22 +12,22 @@ export { pagedEviction, valueOverKeyNorm } from './kv/paged-eviction.js';
 export type { PagedEvictionOptions } from './kv/paged-eviction.js';
 export { streamingLlm } from './kv/streaming-llm.js';
 export type { StreamingLlmOptions } from './kv/streaming-llm.js';
+export type { KvBlockMean, KvBlocks, KvNeed, KvProgress, KvQueries, KvTokens } from './needs.js';
 export type {
   KvAggregation,
-  KvBlocks,
   KvBlockScore,
+  KvDeclaration,
   KvGranularity,
-  KvNeed,
   KvPolicy,
   KvProtection,
   KvScore,
-  KvTokens,
   KvTrigger,
   KvVictim,
+  PositionRange,
 } from './policy.js';
-export { evictableTokens } from './protection.js';
-export type { TokenRange } from './protection.js';
+export type { ScoredOptions } from './scored.js';
 export { kvPolicy, KV_POLICY_NAMES } from './registry.js';
 export type { KvPolicyOptions } from './registry.js';
-export { checkTokens, gatherTokens, statistic } from './tokens.js';
+export { checkTokens, expectedQueries, gatherTokens, statistic } from './tokens.js';
+export type { KvArrayNeed } from './tokens.js';
 export { whenBlockFills } from './trigger.js';

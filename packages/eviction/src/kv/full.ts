@@ -26,6 +26,7 @@ export function full(options: FullOptions): KvPolicy {
     budgetTokens: Infinity,
     protect: { firstTokens: 0, lastTokens: 0 },
     blockScore: 'when-filled',
+    blockMean: undefined,
     scoreTokens(tokens) {
       checkTokens(tokens);
       return new Float64Array(tokens.tokenCount);
@@ -38,6 +39,7 @@ export function full(options: FullOptions): KvPolicy {
       checkTokens(tokens);
       return new Float64Array(Math.floor(tokens.tokenCount / blockSize));
     },
+    mustEvict: () => false,
     selectVictim: () => undefined,
   };
 }

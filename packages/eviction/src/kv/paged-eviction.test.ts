@@ -5,8 +5,9 @@
 import { seededRandom } from '@vramkit/core/testing';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { KvTokens } from '../policy.js';
+import type { KvTokens } from '../needs.js';
 import { describeKvPolicy, randomTokens } from '../testing.js';
+import { blocksWith } from '../testing/random-tokens.js';
 import { pagedEviction, type PagedEvictionOptions } from './paged-eviction.js';
 
 const error = (code: string): unknown => expect.objectContaining({ name: 'VramError', code });
@@ -149,12 +150,7 @@ describe('pagedEviction against the formulas', () => {
 
   it('behaviour 42: the victim is the lowest evictable block, and only when a block filled', () => {
     const size = { budgetTokens: 12, blockSize: 4 };
-    const state = {
-      tokenCount: 99,
-      cachedTokenCount: 20,
-      blockFilled: true,
-      scores: [0, 5, 3, 4, 1],
-    };
+    const state = blocksWith(20, [0, 5, 3, 4, 1]);
     const victim = (policy = pagedEviction(size), changes: Partial<typeof state> = {}) =>
       policy.selectVictim({ ...state, ...changes })?.victim;
     expect(victim()).toBe(2);
@@ -163,22 +159,18 @@ describe('pagedEviction against the formulas', () => {
     expect(victim(pagedEviction({ ...size, protectLastBlocks: 2 }))).toBe(2);
     expect(victim(pagedEviction({ ...size, protectFirstBlocks: 2 }))).toBe(2);
     expect(victim(undefined, { blockFilled: false })).toBeUndefined();
-    const within = { cachedTokenCount: 12, scores: [0, 5, 3] };
-    expect(victim(undefined, within)).toBeUndefined();
+    expect(victim(undefined, blocksWith(12, [0, 5, 3]))).toBeUndefined();
   });
 
   it('a partial block behind the newest full one is no candidate and widens the protection', () => {
     const policy = pagedEviction({ budgetTokens: 12, blockSize: 4 });
-    const scores = [0, 5, 3, 4, 1];
-    const state = { tokenCount: 99, cachedTokenCount: 22, blockFilled: true, scores };
-    expect(policy.selectVictim(state)?.victim).toBe(2);
+    expect(policy.selectVictim(blocksWith(22, [0, 5, 3, 4, 1]))?.victim).toBe(2);
   });
 
   it('behaviour 44: of equal blocks the older goes; of equal tokens too', () => {
     const policy = pagedEviction({ budgetTokens: 12, blockSize: 4 });
-    const scores = [1, 1, 1, 1, 1];
-    const state = { tokenCount: 99, cachedTokenCount: 20, blockFilled: true, scores };
-    expect(policy.selectVictim(state)).toEqual({ victim: 1, reason: 'capacity', score: 1 });
+    const blocks = blocksWith(20, [1, 1, 1, 1, 1]);
+    expect(policy.selectVictim(blocks)).toEqual({ victim: 1, reason: 'capacity', score: 1 });
     const kept = policy.selectTokens(adversarialTokens('equal', 20, 1));
     expect([...kept]).toEqual([0, 1, 2, 3, 12, 13, 14, 15, 16, 17, 18, 19]);
   });

@@ -27,23 +27,13 @@
  * Source: "PagedEviction: Structured Block-wise KV Cache Pruning for Efficient Large Language Model
  * Inference" (arXiv 2509.04377, Findings of EACL 2026).
  */
-import { assertArgument, checkInteger } from '@vramkit/core';
-import { meanOverLayersAndHeads } from '../aggregation.js';
-import { combine } from '../combine.js';
+import { assertArgument } from '@vramkit/core';
 import type { KvPolicy, KvScore } from '../policy.js';
+import { scored, type ScoredOptions } from '../scored.js';
 import { statistic } from '../tokens.js';
-import { whenBlockFills } from '../trigger.js';
 
 /** Options of {@link pagedEviction}. */
-export interface PagedEvictionOptions {
-  /** Tokens that may stay; rounded down to whole blocks. At least three blocks. */
-  readonly budgetTokens: number;
-  /** Tokens of a block. */
-  readonly blockSize: number;
-  /** First blocks that always stay, blocks. Default: 1, or 0 with `paperLiteral`. */
-  readonly protectFirstBlocks?: number;
-  /** Last full blocks that always stay, blocks. Default: 1, or 0 with `paperLiteral`. */
-  readonly protectLastBlocks?: number;
+export interface PagedEvictionOptions extends ScoredOptions {
   /** Whether every block is a candidate, as in the paper's description. Default: false. */
   readonly paperLiteral?: boolean;
   /** Smallest key norm that is divided by. Default: 1e-6. */
@@ -64,6 +54,7 @@ export function valueOverKeyNorm(epsilon: number): KvScore {
     needs: ['keyNorm', 'valueNorm'],
     attentionQueries: 0,
     blockScore: 'when-filled',
+    blockMean: { statistic: 'valueOverKeyNorm', factor: 1, epsilon },
     score(tokens, out) {
       const keyNorm = statistic(tokens, 'keyNorm');
       const valueNorm = statistic(tokens, 'valueNorm');
@@ -80,23 +71,15 @@ export function valueOverKeyNorm(epsilon: number): KvScore {
  *   protected, `epsilon` is not positive, or `paperLiteral` comes with protected blocks.
  */
 export function pagedEviction(options: PagedEvictionOptions): KvPolicy {
-  const blockSize = checkInteger('blockSize', options.blockSize, 1);
-  const isLiteral = options.paperLiteral ?? false;
-  const fallback = isLiteral ? 0 : 1;
-  const firstBlocks = checkInteger('protectFirstBlocks', options.protectFirstBlocks ?? fallback);
-  const lastBlocks = checkInteger('protectLastBlocks', options.protectLastBlocks ?? fallback);
+  const { paperLiteral = false, epsilon = 1e-6 } = options;
+  const ends = paperLiteral ? 0 : 1;
+  const { protectFirstBlocks = ends, protectLastBlocks = ends } = options;
   assertArgument(
-    !isLiteral || firstBlocks + lastBlocks === 0,
-    `paperLiteral protects no blocks, but ${firstBlocks} first and ${lastBlocks} last are given`,
-    { firstBlocks, lastBlocks },
+    !paperLiteral || (protectFirstBlocks === 0 && protectLastBlocks === 0),
+    `paperLiteral protects no blocks, but ${protectFirstBlocks} first and ` +
+      `${protectLastBlocks} last are given`,
+    { protectFirstBlocks, protectLastBlocks },
   );
-  return combine({
-    name: 'pagedEviction',
-    budgetTokens: options.budgetTokens,
-    blockSize,
-    score: valueOverKeyNorm(options.epsilon ?? 1e-6),
-    aggregation: meanOverLayersAndHeads,
-    trigger: whenBlockFills,
-    protect: { firstTokens: firstBlocks * blockSize, lastTokens: lastBlocks * blockSize },
-  });
+  const rule = valueOverKeyNorm(epsilon);
+  return scored('pagedEviction', rule, { ...options, protectFirstBlocks, protectLastBlocks });
 }

@@ -1,6 +1,7 @@
 /** StreamingLLM: the conformance suite, and which tokens are sinks and window. */
 import { describe, expect, it } from 'vitest';
 import { describeKvPolicy, randomTokens } from '../testing.js';
+import { blocksWith } from '../testing/random-tokens.js';
 import { streamingLlm } from './streaming-llm.js';
 
 const error = (code: string): unknown => expect.objectContaining({ name: 'VramError', code });
@@ -34,9 +35,8 @@ describe('streamingLlm', () => {
 
   it('drops the oldest block behind the sinks, whatever the scores', () => {
     const policy = streamingLlm({ budgetTokens: 32, blockSize: 8 });
-    const scores = [9, 8, -7, 6, 5];
-    const state = { tokenCount: 80, cachedTokenCount: 40, blockFilled: true, scores };
-    expect(policy.selectVictim(state)).toEqual({ victim: 1, reason: 'capacity', score: 8 });
+    const blocks = blocksWith(40, [9, 8, -7, 6, 5]);
+    expect(policy.selectVictim(blocks)).toEqual({ victim: 1, reason: 'capacity', score: 8 });
   });
 
   it('scores by position, whatever layers and heads', () => {

@@ -14,10 +14,8 @@
  * were rotated by, so the distance between window and sinks grows with the text.
  */
 import { checkInteger } from '@vramkit/core';
-import { meanOverLayersAndHeads } from '../aggregation.js';
 import { combine } from '../combine.js';
 import type { KvPolicy, KvScore } from '../policy.js';
-import { whenBlockFills } from '../trigger.js';
 
 /** Options of {@link streamingLlm}. */
 export interface StreamingLlmOptions {
@@ -34,6 +32,7 @@ const recency: KvScore = {
   needs: [],
   attentionQueries: 0,
   blockScore: 'when-filled',
+  blockMean: undefined,
   score(tokens, out) {
     const width = tokens.layers * tokens.kvHeads;
     tokens.positions.forEach((position, token) => {
@@ -57,8 +56,6 @@ export function streamingLlm(options: StreamingLlmOptions): KvPolicy {
     budgetTokens: options.budgetTokens,
     blockSize,
     score: recency,
-    aggregation: meanOverLayersAndHeads,
-    trigger: whenBlockFills,
     protect: {
       firstTokens: sinkBlocks * blockSize,
       lastTokens: Math.max(1, budgetBlocks - sinkBlocks) * blockSize,
