@@ -5,7 +5,7 @@ import { KV_POLICY_NAMES, kvPolicy } from './registry.js';
 const options = { budgetTokens: 64, blockSize: 16, sinkTokens: 20, protectLastBlocks: 2 };
 
 it('makes every policy it names, with the options that are its own', () => {
-  expect(KV_POLICY_NAMES).toEqual(['full', 'pagedEviction', 'streamingLlm']);
+  expect(KV_POLICY_NAMES.length).toBe(13);
   for (const name of KV_POLICY_NAMES) expect(kvPolicy(name, options).name).toBe(name);
   expect(kvPolicy('streamingLlm', options).protect.firstTokens).toBe(32);
   expect(kvPolicy('pagedEviction', options).protect.lastTokens).toBe(32);
@@ -22,7 +22,7 @@ it('lists the known names for one it does not know', () => {
     expect(() => kvPolicy(name, options)).toThrow(
       expect.objectContaining({
         code: 'not-found',
-        message: expect.stringContaining('full, pagedEviction, streamingLlm') as string,
+        message: expect.stringContaining('full, random, streamingLlm, ') as string,
         context: { name, known: KV_POLICY_NAMES },
       }),
     );

@@ -2,18 +2,43 @@
  * Policies by name, for command lines and configuration files.
  */
 import { fail } from '@vramkit/core';
+import { expectedAttention, type ExpectedAttentionOptions } from './kv/expected-attention.js';
 import { full } from './kv/full.js';
+import { h2o } from './kv/h2o.js';
+import { inverseKeyNorm } from './kv/inverse-key-norm.js';
+import { keyDiff } from './kv/key-diff.js';
+import { lagKv, type LagKvOptions } from './kv/lag-kv.js';
 import { pagedEviction, type PagedEvictionOptions } from './kv/paged-eviction.js';
+import { pyramidKv, type PyramidKvOptions } from './kv/pyramid-kv.js';
+import { random, type RandomOptions } from './kv/random.js';
+import { snapKv } from './kv/snap-kv.js';
 import { streamingLlm, type StreamingLlmOptions } from './kv/streaming-llm.js';
+import { tova } from './kv/tova.js';
+import { valueNorm } from './kv/value-norm.js';
 import type { KvPolicy } from './policy.js';
 
 /** Options of all policies; each reads its own and ignores the others. */
-export type KvPolicyOptions = StreamingLlmOptions & PagedEvictionOptions;
+export type KvPolicyOptions = StreamingLlmOptions &
+  RandomOptions &
+  PagedEvictionOptions &
+  PyramidKvOptions &
+  ExpectedAttentionOptions &
+  LagKvOptions;
 
 const FACTORIES: Readonly<Record<string, (options: KvPolicyOptions) => KvPolicy>> = {
   full,
-  pagedEviction,
+  random,
   streamingLlm,
+  inverseKeyNorm,
+  valueNorm,
+  keyDiff,
+  pagedEviction,
+  h2o,
+  tova,
+  snapKv,
+  pyramidKv,
+  expectedAttention,
+  lagKv,
 };
 
 /** The names that {@link kvPolicy} knows. */

@@ -1,5 +1,6 @@
 /**
- * What tests of policies share: the conformance suite of KV policies, and token data.
+ * What tests of policies share: the conformance suite of KV policies, token data, and the definition
+ * of what a cache measures.
  *
  * A subpath of its own (`@vramkit/eviction/testing`), never imported by shipped code.
  */
@@ -8,4 +9,5 @@ export {
   type KvPolicyFactory,
   type KvPolicySuiteOptions,
 } from './testing/kv-policy-suite.js';
+export { measureTokens, type PlainKv } from './testing/measure-tokens.js';
 export { randomTokens, type RandomTokensOptions } from './testing/random-tokens.js';
