@@ -25,8 +25,11 @@ export function randomTokens(options: RandomTokensOptions): KvTokens {
   const random = seededRandom(seed);
   const rows = tokenCount * layers * kvHeads;
   const heads = 2 * kvHeads;
-  const fill = (length: number, scale: number, shift: number): Float32Array =>
-    Float32Array.from({ length }, () => random.uniform() * scale + shift);
+  const fill = (length: number, scale: number, shift: number): Float32Array => {
+    const array = new Float32Array(length);
+    for (let i = 0; i < length; i++) array[i] = random.uniform() * scale + shift;
+    return array;
+  };
   const variance = Float32Array.from({ length: layers * heads * headDim * headDim }, (_, index) =>
     index % (headDim + 1) === 0 ? random.uniform() : 0,
   );
