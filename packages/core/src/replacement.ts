@@ -28,6 +28,10 @@ export interface ReplacementPolicy<Id> {
   removed(id: Id, reason: 'capacity' | 'explicit'): void;
   /**
    * The next victim among the copies that `mayEvict` allows, or `undefined` where there is none.
+   *
+   * A copy that is refused is in use: a policy may count that as a use. It need not meet the copy
+   * again at every question then, so that the search is constant, amortised, however many copies
+   * are pinned.
    */
   chooseVictim(mayEvict: (id: Id) => boolean): Id | undefined;
 }

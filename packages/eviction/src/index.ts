@@ -1,6 +1,6 @@
 /**
  * KV eviction policies: the contract, its four plug points, the policies, and binding one to a
- * cache.
+ * cache. Replacement policies: who leaves a cache whose contents exist elsewhere.
  */
 export { meanOverLayersAndHeads, votesWithinBudgets } from './aggregation.js';
 export { checkedPolicy } from './checked.js';
@@ -50,6 +50,18 @@ export type { KvPolicyOptions } from './registry.js';
 export { checkTokens, expectedQueries, gatherTokens, statistic } from './tokens.js';
 export type { KvArrayNeed } from './tokens.js';
 export { whenBlockFills } from './trigger.js';
+export { arc } from './replacement/arc.js';
+export { gdsf } from './replacement/gdsf.js';
+export type { Replacement, ReplacementOptions } from './replacement/held-slots.js';
+export { lfu } from './replacement/lfu.js';
+export { lru } from './replacement/lru.js';
+export { s3Fifo } from './replacement/s3-fifo.js';
+export type { S3FifoOptions } from './replacement/s3-fifo.js';
+export { sieve } from './replacement/sieve.js';
+export { anyIds, denseIds } from './replacement/slot-index.js';
+export type { SlotIndex } from './replacement/slot-index.js';
+export { slru } from './replacement/slru.js';
+export type { SlruOptions } from './replacement/slru.js';
 export { everyTokens } from './wrappers/every-tokens.js';
 export type { EveryTokensOptions } from './wrappers/every-tokens.js';
 export { inChunks } from './wrappers/in-chunks.js';
