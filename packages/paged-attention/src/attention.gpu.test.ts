@@ -1,17 +1,19 @@
 /**
  * Attention over a paged cache against its CPU twin, on a real driver. Tolerance: see the fixture.
+ *
+ * Software drivers compile a kernel for seconds, so that each shape here covers one value of every
+ * dimension: element type, head size, block size, query heads that share a KV head.
  */
 import { createGpu } from '@vramkit/adapter';
-import { openDevice, type VramDevice } from '@vramkit/core';
+import { Batch, countersSince, openDevice, type VramDevice } from '@vramkit/core';
 import { seededRandom } from '@vramkit/core/testing';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { CacheFixture } from './testing/cache-fixture.js';
+import { CacheFixture, scatteredBlocks, tableSlots } from './testing/cache-fixture.js';
 
-let gpu: GPU;
 let device: VramDevice;
 let small: VramDevice;
 beforeAll(async () => {
-  ({ gpu } = await createGpu());
+  const { gpu } = await createGpu();
   device = await openDevice({ gpu });
   small = await openDevice({ gpu, limits: { maxStorageBufferBindingSize: 1 << 20 } });
 });
@@ -20,47 +22,124 @@ afterAll(() => {
   small.dispose();
 });
 
-/** `count` distinct block ids of 1 .. blockCount - 1 in random order. */
-function scattered(count: number, blockCount: number, seed: number): number[] {
-  const random = seededRandom(seed);
-  const ids = Array.from({ length: blockCount - 1 }, (_, i) => i + 1);
-  for (let i = ids.length - 1; i > 0; i--) {
-    const j = random.integer(0, i);
-    [ids[i], ids[j]] = [ids[j] ?? 0, ids[i] ?? 0];
-  }
-  return ids.slice(0, count);
-}
+const base = { layers: 2, kvHeads: 2, blockCount: 48 };
 
-function slotsOf(table: readonly number[], blockSize: number): number[] {
-  return table.flatMap((id) => Array.from({ length: blockSize }, (_, i) => id * blockSize + i));
-}
+describe.each([
+  { dtype: 'f32', headDim: 32, blockSize: 8, heads: 2 },
+  { dtype: 'f16', headDim: 64, blockSize: 16, heads: 6 },
+  { dtype: 'f16', headDim: 80, blockSize: 32, heads: 8 },
+  { dtype: 'f32', headDim: 128, blockSize: 16, heads: 10 },
+] as const)('$dtype heads of $headDim, blocks of $blockSize', ({ heads, ...shape }) => {
+  const { blockSize } = shape;
+  let fixture: CacheFixture;
+  let table: number[];
+  beforeAll(() => {
+    const random = seededRandom(shape.headDim);
+    fixture = new CacheFixture(device, random, { ...base, ...shape });
+    table = scatteredBlocks(random, Math.ceil(260 / blockSize), base.blockCount);
+    fixture.write(tableSlots(table, blockSize));
+  });
+  afterAll(() => fixture.dispose());
 
-describe.each(['f32', 'f16'] as const)('%s storage', (dtype) => {
-  it.each([32, 64, 80, 128])('decodes and prefills heads of %i elements', async (headDim) => {
-    const blockSize = headDim === 64 ? 8 : headDim === 80 ? 32 : 16;
-    const shape = { layers: 2, kvHeads: 2, headDim, blockCount: 48, blockSize, dtype };
-    using fixture = new CacheFixture(device, seededRandom(headDim), shape);
-    const table = scattered(Math.ceil(260 / blockSize), 48, headDim);
-    fixture.write(slotsOf(table, blockSize));
-    const lengths = [0, 1, blockSize - 1, blockSize, blockSize + 1, 128, 129, 257];
-    await fixture.decode(
-      lengths.map((length) => ({ table, length })),
-      { heads: 6, layer: 1 },
-    );
-    await fixture.prefill(table, { heads: 6, tokens: 67, contextLength: 0 });
-    await fixture.prefill(table, { heads: 6, tokens: 21, contextLength: blockSize + 3, layer: 1 });
+  it('decodes sequences of lengths around a block and a tile', async () => {
+    const lengths = [0, 1, blockSize - 1, blockSize, blockSize + 1, 127, 128, 129, 257];
+    const sequences = lengths.map((length) => ({ table, length }));
+    await fixture.decode(sequences, { heads, layer: 1 });
+  });
+
+  it.each([
+    { tokens: 1, contextLength: 0 },
+    { tokens: 67, contextLength: 0 },
+    { tokens: 21, contextLength: blockSize + 3 },
+    { tokens: 1, contextLength: 256 },
+  ])('prefills $tokens tokens after $contextLength', async (chunk) => {
+    await fixture.prefill(table, { heads, layer: 1, ...chunk });
   });
 });
 
-it('splits over segments under a 1 MiB binding limit', async () => {
-  const shape = { layers: 1, kvHeads: 3, headDim: 64, blockCount: 160, blockSize: 16 } as const;
-  using fixture = new CacheFixture(small, seededRandom(5), { ...shape, dtype: 'f32' });
-  expect(fixture.cache.segmentCount).toBe(4);
-  const table = scattered(80, 160, 3);
-  fixture.write(slotsOf(table, 16));
-  await fixture.decode(
-    [0, 5, 1200].map((length) => ({ table, length })),
-    { heads: 9 },
-  );
-  await fixture.prefill(table, { heads: 9, tokens: 100, contextLength: 200 });
+describe('a cache of several segments', () => {
+  // Blocks of 32 KiB, so 32 of them in a binding.
+  const shape = { dtype: 'f32', headDim: 128, blockSize: 16, kvHeads: 2, layers: 1 } as const;
+
+  it('attends over segments, with rows beyond one binding', async () => {
+    const random = seededRandom(5);
+    using fixture = new CacheFixture(small, random, { ...shape, blockCount: 80 });
+    expect(fixture.cache.segmentCount).toBe(3);
+    const table = scatteredBlocks(random, 30, 80);
+    fixture.write(tableSlots(table, 16));
+    const sequences = [0, 5, 480].map((length) => ({ table, length }));
+    await fixture.decode(sequences, { heads: 10 });
+    // 220 rows of 5,168 bytes exceed 1 MiB.
+    await fixture.prefill(table, { heads: 10, tokens: 220, contextLength: 35 });
+  });
+});
+
+describe('numbers', () => {
+  const shape = { ...base, dtype: 'f16', headDim: 64, blockSize: 16 } as const;
+
+  it('logits beyond the range of exp give no overflow', async () => {
+    using fixture = new CacheFixture(device, seededRandom(8), shape);
+    fixture.write(tableSlots([3, 1, 2], 16), 1000);
+    await fixture.decode([{ table: [3, 1, 2], length: 48 }], { heads: 6, queryScale: 1000 });
+  });
+
+  it('what stands behind the last visible slot does not matter, not even NaN', async () => {
+    using fixture = new CacheFixture(device, seededRandom(9), shape);
+    const slots = tableSlots([3, 1, 2], 16);
+    fixture.write(slots.slice(33), Number.NaN);
+    fixture.write(slots.slice(0, 33));
+    const output = await fixture.decode([{ table: [3, 1, 2], length: 33 }], { heads: 6 });
+    expect(output.every(Number.isFinite)).toBe(true);
+    const prefilled = await fixture.prefill([3, 1, 2], { heads: 6, tokens: 30, contextLength: 3 });
+    expect(prefilled.every(Number.isFinite)).toBe(true);
+  });
+
+  it('takes a factor of the logits', async () => {
+    using fixture = new CacheFixture(device, seededRandom(10), shape);
+    fixture.write(tableSlots([1, 2], 16));
+    await fixture.decode([{ table: [1, 2], length: 20 }], { heads: 6, scale: 0.7 });
+  });
+});
+
+it('creates nothing once each call was made', async () => {
+  const shape = { ...base, dtype: 'f16', headDim: 64, blockSize: 16 } as const;
+  using fixture = new CacheFixture(device, seededRandom(11), shape);
+  const { cache } = fixture;
+  const [heads, sequences, tokens] = [6, 2, 40];
+  const table = tableSlots([1], 46).slice(0, 40);
+  fixture.write(tableSlots(table, 16));
+  const rows = (count: number, width: number) => ({
+    range: fixture.tensor(new Float32Array(count * width)),
+    rowStride: width,
+    offset: 0,
+  });
+  const queries = rows(tokens, heads * 64);
+  const output = rows(tokens, heads * 64);
+  const kv = rows(tokens, 2 * 64);
+  const slots = fixture.tensor(Uint32Array.from({ length: tokens }, (_, i) => 700 + i));
+  const lengths = fixture.tensor(new Uint32Array(sequences));
+  const blockTables = fixture.tensor(Uint32Array.from([...table, ...table]));
+  const step = (length: number): void => {
+    const batch = new Batch(device, 'step');
+    lengths.write(Uint32Array.of(length, length - 1));
+    cache.writeKv(batch, { layer: 0, keys: kv, values: kv, slots, tokens: 1 + (length % tokens) });
+    const call = { layer: 1, heads, queries, output };
+    const sizes = { tableStride: table.length, sequences, maxLength: length };
+    cache.decodeAttention(batch, { ...call, ...sizes, blockTables, lengths });
+    const chunk = { tokens: 1 + (length % tokens), contextLength: length };
+    cache.prefillAttention(batch, { ...call, ...chunk, blockTable: blockTables });
+    batch.submit();
+  };
+  step(1);
+  await cache.readNorms([16, 40, 500]);
+  const before = { ...device.counters };
+  // From one partition to several.
+  for (let length = 2; length < 600; length += 23) step(length);
+  await cache.readNorms([100, 17, 300]);
+  expect(countersSince(before, device.counters)).toMatchObject({
+    buffersCreated: 0,
+    bindGroupsCreated: 0,
+    pipelinesCreated: 0,
+  });
+  await device.settle();
 });

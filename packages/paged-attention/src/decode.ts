@@ -110,6 +110,7 @@ export function recordDecode(
       uniforms: {
         sequences,
         heads,
+        one: 1,
         tableStride: request.tableStride,
         partitions,
         partitionTokens,

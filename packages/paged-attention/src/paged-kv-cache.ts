@@ -99,8 +99,8 @@ export class PagedKvCache {
     this.#scratch = new AttentionScratch(memory, `${label} attention`, limitBytes);
     this.#storage = new KvStorage(device, layout, memory, label);
     try {
-      this.#gather = this.#createGather(memory, label);
       if (options.reserve !== undefined) this.#reserve(options.reserve);
+      this.#gather = this.#createGather(memory, label);
     } catch (error) {
       this.#scratch.dispose();
       this.#storage.dispose();

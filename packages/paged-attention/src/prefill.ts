@@ -81,7 +81,7 @@ function recordChunk(
       uniforms: {
         tokens,
         heads,
-        headVectors: shape.headDim / 4,
+        one: 1,
         contextLength: request.contextLength,
         firstBlock: segment.firstBlock,
         blockCount: segment.blockCount,

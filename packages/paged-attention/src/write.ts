@@ -52,6 +52,7 @@ export function recordWrite(
           firstToken: first,
           layer,
           layers,
+          one: 1,
           keyOffset: keys.offset,
           keyStride: keys.rowStride,
           valueOffset: values.offset,

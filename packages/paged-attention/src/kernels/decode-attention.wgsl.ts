@@ -45,7 +45,7 @@ export interface DecodeParams {
 
 function wgslScores(heads: number): string {
   return /* wgsl */ `
-    for (var d = 0u; d < HEAD_VECTORS; d++) {
+    for (var d = 0u; d < HEAD_VECTORS * uniforms.one; d++) {
       let k = widen(kv[at + d * BLOCK_SIZE]);
       ${unroll(heads, (r) => `s${r} += dot(k, query[${r}u * HEAD_VECTORS + d]);`)}
     }`;
@@ -107,7 +107,9 @@ const wgslFinish = /* wgsl */ `
     let r = i / HEAD_VECTORS;
     let d = i % HEAD_VECTORS;
     var result = vec4<f32>(0.0);
-    for (var g = 0u; g < GROUPS; g++) { result += parts[r * LANES + g * HEAD_VECTORS + d]; }
+    for (var g = 0u; g < GROUPS * uniforms.one; g++) {
+      result += parts[r * LANES + g * HEAD_VECTORS + d];
+    }
     var sum = 0.0;
     for (var j = 0u; j < LANES; j++) { sum += lane_values[r * LANES + j]; }
     var maximum = maxima[r];
@@ -149,6 +151,8 @@ export const decodeAttentionKernel = defineKernel({
   uniforms: {
     sequences: 'u32',
     heads: 'u32',
+    /** 1; see unroll.ts. */
+    one: 'u32',
     tableStride: 'u32',
     partitions: 'u32',
     partitionTokens: 'u32',

@@ -23,9 +23,8 @@
  * output holds the unnormalised accumulators (`isFirst`, `isLast`). A value behind the last visible
  * slot is never multiplied, so what an unwritten slot holds does not matter. All arithmetic in f32.
  *
- * Bounds of loops with a memory access are no constants: software drivers turn each access into
- * hundreds of instructions, and an unrolled loop into seconds of compilation. Sources: Milakov and
- * Gimelshein, 2018 (arXiv 1805.02867); Dao et al., FlashAttention, 2022 (arXiv 2205.14135).
+ * Sources: Milakov and Gimelshein, 2018 (arXiv 1805.02867); Dao et al., FlashAttention, 2022 (arXiv
+ * 2205.14135).
  */
 import { defineKernel, wgslLinearWorkgroup } from '@vramkit/core';
 import type { KvShape } from '../kv-layout.js';
@@ -67,7 +66,7 @@ function wgslLogits(groups: number): string {
     ${each((r, g) => `var s${r}_${g} = vec4<f32>(0.0);`)}
     if (block < uniforms.blockCount) {
       var key = key_at(block, kv_head, token % BLOCK_SIZE);
-      for (var d = 0u; d < uniforms.headVectors; d++) {
+      for (var d = 0u; d < head_vectors; d++) {
         ${eachRow((r) => `let q${r} = queries[query${r} + d];`)}
         ${unroll(
           groups,
@@ -97,16 +96,17 @@ function wgslWeights(groups: number): string {
     let shrink = exp(maximum - top);
     maximum = top;
     sum *= shrink;
-    ${eachRow((r) =>
-      unroll(
+    for (var r = 0u; r < rows; r++) {
+      ${unroll(
         groups,
         (g) => `{
-      let p = select(exp(s${r}_${g} - top[${r}]), vec4<f32>(0.0), s${r}_${g} <= vec4<f32>(LOWEST));
-      sum[${r}] += dot(p, vec4<f32>(1.0));
-      weights[((lane_y * SIDE + lane_x) * ${groups}u + ${g}u) * ${ROWS}u + ${r}u] = p;
-    }`,
-      ),
-    )}`;
+        let s = pick(r, ${four((r) => `s${r}_${g}`)});
+        let p = select(exp(s - top[r]), vec4<f32>(0.0), s <= vec4<f32>(LOWEST));
+        sum[r] += dot(p, vec4<f32>(1.0));
+        weights[((lane_y * SIDE + lane_x) * ${groups}u + ${g}u) * ${ROWS}u + r] = p;
+      }`,
+      )}
+    }`;
 }
 
 /** Step 3: weighted values of the tile's keys, four keys at a time. */
@@ -134,33 +134,45 @@ function wgslValues(groups: number, columns: number): string {
     }`;
 }
 
+/** Index in the output of the first vector of `token` and `head`. */
+const wgslRowAt = /* wgsl */ `
+fn output_at(token: u32, head: u32) -> u32 {
+  return (uniforms.outputOffset + token * uniforms.outputStride) / 4u + head * HEAD_VECTORS;
+}
+fn pick(r: u32, a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>) -> vec4<f32> {
+  return select(select(a, b, r == 1u), select(c, d, r == 3u), r > 1u);
+}
+`;
+
 /** Where the lane's rows are, and their state at the start. */
 function wgslStart(columns: number, segmented: boolean): string {
   const column = (c: number): string => `min(lane_x + ${c}u * SIDE, HEAD_VECTORS - 1u)`;
   const carried = /* wgsl */ `
   if (uniforms.isFirst == 0u) {
-    ${eachRow(
-      (r) => `{
-      let state = states[token${r} * uniforms.heads + head${r}];
-      maximum[${r}] = state.x;
-      sum[${r}] = select(0.0, state.y, lane_x == 0u);
-      ${unroll(columns, (c) => `a${r}_${c} = output[to${r} + ${column(c)}];`)}
-    }`,
-    )}
+    for (var r = 0u; r < rows; r++) {
+      let row = min(lane_row + r, last_row);
+      let token = row / ratio;
+      let head = kv_head * ratio + row % ratio;
+      let state = states[token * uniforms.heads + head];
+      maximum[r] = state.x;
+      sum[r] = select(0.0, state.y, lane_x == 0u);
+      let carried = output_at(token, head);
+      ${unroll(
+        columns,
+        (c) => `let c${c} = output[carried + ${column(c)}];
+      ${eachRow((r) => `a${r}_${c} = select(a${r}_${c}, c${c}, r == ${r}u);`)}`,
+      )}
+    }
   }`;
   return /* wgsl */ `
   ${eachRow(
     (r) => `// Rows behind the last one repeat it and are not stored.
-  let row${r} = min(first_row + lane_y * ${ROWS}u + ${r}u, last_row);
-  let token${r} = row${r} / ratio;
-  let head${r} = kv_head * ratio + row${r} % ratio;
-  let query${r} = (uniforms.queryOffset + token${r} * uniforms.queryStride) / 4u
-    + head${r} * HEAD_VECTORS;
-  let to${r} = (uniforms.outputOffset + token${r} * uniforms.outputStride) / 4u
-    + head${r} * HEAD_VECTORS;
+  let row${r} = min(lane_row + ${r}u, last_row);
+  let query${r} = (uniforms.queryOffset + row${r} / ratio * uniforms.queryStride) / 4u
+    + (kv_head * ratio + row${r} % ratio) * HEAD_VECTORS;
   ${unroll(columns, (c) => `var a${r}_${c} = vec4<f32>(0.0);`)}`,
   )}
-  let last = uniforms.contextLength + vec4<u32>(${four((r) => `token${r}`)});
+  let last = uniforms.contextLength + vec4<u32>(${four((r) => `row${r}`)}) / ratio;
   var maximum = vec4<f32>(LOWEST);
   var sum = vec4<f32>(0.0);
   ${segmented ? carried : ''}`;
@@ -168,15 +180,8 @@ function wgslStart(columns: number, segmented: boolean): string {
 
 /** Sums over lanes, and the results of rows that exist. */
 function wgslFinish(columns: number, segmented: boolean): string {
-  const store = (r: number): string =>
-    unroll(
-      columns,
-      (c) => `if (lane_x + ${c}u * SIDE < HEAD_VECTORS) {
-      output[to${r} + lane_x + ${c}u * SIDE] = a${r}_${c} * factor[${r}];
-    }`,
-    );
-  const carry = (r: number): string => `if (uniforms.isLast == 0u && lane_x == 0u) {
-      states[token${r} * uniforms.heads + head${r}] = vec2<f32>(maximum[${r}], total[${r}]);
+  const carry = /* wgsl */ `if (uniforms.isLast == 0u && lane_x == 0u) {
+      states[token * uniforms.heads + head] = vec2<f32>(maximum[r], total[r]);
     }`;
   return /* wgsl */ `
   workgroupBarrier();
@@ -186,12 +191,18 @@ function wgslFinish(columns: number, segmented: boolean): string {
   for (var i = 0u; i < side; i++) { total += row_values[lane_y * SIDE + i]; }
   var factor = select(1.0 / total, vec4<f32>(0.0), total == vec4<f32>(0.0));
   ${segmented ? 'if (uniforms.isLast == 0u) { factor = vec4<f32>(1.0); }' : ''}
-  ${eachRow(
-    (r) => `if (first_row + lane_y * ${ROWS}u + ${r}u <= last_row) {
-    ${segmented ? carry(r) : ''}
-    ${store(r)}
-  }`,
-  )}`;
+  for (var r = 0u; r < rows && lane_row + r <= last_row; r++) {
+    let token = (lane_row + r) / ratio;
+    let head = kv_head * ratio + (lane_row + r) % ratio;
+    ${segmented ? carry : ''}
+    let to = output_at(token, head) + lane_x;
+    ${unroll(
+      columns,
+      (c) => `if (lane_x + ${c}u * SIDE < HEAD_VECTORS) {
+      output[to + ${c}u * SIDE] = pick(r, ${four((r) => `a${r}_${c}`)}) * factor[r];
+    }`,
+    )}
+  }`;
 }
 
 /** The kernel; dispatch ceil(tokens * heads / kvHeads / PREFILL_ROWS) * kvHeads per segment. */
@@ -208,8 +219,8 @@ export const prefillAttentionKernel = defineKernel({
     tokens: 'u32',
     heads: 'u32',
     contextLength: 'u32',
-    /** headDim / 4. */
-    headVectors: 'u32',
+    /** 1; see unroll.ts. */
+    one: 'u32',
     firstBlock: 'u32',
     blockCount: 'u32',
     queryOffset: 'u32',
@@ -226,6 +237,7 @@ export const prefillAttentionKernel = defineKernel({
     return /* wgsl */ `
 ${wgslLinearWorkgroup}
 ${wgslKvShape(shape)}
+${wgslRowAt}
 const SIDE = ${SIDE}u;
 const KEYS = ${4 * groups}u;
 const NOWHERE = 0xffffffffu;
@@ -246,8 +258,10 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
   let lane_y = lane / SIDE;
   let last_row = min(first_row + ${PREFILL_ROWS}u, row_count) - 1u;
   let end = uniforms.contextLength + last_row / ratio + 1u;
-  // The side of the workgroup, as a number that no compiler knows.
-  let side = SIDE + uniforms.isFirst - min(uniforms.isFirst, uniforms.isFirst);
+  let lane_row = first_row + lane_y * ${ROWS}u;
+  let side = SIDE * uniforms.one;
+  let rows = ${ROWS}u * uniforms.one;
+  let head_vectors = HEAD_VECTORS * uniforms.one;
   ${wgslStart(columns, segmented)}
   for (var start = 0u; start < end; start += SIDE * KEYS) {
     ${wgslLogits(groups)}

@@ -32,6 +32,8 @@ export const writeKvKernel = defineKernel({
     firstToken: 'u32',
     layer: 'u32',
     layers: 'u32',
+    /** 1; see unroll.ts. */
+    one: 'u32',
     keyOffset: 'u32',
     keyStride: 'u32',
     valueOffset: 'u32',
@@ -58,7 +60,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
   if (row < KV_HEADS) {
     let source = (uniforms.keyOffset + token * uniforms.keyStride) / 4u + head * HEAD_VECTORS;
     let to = key_at(block, head, offset);
-    for (var d = 0u; d < HEAD_VECTORS; d++) {
+    for (var d = 0u; d < HEAD_VECTORS * uniforms.one; d++) {
       let x = keys[source + d];
       sum += dot(x, x);
       kv[to + d * BLOCK_SIZE] = narrow(x);
@@ -66,7 +68,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
   } else {
     let source = (uniforms.valueOffset + token * uniforms.valueStride) / 4u + head * HEAD_VECTORS;
     let to = value_at(block, head, offset);
-    for (var d = 0u; d < HEAD_VECTORS; d++) {
+    for (var d = 0u; d < HEAD_VECTORS * uniforms.one; d++) {
       let x = values[source + d];
       sum += dot(x, x);
       kv[to + d] = narrow(x);

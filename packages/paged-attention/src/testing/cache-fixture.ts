@@ -6,14 +6,34 @@ import { Batch, createTensor, type BufferRange, type Tensor, type VramDevice } f
 import { compareArrays, type SeededRandom } from '@vramkit/core/testing';
 import { copyBlocks } from '../kernels/copy-blocks.cpu.js';
 import { decodeAttention } from '../kernels/decode-attention.cpu.js';
-import { createHostKv, type HostKv } from '../kernels/host-kv.cpu.js';
+import { slotsOf } from '../kernels/attend.cpu.js';
+import { at, createHostKv, layerOf, type HostKv } from '../kernels/host-kv.cpu.js';
 import { moveSlots } from '../kernels/move-slots.cpu.js';
 import { prefillAttention } from '../kernels/prefill-attention.cpu.js';
 import { writeKv } from '../kernels/write-kv.cpu.js';
+import { keyElement, normElement, valueElement } from '../kv-layout.js';
 import { createPagedKvCache, type PagedKvCache, type PagedKvCacheOptions } from '../index.js';
 
 /** Attention results may differ from the twin by this much: absolute + epsilon * |expected|. */
 export const ATTENTION_TOLERANCE = { absolute: 2e-5, epsilon: 2e-5 };
+
+/** Norms are sums in f32 of up to 256 squares, against the twin's f64. */
+const NORM_TOLERANCE = { absolute: 1e-6, epsilon: 4e-6 };
+
+/** `count` distinct block ids of 1 .. blockCount - 1 in random order. */
+export function scatteredBlocks(random: SeededRandom, count: number, blockCount: number): number[] {
+  const ids = Array.from({ length: blockCount - 1 }, (_, i) => i + 1);
+  for (let i = ids.length - 1; i > 0; i--) {
+    const j = random.integer(0, i);
+    [ids[i], ids[j]] = [ids[j] ?? 0, ids[i] ?? 0];
+  }
+  return ids.slice(0, count);
+}
+
+/** All slots of a block table, in logical order. */
+export function tableSlots(table: readonly number[], blockSize: number): number[] {
+  return slotsOf(table, table.length * blockSize, blockSize);
+}
 
 /** A sequence of a decode: its blocks in logical order and its cached slots. */
 export interface SequenceUnderTest {
@@ -76,6 +96,36 @@ export class CacheFixture {
         values: { ...values, data },
         slots: list,
       });
+    }
+  }
+
+  /** Compares K, V and norms of `slots` in every layer with the twin's: K and V bit for bit. */
+  async compare(slots: readonly number[]): Promise<void> {
+    const { layout } = this.host;
+    const { layers, kvHeads, headDim } = layout;
+    const pairs = slots.flatMap((slot) =>
+      Array.from({ length: kvHeads }, (_, head) => ({ slot, head })),
+    );
+    const norms = await this.cache.readNorms(slots);
+    const expectedNorms = (which: 0 | 1): number[] =>
+      slots.flatMap((slot) =>
+        Array.from({ length: layers * kvHeads }, (_, i) =>
+          at(this.host.norms, normElement(layout, slot, 0, 0) + 2 * i + which),
+        ),
+      );
+    const shape = [slots.length, layers, kvHeads];
+    const norm = { ...NORM_TOLERANCE, shape };
+    compareArrays(norms.keyNorm, expectedNorms(0), { ...norm, label: 'key norms' });
+    compareArrays(norms.valueNorm, expectedNorms(1), { ...norm, label: 'value norms' });
+    for (let layer = 0; layer < layers; layer++) {
+      const data = layerOf(this.host, layer);
+      const read = await this.cache.readKv(layer, slots);
+      const expected = (element: typeof keyElement): number[] =>
+        pairs.flatMap(({ slot, head }) =>
+          Array.from({ length: headDim }, (_, d) => at(data, element(layout, slot, head, d))),
+        );
+      compareArrays(read.keys, expected(keyElement), { label: `keys of layer ${layer}` });
+      compareArrays(read.values, expected(valueElement), { label: `values of layer ${layer}` });
     }
   }
 
