@@ -1,5 +1,6 @@
 /**
- * Program: 32 clients of the server against unbatched generation, on any model; see shared-prefix.ts.
+ * Program: 32 clients of the server against unbatched generation, on any model; see
+ * shared-prefix.ts.
  *
  * `npx nx run @vramkit/example-serve:check-shared-prefix -- --model smollm2 --clients 32`
  */
@@ -11,8 +12,8 @@ import { resolveModel } from '@vramkit/models';
 import { compareSharedPrefix } from './shared-prefix.js';
 
 const SENTENCE =
-  'You are a patient assistant who answers questions about the sea, about whales and about those who ' +
-  'hunt them. You give short answers, you say so when you do not know, and you never make up a name. ';
+  'You are a patient assistant who answers questions about the sea, about whales and about those ' +
+  'who hunt them. You give short answers, say so when you do not know, and never invent a name. ';
 const QUESTIONS = [
   'What is the largest whale',
   'Where do sperm whales live',

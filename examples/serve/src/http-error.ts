@@ -1,5 +1,6 @@
 /**
- * Errors as clients of this API know them: a status and `{ error: { message, type, code, param } }`.
+ * Errors as clients of this API know them: a status and `{ error: { message, type, code, param }
+ * }`.
  */
 import { isVramError } from '@vramkit/core';
 

@@ -1,8 +1,8 @@
 /**
  * Bodies of the two completion routes: their JSON Schemas, and the request that they mean.
  *
- * Fields that clients send by habit and that change nothing are let through; those that would change
- * the answer and are not supported are refused, because silence would be a wrong answer.
+ * Fields that clients send by habit and that change nothing are let through; those that would
+ * change the answer and are not supported are refused, because silence would be a wrong answer.
  */
 import type { ChatMessage, Tokenizer } from '@vramkit/example-runtime';
 import { HttpError } from './http-error.js';

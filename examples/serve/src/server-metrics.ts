@@ -1,8 +1,9 @@
 /**
- * `/metrics` in Prometheus' text format: counts of the engine, read when asked, and times of requests.
+ * `/metrics` in Prometheus' text format: counts of the engine, read when asked, and times of
+ * requests.
  *
- * `vramkit_prefill_tokens_total` counts prompt tokens that were computed, `vramkit_prefix_hit_tokens_total`
- * those that were not because their K and V were in the cache.
+ * `vramkit_prefill_tokens_total` counts prompt tokens that were computed,
+ * `vramkit_prefix_hit_tokens_total` those that were not because their K and V were in the cache.
  */
 import { performance } from 'node:perf_hooks';
 import { MEMORY_KINDS } from '@vramkit/core';

@@ -1,10 +1,10 @@
 /**
  * The HTTP server: `/v1/completions`, `/v1/chat/completions`, `/v1/models`, `/metrics`, `/health`.
  *
- * A request is checked against its schema, becomes one generation per choice in the batch engine, and
- * is answered whole or as events. Whatever ends the request (an error, a client that leaves, a stop
- * string) cancels its generations, so that their blocks are free for the others at the next step. A
- * client that reads slowly holds nothing but its own text.
+ * A request is checked against its schema, becomes one generation per choice in the batch engine,
+ * and is answered whole or as events. Whatever ends the request (an error, a client that leaves, a
+ * stop string) cancels its generations, so that their blocks are free for the others at the next
+ * step. A client that reads slowly holds nothing but its own text.
  */
 import { randomUUID, timingSafeEqual, createHash } from 'node:crypto';
 import { once } from 'node:events';

@@ -1,6 +1,7 @@
 /**
- * The claim of the server, as a program: many clients at once that share a long beginning get exactly
- * the tokens of unbatched generation with the full cache, and the beginning is prefilled once.
+ * The claim of the server, as a program: many clients at once that share a long beginning get
+ * exactly the tokens of unbatched generation with the full cache, and the beginning is prefilled
+ * once.
  *
  * The unbatched side is a session of the runtime with one sequence at a time; the beginning is
  * prefilled once there too and forked, so that the check does not take hours on a software driver.

@@ -71,7 +71,7 @@ async function withEngine(
 }
 
 describe('BatchEngine', () => {
-  it('gives each of many requests its own tokens, and computes the shared prefix once', async () => {
+  it('gives each request its own tokens, and computes the shared prefix once', async () => {
     await withEngine({ kvTokens: 2048, maxSequences: 8, chunkTokens: 64 }, async (engine) => {
       const requests = prompts.map((prompt) => engine.submit(prompt, { maxTokens }));
       expect(await Promise.all(requests.map(collect))).toEqual(expected);

@@ -2,10 +2,11 @@
  * Serves many requests at once from one model and one paged KV cache: continuous batching with a
  * prefix cache.
  *
- * A loop runs while there is work: plan a step ({@link Scheduler}), record it as one forward pass over
- * the rows of all its requests, read back one token each, hand them out. Requests come and go between
- * steps. Every row goes through the same kernels as a lone request's would, so that who else is in the
- * batch changes no more of a result than the order of sums in a product of several rows does.
+ * A loop runs while there is work: plan a step ({@link Scheduler}), record it as one forward pass
+ * over the rows of all its requests, read back one token each, hand them out. Requests come and go
+ * between steps. Every row goes through the same kernels as a lone request's would, so that who
+ * else is in the batch changes no more of a result than the order of sums in a product of several
+ * rows does.
  *
  * When a step fails, the blocks that it should have filled are taken out of the prefix cache, its
  * requests end with the error, and the others go on; a lost device ends all.
@@ -97,9 +98,10 @@ export class BatchEngine {
 
   /**
    * Queues a request. Its tokens come from the result; leaving its iteration early cancels it.
-   * @throws VramError `invalid-argument` for an empty prompt, an unknown id or an option out of range;
-   * `context-exceeded` where prompt and `maxTokens` exceed the model's context; `out-of-memory` where
-   * they exceed the whole cache, or, retryable, where too many requests wait; `aborted`; `disposed`.
+   * @throws VramError `invalid-argument` for an empty prompt, an unknown id or an option out of
+   * range; `context-exceeded` where prompt and `maxTokens` exceed the model's context;
+   * `out-of-memory` where they exceed the whole cache, or, retryable, where too many requests wait;
+   * `aborted`; `disposed`.
    */
   submit(prompt: Uint32Array, options: GenerationOptions): Generation {
     if (this.#closed) fail('disposed', 'the engine was closed');
@@ -285,7 +287,8 @@ export class BatchEngine {
 }
 
 /**
- * Allocates an engine's cache and activations; the caller disposes it. The model stays the caller's.
+ * Allocates an engine's cache and activations; the caller disposes it. The model stays the
+ * caller's.
  * @throws VramError `out-of-memory` naming kind and shortfall; nothing stays allocated then.
  */
 export function createBatchEngine(

@@ -1,8 +1,8 @@
 /**
  * One request to a batch engine: its tokens, and the stream in which they leave.
  *
- * The engine pushes, the caller pulls. What was pushed and not pulled waits here, at most `maxTokens`
- * ids; a caller that is slow delays nobody.
+ * The engine pushes, the caller pulls. What was pushed and not pulled waits here, at most
+ * `maxTokens` ids; a caller that is slow delays nobody.
  */
 import { Sampler, type SamplingOptions } from '../sampler.js';
 
@@ -45,7 +45,7 @@ export class PendingGeneration implements Generation {
   cachedTokens = 0;
   /** Whether it ever ran. */
   hasRun = false;
-  /** Leading tokens that were ever in the cache; what is computed again after that is no progress. */
+  /** Leading tokens that were ever in the cache; computing them again is no progress. */
   computedTokens = 0;
   finishReason: FinishReason | undefined;
   readonly #stops: ReadonlySet<number>;

@@ -1,10 +1,11 @@
 /**
  * Continuous batching: which requests take part in the next step, and where their tokens go.
  *
- * A request is a list of tokens, of which the leading ones are in the cache. A step computes the next
- * ones: a single one where it decodes, a chunk where it prefills, and all of them again from the first
- * block that is not cached after a preemption. There is one rule for all three: compute what is
- * missing, as far as the step has room. A request that ends a step with nothing missing gets a token.
+ * A request is a list of tokens, of which the leading ones are in the cache. A step computes the
+ * next ones: a single one where it decodes, a chunk where it prefills, and all of them again from
+ * the first block that is not cached after a preemption. There is one rule for all three: compute
+ * what is missing, as far as the step has room. A request that ends a step with nothing missing
+ * gets a token.
  *
  * ```
  *   waiting ──(blocks free, the one before has its prompt)──▶ running ──▶ finished
@@ -12,12 +13,12 @@
  *      └───────────────── preempted: the youngest ◀─(no block)──┘
  * ```
  *
- * Older requests go first and are never preempted for younger ones, so each makes progress. A request
- * is admitted only when the ones before it have their prompts in the cache or in this very step; so a
- * prefix that many share is computed once, by the first.
+ * Older requests go first and are never preempted for younger ones, so each makes progress. A
+ * request is admitted only when the ones before it have their prompts in the cache or in this very
+ * step; so a prefix that many share is computed once, by the first.
  *
- * Pure: no GPU, no clock. Invariants: a running request has a sequence, a waiting one has none; rows of
- * a step are the parts' tokens in order; parts with one token come before the others.
+ * Pure: no GPU, no clock. Invariants: a running request has a sequence, a waiting one has none;
+ * rows of a step are the parts' tokens in order; parts with one token come before the others.
  */
 import { checkInteger, fail, VramError } from '@vramkit/core';
 import { SlotMapping, type KvCacheManager } from '@vramkit/block-allocator';

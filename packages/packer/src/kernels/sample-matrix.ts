@@ -5,7 +5,7 @@ import { createTensor, f32ToBf16, f32ToF16, Uploader } from '@vramkit/core';
 import type { HostArray, Tensor, VramDevice } from '@vramkit/core';
 import { isAffine, type GroupSize, type MatrixFormat, type MatrixShape } from '../matrix-layout.js';
 import { createMatrix, type DeviceMatrix } from '../matrix.js';
-import { elementAt, hostMatrix, type HostMatrix } from './host-matrix.js';
+import { hostMatrix, type HostMatrix } from './host-matrix.js';
 
 /** Every storage: format and group size. */
 export const STORAGES: readonly {
