@@ -23,13 +23,24 @@ export type { IndexArray, IndexList } from './index-array.js';
 export { KvCacheManager } from './kv-cache-manager.js';
 export type {
   AllocateOptions,
+  FarMatch,
   GroupMappings,
   KvCacheManagerOptions,
   ManagedFork,
-} from './kv-cache-manager.js';
+} from './kv-cache-options.js';
 export type { KvGroup } from './kv-groups.js';
 export { KvSequences } from './kv-sequences.js';
 export type { SequenceFork } from './kv-sequences.js';
+export { KvSwap } from './kv-swap.js';
+export type { KvSwapOptions, SwapMove } from './kv-swap.js';
+export { KvTiers } from './kv-tiers.js';
+export type {
+  FarTier,
+  FarTierOptions,
+  KvTiersOptions,
+  TierMove,
+  TierTransfer,
+} from './kv-tiers.js';
 export { PrefixCache } from './prefix-cache.js';
 export type { PrefixCacheOptions } from './prefix-cache.js';
 export { SlotMapping, writeBlockTable, writeSlots } from './slot-mapping.js';

@@ -4,7 +4,8 @@
  */
 import { describe, expect, it } from 'vitest';
 import { BlockPool } from './block-pool.js';
-import { KvCacheManager, type KvCacheManagerOptions } from './kv-cache-manager.js';
+import { KvCacheManager } from './kv-cache-manager.js';
+import type { KvCacheManagerOptions } from './kv-cache-options.js';
 import { SlotMapping } from './slot-mapping.js';
 
 const error = (code: string): unknown => expect.objectContaining({ name: 'VramError', code });

@@ -21,75 +21,27 @@
  * Invariants ({@link KvCacheManager.check}): those of all layers; a cached block that a table holds
  * holds the tokens of its node.
  */
-import { assertInvariant, checkInteger, fail } from '@vramkit/core';
-import { MAX_RANK, type BlockPool } from './block-pool.js';
+import { checkInteger } from '@vramkit/core';
+import { BlockPins } from './block-pins.js';
+import { MAX_RANK, NULL_BLOCK, type BlockPool } from './block-pool.js';
 import type { BlockTableView } from './block-table.js';
 import { RequestCounter, type CacheMetrics } from './cache-metrics.js';
 import type { TokenMoves } from './compaction.js';
 import { checkKeys, NO_KEYS, type ContentKeys } from './content-keys.js';
-import { at, itemAt, type IndexList } from './index-array.js';
-import {
-  canGoOnAt,
-  groupRule,
-  releasableBlocks,
-  type GroupRule,
-  type KvGroup,
-} from './kv-groups.js';
-import { KvSequences } from './kv-sequences.js';
-import { PrefixCache, type PrefixCacheOptions } from './prefix-cache.js';
-import { PrefixLookup } from './prefix-lookup.js';
-import { SequenceContent } from './sequence-content.js';
-import { SlotMapping, type BlockCopy } from './slot-mapping.js';
-
-/** Options of {@link KvCacheManager}. */
-export interface KvCacheManagerOptions extends Omit<PrefixCacheOptions, 'groupCount'> {
-  /** Groups of layers with tables of their own. Default: one that sees all. */
-  readonly groups?: readonly KvGroup[];
-  /** Whether blocks can be hit by other sequences. Default: true. */
-  readonly isCaching?: boolean;
-  /** Free blocks that {@link KvCacheManager.tryAllocate} leaves to running ones. Default: 0. */
-  readonly watermarkBlocks?: number;
-  /** Requests that make up the recent hit rate; 0 records no metrics. Default: 1000. */
-  readonly metricsWindow?: number;
-}
-
-/** Options of {@link KvCacheManager.tryAllocate}. */
-export interface AllocateOptions {
-  /** What separates the sequence from others with equal tokens. Default: nothing. */
-  readonly keys?: ContentKeys;
-  /**
-   * Tokens behind the hit to make room for at once; the others are appended later, for prompts that
-   * are prefilled in chunks. Default: all.
-   */
-  readonly appendTokens?: number;
-  /**
-   * Computes all tokens anew, for requests that need every logit of the prompt. Its blocks can
-   * still be hit by others. Default: false.
-   */
-  readonly skipLookup?: boolean;
-  /** What its blocks are worth once it is freed, from 1 to 7; higher stay longer. Default: 1. */
-  readonly rank?: number;
-  /** Whether it comes back after a preemption, so that its hits do not count. Default: false. */
-  readonly isResumed?: boolean;
-}
-
-/** Where tokens of a step go: a mapping per group; a manager with one group takes it alone. */
-export type GroupMappings = SlotMapping | readonly SlotMapping[];
-
-/** Most contents of freed sequences that are kept for new ones. */
-const MAX_SPARES = 1024;
-
-interface Sequence {
-  readonly content: SequenceContent;
-  readonly tables: BlockTableView[];
-}
-
-/** What {@link KvCacheManager.tryFork} made. */
-export interface ManagedFork {
-  readonly sequence: number;
-  /** Copies of the partial blocks, per group. */
-  readonly copies: readonly (readonly BlockCopy[])[];
-}
+import { itemAt, type IndexList } from './index-array.js';
+import type {
+  AllocateOptions,
+  FarMatch,
+  GroupMappings,
+  KvCacheManagerOptions,
+  ManagedFork,
+} from './kv-cache-options.js';
+import { groupRule, type GroupRule } from './kv-groups.js';
+import type { KvSequences } from './kv-sequences.js';
+import { ManagedSequences, mappingOf } from './managed-sequences.js';
+import { PrefixCache } from './prefix-cache.js';
+import { PrefixLookup, type Elsewhere } from './prefix-lookup.js';
+import { SlotMapping } from './slot-mapping.js';
 
 /**
  * Sequences over one pool with a prefix cache; see the notes of this module.
@@ -120,8 +72,8 @@ export class KvCacheManager {
   readonly #watermarkBlocks: number;
   readonly #lookup: PrefixLookup;
   readonly #counter: RequestCounter;
-  readonly #states = new Map<number, Sequence>();
-  readonly #spares: SequenceContent[] = [];
+  readonly #managed: ManagedSequences;
+  readonly #pins: BlockPins;
 
   /**
    * Becomes the keeper of `pool`, whose block size is that of the cache.
@@ -135,37 +87,40 @@ export class KvCacheManager {
     this.#isCaching = options.isCaching ?? true;
     this.#watermarkBlocks = checkInteger('watermarkBlocks', watermarkBlocks, 0, pool.blockCount);
     this.#counter = new RequestCounter(metricsWindow);
-    this.sequences = this.#rules.map(({ blockSize }) => new KvSequences(pool, { blockSize }));
     this.cache = new PrefixCache(pool, { ...options, groupCount: groups.length });
+    this.#managed = new ManagedSequences(this.cache, this.#rules);
+    this.sequences = this.#managed.sequences;
     this.#lookup = new PrefixLookup(this.cache, this.#rules);
+    const { maxPinnedBlocks = Math.floor(pool.blockCount / 5) } = options;
+    this.#pins = new BlockPins(pool, maxPinnedBlocks);
   }
 
-  /** How many sequences exist. */
+  /** How many sequences exist, suspended ones included. */
   get sequenceCount(): number {
-    return this.#states.size;
+    return this.#managed.size;
   }
 
-  /** Whether `sequence` exists and is not swapped out. */
+  /** Whether `sequence` exists and is not suspended. */
   has(sequence: number): boolean {
-    return this.#states.has(sequence);
+    return this.#managed.has(sequence);
   }
 
   /**
-   * The block table of a sequence in a group, live until the sequence is freed or swapped out.
+   * The block table of a sequence in a group, live until the sequence is freed or suspended.
    * @throws VramError `not-found` where there is no such sequence.
    */
   table(sequence: number, group = 0): BlockTableView {
-    return itemAt(this.#state(sequence).tables, checkInteger('group', group, 0, this.#lastGroup));
+    return this.#managed.table(sequence, group);
   }
 
   /** Tokens that a sequence began with without computing them. @throws VramError `not-found`. */
   hitTokens(sequence: number): number {
-    return this.#state(sequence).content.hitTokens;
+    return this.#managed.state(sequence).content.hitTokens;
   }
 
   /** Tokens of a sequence that are certain. @throws VramError `not-found`. */
   committedTokens(sequence: number): number {
-    return this.#state(sequence).content.committedCount;
+    return this.#managed.state(sequence).content.committedCount;
   }
 
   /**
@@ -175,6 +130,17 @@ export class KvCacheManager {
   match(tokens: Uint32Array, keys: ContentKeys = NO_KEYS): number {
     this.#find(tokens, { keys });
     return this.#lookup.tokenCount;
+  }
+
+  /**
+   * {@link match} where contents count that are not on the device; {@link KvTiers} asks so. Changes
+   * nothing.
+   */
+  matchWith(tokens: Uint32Array, keys: ContentKeys, elsewhere: Elsewhere): FarMatch {
+    const lookup = this.#lookup;
+    lookup.search(tokens, keys, tokens.length - 1, elsewhere);
+    const present = lookup.blocks().filter((id) => id !== NULL_BLOCK);
+    return { tokenCount: lookup.tokenCount, missing: lookup.missing(), present };
   }
 
   /**
@@ -207,29 +173,29 @@ export class KvCacheManager {
     const { keys = NO_KEYS, rank = 1, isResumed = false } = options;
     checkInteger('rank', rank, 1, MAX_RANK);
     checkKeys(keys);
-    this.#checkMappings(into);
+    this.#checked(into);
     this.#find(tokens, options);
     const lookup = this.#lookup;
     const count = this.#appendCount(tokens, options);
     if (this.#cost(count) + this.#watermarkBlocks > this.pool.freeCount) return undefined;
-    const content = this.#spares.pop() ?? new SequenceContent(this.cache);
+    const content = this.#managed.content();
     content.begin(lookup.tip, lookup.blockCount);
     content.keys = keys;
     content.rank = rank;
     content.isShared = this.#isCaching;
     content.hitTokens = lookup.tokenCount;
-    const sequence = this.#create(content);
+    const sequence = this.#managed.create(content);
     lookup.adopt(sequence, this.sequences, rank);
     const { partialBlock: from, partialTokens } = lookup;
     const hit = content.committedCount;
     this.#counter.add(tokens.length, content.hitTokens, isResumed);
-    const state = this.#state(sequence);
-    this.#take(sequence, state, partialTokens + count, into, partialTokens);
+    const state = this.#managed.state(sequence);
+    this.#managed.take(sequence, state, partialTokens + count, into, partialTokens);
     if (partialTokens > 0) {
       const to = this.table(sequence).blockAt(lookup.blockCount);
       mappingOf(into, 0).copies.push({ from, to, tokens: partialTokens });
     }
-    this.#commit(state, tokens, hit, hit + partialTokens + count);
+    this.#managed.commitTo(state, tokens, hit, hit + partialTokens + count);
     return sequence;
   }
 
@@ -241,7 +207,7 @@ export class KvCacheManager {
    *   count, a mapping is missing, or positions would exceed 2^31 - 1.
    */
   tryReserve(sequence: number, count: number, into: GroupMappings): boolean {
-    return this.#reserve(sequence, this.#state(sequence), count, into);
+    return this.#managed.tryReserve(sequence, count, this.#checked(into));
   }
 
   /**
@@ -250,11 +216,7 @@ export class KvCacheManager {
    * @throws VramError `not-found`; `invalid-argument` where fewer tokens are reserved.
    */
   commit(sequence: number, tokens: Uint32Array, start = 0, end = tokens.length): void {
-    const state = this.#state(sequence);
-    checkInteger('end', end, start, tokens.length);
-    const reserved = itemAt(state.tables, 0).tokenCount - state.content.committedCount;
-    checkInteger('count of tokens', end - start, 0, reserved);
-    this.#commit(state, tokens, start, end);
+    this.#managed.commit(sequence, tokens, start, end);
   }
 
   /**
@@ -269,13 +231,7 @@ export class KvCacheManager {
     start = 0,
     end = tokens.length,
   ): boolean {
-    const state = this.#state(sequence);
-    checkInteger('end', end, start, tokens.length);
-    const uncertain = itemAt(state.tables, 0).tokenCount - state.content.committedCount;
-    checkInteger('uncertain tokens', uncertain, 0, 0);
-    if (!this.#reserve(sequence, state, end - start, into)) return false;
-    this.#commit(state, tokens, start, end);
-    return true;
+    return this.#managed.tryAppend(sequence, tokens, this.#checked(into), start, end);
   }
 
   /**
@@ -286,20 +242,7 @@ export class KvCacheManager {
    *   tokens, or a window has passed what they see.
    */
   tryFork(sequence: number, tokenCount?: number): ManagedFork | undefined {
-    const { content, tables } = this.#state(sequence);
-    const end = tokenCount ?? itemAt(tables, 0).tokenCount;
-    this.#checkPosition(sequence, end);
-    let partial = 0;
-    this.#rules.forEach(({ blockSize }, group) => {
-      if (itemAt(tables, group).cachedTokensBefore(end) % blockSize > 0) partial++;
-    });
-    if (partial > this.pool.freeCount) return undefined;
-    const forks = this.sequences.map((sequences) => sequences.fork(sequence, end));
-    const copy = this.#spares.pop() ?? new SequenceContent(this.cache);
-    copy.copyFrom(content, end);
-    const fork = itemAt(forks, 0).sequence;
-    this.#states.set(fork, this.#stateOf(copy, fork));
-    return { sequence: fork, copies: forks.map(({ copies }) => copies) };
+    return this.#managed.tryFork(sequence, tokenCount);
   }
 
   /**
@@ -308,9 +251,7 @@ export class KvCacheManager {
    * @throws VramError as {@link tryFork}.
    */
   truncate(sequence: number, tokenCount: number): void {
-    this.#checkPosition(sequence, tokenCount);
-    for (const sequences of this.sequences) sequences.truncate(sequence, tokenCount);
-    this.#state(sequence).content.truncate(tokenCount);
+    this.#managed.truncate(sequence, tokenCount);
   }
 
   /**
@@ -320,13 +261,7 @@ export class KvCacheManager {
    * @throws VramError `not-found`; `invalid-argument` where there are no such blocks.
    */
   dropBlocks(sequence: number, index: number, count = 1, group = 0): void {
-    const table = this.table(sequence, group);
-    checkInteger('block index', index, 0, table.blockCount);
-    checkInteger('count', count, 0, table.blockCount - index);
-    if (count === 0) return;
-    const hole = table.positionAt(index * table.blockSize);
-    itemAt(this.sequences, group).dropBlocks(sequence, index, count);
-    this.#state(sequence).content.breakAt(hole);
+    this.#managed.dropBlocks(sequence, index, count, group);
   }
 
   /**
@@ -336,13 +271,7 @@ export class KvCacheManager {
    * @throws VramError as {@link KvSequences.tryCompact}.
    */
   tryCompact(sequence: number, kept: IndexList, group = 0): TokenMoves | undefined {
-    const table = this.table(sequence, group);
-    let gap = 0;
-    while (gap < kept.length && kept[gap] === gap) gap++;
-    const hole = gap < table.cachedTokenCount ? table.positionAt(gap) : Infinity;
-    const moves = itemAt(this.sequences, group).tryCompact(sequence, kept);
-    if (moves !== undefined) this.#state(sequence).content.breakAt(hole);
-    return moves;
+    return this.#managed.tryCompact(sequence, kept, group);
   }
 
   /**
@@ -350,11 +279,7 @@ export class KvCacheManager {
    * @throws VramError `not-found` for an unknown sequence, so also for one freed before.
    */
   free(sequence: number): void {
-    const { content } = this.#state(sequence);
-    for (const sequences of this.sequences) sequences.free(sequence);
-    content.end();
-    this.#states.delete(sequence);
-    if (this.#spares.length < MAX_SPARES) this.#spares.push(content);
+    this.#managed.free(sequence);
   }
 
   /**
@@ -365,6 +290,60 @@ export class KvCacheManager {
   preempt(sequence: number): void {
     this.free(sequence);
     this.#counter.preemptions++;
+  }
+
+  /**
+   * Drops the blocks of a sequence whose contents were copied away, and keeps what it was;
+   * {@link KvSwap} does so. Until {@link tryResume} every call but {@link free} finds no such
+   * sequence.
+   * @throws VramError `not-found`.
+   */
+  suspend(sequence: number): void {
+    this.#managed.suspend(sequence);
+    this.#counter.preemptions++;
+  }
+
+  /**
+   * Gives a suspended sequence fresh blocks, for its contents to be copied into.
+   * @returns Whether there was room.
+   * @throws VramError `not-found` for a sequence that is not suspended.
+   */
+  tryResume(sequence: number): boolean {
+    return this.#managed.tryResume(sequence);
+  }
+
+  /**
+   * Makes the full blocks of a resumed sequence hittable, once their contents are back. O(blocks).
+   * @throws VramError `not-found`.
+   */
+  republish(sequence: number): void {
+    this.#managed.republish(sequence);
+  }
+
+  /**
+   * Keeps the cached blocks of a prefix, full ones only, whatever the load.
+   * @returns A handle, or `undefined` where nothing is cached or `maxPinnedBlocks` would be
+   *   exceeded.
+   */
+  tryPin(tokens: Uint32Array, keys: ContentKeys = NO_KEYS): number | undefined {
+    this.#lookup.search(tokens, keys, tokens.length);
+    const ids = this.#lookup.blocks();
+    return ids.length === 0 ? undefined : this.#pins.tryPin(ids);
+  }
+
+  /** Blocks that pins hold. */
+  get pinnedCount(): number {
+    return this.#pins.blockCount;
+  }
+
+  /** Takes a pin back. @throws VramError `not-found` for an unknown one. */
+  unpin(pin: number): void {
+    this.#pins.unpin(pin);
+  }
+
+  /** Takes all pins back. */
+  unpinAll(): void {
+    this.#pins.unpinAll();
   }
 
   /**
@@ -387,14 +366,13 @@ export class KvCacheManager {
 
   /**
    * Says that blocks do not hold what they should, after a transfer or a step failed. Nobody will
-   * hit them; sequences that hold them keep them, and have to compute them again.
+   * hit them, nor what sequences that hold them have computed behind. Those sequences keep their
+   * blocks; one that is truncated to before the damage and computed again is as good as new.
+   * O(blocks of all tables).
    * @throws VramError `invalid-argument` for an id that is no block; nothing has changed then.
    */
   invalidate(ids: IndexList): void {
-    for (let index = 0; index < ids.length; index++) {
-      checkInteger('block id', at(ids, index), 1, this.pool.blockCount - 1);
-    }
-    for (let index = 0; index < ids.length; index++) this.cache.forget(at(ids, index));
+    this.#managed.invalidate(ids);
   }
 
   /** Counts so far; a snapshot. */
@@ -416,38 +394,13 @@ export class KvCacheManager {
    */
   check(): void {
     this.cache.check();
-    for (const sequences of this.sequences) sequences.check();
-    for (const [sequence, { content, tables }] of this.#states) {
-      content.check();
-      const counts = new Set(tables.map(({ tokenCount }) => tokenCount));
-      assertInvariant(counts.size === 1, `the groups of sequence ${sequence} differ in length`);
-      assertInvariant(
-        content.committedCount <= itemAt(tables, 0).tokenCount,
-        `sequence ${sequence} has more certain tokens than tokens`,
-      );
-    }
+    this.#managed.check();
   }
 
-  get #lastGroup(): number {
-    return this.#rules.length - 1;
-  }
-
-  #state(sequence: number): Sequence {
-    return (
-      this.#states.get(sequence) ??
-      fail('not-found', `there is no sequence ${sequence}`, { sequence })
-    );
-  }
-
-  #create(content: SequenceContent): number {
-    let sequence = 0;
-    for (const sequences of this.sequences) sequence = sequences.create();
-    this.#states.set(sequence, this.#stateOf(content, sequence));
-    return sequence;
-  }
-
-  #stateOf(content: SequenceContent, sequence: number): Sequence {
-    return { content, tables: this.sequences.map((sequences) => sequences.table(sequence)) };
+  #checked(into: GroupMappings): GroupMappings {
+    const given = into instanceof SlotMapping ? 1 : into.length;
+    checkInteger('count of mappings', given, this.#rules.length, this.#rules.length);
+    return into;
   }
 
   #find(tokens: Uint32Array, { keys = NO_KEYS, skipLookup = false }: AllocateOptions): void {
@@ -466,111 +419,10 @@ export class KvCacheManager {
   #cost(count: number): number {
     const end = this.#lookup.tokenCount + count;
     let needed = this.#lookup.countFree();
-    for (let group = 0; group <= this.#lastGroup; group++) {
+    for (let group = 0; group < this.#rules.length; group++) {
       const { blockSize, scale } = itemAt(this.#rules, group);
       needed += Math.ceil(end / blockSize) - this.#lookup.blockCount / scale;
     }
     return needed;
   }
-
-  #reserve(sequence: number, state: Sequence, count: number, into: GroupMappings): boolean {
-    this.#checkMappings(into);
-    let missing = -this.pool.freeCount;
-    for (let group = 0; group <= this.#lastGroup; group++) {
-      const table = itemAt(state.tables, group);
-      missing += itemAt(this.sequences, group).blocksNeededBy(table, count);
-      if (missing > 0) missing -= this.#countReleased(state, group);
-    }
-    if (missing > 0) return false;
-    this.#take(sequence, state, count, into, 0);
-    return true;
-  }
-
-  /** Appends tokens that the caller has counted blocks for. */
-  #take(
-    sequence: number,
-    { tables }: Sequence,
-    count: number,
-    into: GroupMappings,
-    unmapped: number,
-  ): void {
-    for (let group = 0; group <= this.#lastGroup; group++) {
-      const rule = itemAt(this.#rules, group);
-      const sequences = itemAt(this.sequences, group);
-      const table = itemAt(tables, group);
-      const released = releasableBlocks(rule, table);
-      if (released > 0) sequences.dropBlocks(sequence, rule.sinkBlocks, released);
-      if (count > 0 && table.freeSlotCount > 0) this.#unpublishLast(table);
-    }
-    for (let group = 0; group <= this.#lastGroup; group++) {
-      const mapping = mappingOf(into, group);
-      const table = itemAt(tables, group);
-      const mapped = itemAt(this.sequences, group).tryAppendTo(table, count, mapping, unmapped);
-      assertInvariant(mapped !== undefined, 'blocks were free a moment ago');
-    }
-  }
-
-  /** A cached block that is cut and written again no longer holds what it is cached for. */
-  #unpublishLast(table: BlockTableView): void {
-    const last = table.blockAt(table.blockCount - 1);
-    if (this.cache.nodeOf(last) !== 0 && this.pool.referenceCount(last) === 1) {
-      this.cache.forget(last);
-    }
-  }
-
-  /** Blocks that nobody else holds among those that a window has passed. */
-  #countReleased({ tables }: Sequence, group: number): number {
-    const rule = itemAt(this.#rules, group);
-    const table = itemAt(tables, group);
-    const released = releasableBlocks(rule, table);
-    let count = 0;
-    for (let index = 0; index < released; index++) {
-      if (this.pool.referenceCount(table.blockAt(rule.sinkBlocks + index)) === 1) count++;
-    }
-    return count;
-  }
-
-  #commit({ content, tables }: Sequence, tokens: Uint32Array, start: number, end: number): void {
-    let done = start;
-    while (done < end) {
-      const depth = content.tipDepth;
-      done += content.take(tokens, done, end);
-      if (content.tipDepth > depth) this.#publish(content, tables);
-    }
-  }
-
-  /** Makes the blocks that end at the tip hittable. */
-  #publish({ tip, tipDepth, rank }: SequenceContent, tables: readonly BlockTableView[]): void {
-    for (let group = 0; group <= this.#lastGroup; group++) {
-      const { scale, blockSize } = itemAt(this.#rules, group);
-      if (tipDepth % scale > 0) continue;
-      const table = itemAt(tables, group);
-      const first = (tipDepth / scale - 1) * blockSize;
-      const index = table.cachedTokensBefore(first) / blockSize;
-      const isHeld = index < table.blockCount && table.positionAt(index * blockSize) === first;
-      if (isHeld) this.cache.attach(table.blockAt(index), tip, group, rank);
-    }
-  }
-
-  #checkMappings(into: GroupMappings): void {
-    const given = into instanceof SlotMapping ? 1 : into.length;
-    checkInteger('count of mappings', given, this.#rules.length, this.#rules.length);
-  }
-
-  #checkPosition(sequence: number, position: number): void {
-    const { tables } = this.#state(sequence);
-    checkInteger('tokenCount', position, 0, itemAt(tables, 0).tokenCount);
-    const isHeld = this.#rules.every((rule, group) =>
-      canGoOnAt(rule, itemAt(tables, group), position),
-    );
-    if (isHeld) return;
-    fail('invalid-argument', `a window has passed what the token at ${position} sees`, {
-      sequence,
-      position,
-    });
-  }
-}
-
-function mappingOf(into: GroupMappings, group: number): SlotMapping {
-  return into instanceof SlotMapping ? into : itemAt(into, group);
 }

@@ -17,6 +17,11 @@ import type { KvSequences } from './kv-sequences.js';
 import type { PrefixCache } from './prefix-cache.js';
 import { ROOT_NODE } from './prefix-nodes.js';
 
+/** Whether a group's contents of a node can be had from somewhere else than the device. */
+export type Elsewhere = (node: number, group: number) => boolean;
+
+const nowhere: Elsewhere = () => false;
+
 /** The result of the last search, and what to do with it. */
 export class PrefixLookup {
   /** Full blocks of the cache that are hit. */
@@ -30,6 +35,7 @@ export class PrefixLookup {
   readonly #search: HitSearch;
   /** Whether a block must be in group 0 for anything behind it to be hit. */
   readonly #needsAll: boolean;
+  #elsewhere: Elsewhere = nowhere;
   #nodes = new Uint32Array(64);
   #ids = new Uint32Array(64);
 
@@ -58,10 +64,19 @@ export class PrefixLookup {
     this.partialTokens = 0;
   }
 
-  /** Finds the longest hit of `tokens`. O(tokens). */
-  search(tokens: Uint32Array, keys: ContentKeys): void {
+  /**
+   * Finds the longest hit of `tokens`. O(tokens).
+   * @param most Tokens that may be hit. Default: all but one.
+   * @param elsewhere Whether contents without a block count all the same. Default: they do not.
+   */
+  search(
+    tokens: Uint32Array,
+    keys: ContentKeys,
+    most = tokens.length - 1,
+    elsewhere: Elsewhere = nowhere,
+  ): void {
     this.clear();
-    const most = tokens.length - 1;
+    this.#elsewhere = elsewhere;
     const known = this.#walk(tokens, keys, most);
     this.blockCount =
       this.#needsAll && this.#rules.length === 1
@@ -81,6 +96,29 @@ export class PrefixLookup {
       }
     }
     return free;
+  }
+
+  /** What of the hit has no block on the device: nodes, group by group. */
+  missing(): { readonly node: number; readonly group: number }[] {
+    const missing: { node: number; group: number }[] = [];
+    this.#rules.forEach((rule, group) => {
+      const first = this.#firstNeeded(rule);
+      for (let block = 0; block < this.blockCount / rule.scale; block++) {
+        if (block >= rule.sinkBlocks && block < first) continue;
+        const node = uintAt(this.#nodes, (block + 1) * rule.scale - 1);
+        if (this.#cache.blockOf(node, group) === 0) missing.push({ node, group });
+      }
+    });
+    return missing;
+  }
+
+  /** The hit blocks of all groups. */
+  blocks(): Uint32Array {
+    const ids: number[] = [];
+    for (let group = 0; group < this.#rules.length; group++) {
+      ids.push(...this.#ids.subarray(0, this.#collect(group)));
+    }
+    return Uint32Array.from(ids);
   }
 
   /** Gives the hit blocks to a new sequence of all groups. The caller has counted them. */
@@ -118,7 +156,7 @@ export class PrefixLookup {
       const start = index * blockSize;
       const extra = keys === NO_KEYS ? '' : extraKey(keys, start, start + blockSize);
       node = cache.find(node, tokens, start, extra);
-      if (node === 0 || (this.#needsAll && cache.blockOf(node, 0) === 0)) return index;
+      if (node === 0 || (this.#needsAll && !this.#has(node, 0))) return index;
       this.#nodes[index] = node;
     }
     return blocks;
@@ -165,6 +203,10 @@ export class PrefixLookup {
     );
   }
 
+  #has(node: number, group: number): boolean {
+    return this.#cache.blockOf(node, group) !== 0 || this.#elsewhere(node, group);
+  }
+
   readonly #hasBlock = (index: number, group: number): boolean =>
-    this.#cache.blockOf(uintAt(this.#nodes, index), group) !== 0;
+    this.#has(uintAt(this.#nodes, index), group);
 }

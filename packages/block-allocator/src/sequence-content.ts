@@ -113,10 +113,11 @@ export class SequenceContent {
 
   /** Forgets positions from `tokenCount` on. */
   truncate(tokenCount: number): void {
+    const isBroken = tokenCount > this.#brokenAt;
+    if (!isBroken) this.#brokenAt = Infinity;
     if (tokenCount >= this.#committedCount) return;
     this.#committedCount = tokenCount;
-    if (!this.isShared || tokenCount > this.#brokenAt) return;
-    this.#brokenAt = Infinity;
+    if (!this.isShared || isBroken) return;
     const { nodes } = this.#cache;
     const depth = Math.floor(tokenCount / nodes.blockSize);
     const rest = tokenCount - depth * nodes.blockSize;
