@@ -60,6 +60,20 @@ export class BlockPins {
     this.#pool.free(ids);
   }
 
+  /** Blocks by pin, as plain data. */
+  save(): readonly (readonly [number, readonly number[]])[] {
+    return [...this.#pins].map(([pin, ids]) => [pin, [...ids]]);
+  }
+
+  /** Takes over pins of a state; the pool must hold their references. */
+  restore(pins: readonly (readonly [number, readonly number[]])[]): void {
+    for (const [pin, ids] of pins) {
+      this.#pins.set(pin, Uint32Array.from(ids));
+      for (const id of ids) this.#holders.set(id, (this.#holders.get(id) ?? 0) + 1);
+      this.#nextPin = Math.max(this.#nextPin, pin + 1);
+    }
+  }
+
   /** Takes all pins back. */
   unpinAll(): void {
     for (const pin of [...this.#pins.keys()]) this.unpin(pin);

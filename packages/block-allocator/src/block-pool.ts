@@ -298,6 +298,27 @@ export class BlockPool {
   }
 
   /**
+   * Puts reference counts and the order of free blocks in place of what they are. Every block must
+   * be held once, as by one that restores a state and has ranked them.
+   * @throws VramError `invalid-argument` where a block is in neither list or in both, or not held.
+   */
+  restore(references: IndexList, freeIds: IndexList): void {
+    checkInteger('references.length', references.length, this.blockCount, this.blockCount);
+    checkInteger('freeCount', this.freeCount, 0, 0);
+    let held = 0;
+    for (let id = 1; id < this.blockCount; id++) if (at(references, id) > 0) held++;
+    checkInteger('free blocks', freeIds.length, this.blockCount - 1 - held);
+    for (let index = 0; index < freeIds.length; index++) {
+      checkInteger('references', references[at(freeIds, index)] ?? -1, 0, 0);
+      this.free(freeIds, index, index + 1);
+    }
+    for (let id = 1; id < this.blockCount; id++) {
+      this.#records[id * RECORD_WORDS + REFERENCES] = at(references, id);
+    }
+    this.check();
+  }
+
+  /**
    * Verifies every invariant of the head comment. O(blocks).
    * @throws VramError `invariant` naming the first block that breaks one.
    */

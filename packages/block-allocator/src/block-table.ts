@@ -24,6 +24,13 @@ import { assertInvariant, checkInteger, fail } from '@vramkit/core';
 import { NULL_BLOCK } from './block-pool.js';
 import { at, grown, uintAt, MAX_INDEX, type IndexArray, type IndexList } from './index-array.js';
 
+/** A {@link BlockTable} as plain data. */
+export interface BlockTableState {
+  readonly blocks: readonly number[];
+  readonly positions: readonly number[];
+  readonly tokenCount: number;
+}
+
 /** The block ids and token positions of one sequence. */
 export class BlockTable {
   /** Tokens of a block. */
@@ -275,6 +282,27 @@ export class BlockTable {
     for (let index = start; index < end; index++) this.#positions[index] = index + shift;
     if (shift !== 0) this.#inPlace = Math.min(this.#inPlace, first);
     else if (this.#inPlace >= first) this.#inPlace = Math.max(this.#inPlace, end);
+  }
+
+  /** The table as plain data. */
+  save(): BlockTableState {
+    const { tokenCount } = this;
+    return { blocks: [...this.blocks], positions: [...this.positions], tokenCount };
+  }
+
+  /**
+   * A table from what {@link save} gave.
+   * @throws VramError `invariant` where the state breaks an invariant.
+   */
+  static restore(state: BlockTableState, blockSize: number): BlockTable {
+    const table = new BlockTable({ blockSize });
+    table.#blocks = grown(Uint32Array.from(state.blocks), 4);
+    table.#positions = grown(Uint32Array.from(state.positions), 16);
+    table.#blockCount = state.blocks.length;
+    table.#cachedTokenCount = state.positions.length;
+    table.#tokenCount = state.tokenCount;
+    table.check();
+    return table;
   }
 
   /**

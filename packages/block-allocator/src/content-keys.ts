@@ -31,11 +31,10 @@ export const NO_KEYS: ContentKeys = Object.freeze({});
 export function extraKey(keys: ContentKeys, start: number, end: number): string {
   const { namespace = '', spans } = keys;
   const ofSequence = start === 0 ? namespace : '';
-  if (spans === undefined) return ofSequence;
-  const touched = spans.filter((span) => span.start < end && span.end > start);
-  if (touched.length === 0) return ofSequence;
+  const touched = spans?.filter((span) => span.start < end && span.end > start) ?? [];
+  if (touched.length === 0 && ofSequence === '') return '';
   // JSON keeps parts apart whatever characters they hold.
-  return JSON.stringify([ofSequence, ...touched.map(({ key, start: at }) => [key, start - at])]);
+  return JSON.stringify([ofSequence, ...touched.map((span) => [span.key, start - span.start])]);
 }
 
 /** @throws VramError `invalid-argument` where a span is empty or negative. */

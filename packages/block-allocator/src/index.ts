@@ -26,6 +26,7 @@ export type {
   FarMatch,
   GroupMappings,
   KvCacheManagerOptions,
+  KvCacheState,
   ManagedFork,
 } from './kv-cache-options.js';
 export type { KvGroup } from './kv-groups.js';

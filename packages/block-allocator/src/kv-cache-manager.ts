@@ -34,6 +34,7 @@ import type {
   FarMatch,
   GroupMappings,
   KvCacheManagerOptions,
+  KvCacheState,
   ManagedFork,
 } from './kv-cache-options.js';
 import { groupRule, type GroupRule } from './kv-groups.js';
@@ -373,6 +374,54 @@ export class KvCacheManager {
    */
   invalidate(ids: IndexList): void {
     this.#managed.invalidate(ids);
+  }
+
+  /**
+   * The whole state as plain data, but for metrics and what a policy has learnt. What blocks hold is
+   * for the owner of the bytes to save.
+   * @throws VramError `invalid-argument` where a sequence is suspended: its contents are elsewhere.
+   */
+  save(): KvCacheState {
+    const { pool } = this;
+    const { blockCount, blockSize } = pool;
+    return {
+      ...{ version: 1, blockCount, blockSize },
+      references: Array.from({ length: blockCount }, (_, id) => pool.referenceCount(id)),
+      freeIds: [...pool.freeIds()],
+      cache: this.cache.save(),
+      sequences: this.sequences.map((sequences) => sequences.save()),
+      contents: this.#managed.save(),
+      pins: this.#pins.save(),
+    };
+  }
+
+  /**
+   * A manager in the state that {@link save} gave; handles stay what they were. Events say what is
+   * stored anew. The time that blocks spent in their rank begins anew.
+   * @param pool A fresh pool of the same sizes.
+   * @param options Those of the manager that was saved.
+   * @throws VramError `invalid-argument` where sizes or groups differ, or the pool is in use.
+   */
+  static restore(
+    state: KvCacheState,
+    pool: BlockPool,
+    options: KvCacheManagerOptions = {},
+  ): KvCacheManager {
+    checkInteger('blockCount', pool.blockCount, state.blockCount, state.blockCount);
+    checkInteger('blockSize', pool.blockSize, state.blockSize, state.blockSize);
+    checkInteger('free blocks', pool.freeCount, state.blockCount - 1);
+    const manager = new KvCacheManager(pool, options);
+    const groups = manager.sequences.length;
+    checkInteger('count of groups', state.sequences.length, groups, groups);
+    pool.allocate(pool.freeCount);
+    const nodes = manager.cache.restore(state.cache);
+    pool.restore(state.references, state.freeIds);
+    state.sequences.forEach((each, group) => itemAt(manager.sequences, group).restore(each));
+    manager.#managed.restore(state.contents, nodes);
+    for (const node of nodes) manager.cache.release(node);
+    manager.#pins.restore(state.pins);
+    manager.check();
+    return manager;
   }
 
   /** Counts so far; a snapshot. */

@@ -196,11 +196,12 @@ type Step =
     }
   | { kind: 'append' | 'draft' | 'fork' | 'truncate' | 'drop'; pick: number; amount: number }
   | { kind: 'free' | 'preempt' | 'accept'; pick: number; amount: number }
-  | { kind: 'reset' };
+  | { kind: 'reset' }
+  | { kind: 'restart' };
 
 class Comparison {
   readonly model: Model;
-  readonly manager: KvCacheManager;
+  manager: KvCacheManager;
   readonly memory: Map<number, number>[];
 
   constructor(
@@ -219,6 +220,7 @@ class Comparison {
   step(step: Step): void {
     const { model, manager } = this;
     if (step.kind === 'start') this.start(step);
+    else if (step.kind === 'restart') this.restart();
     else if (step.kind === 'reset') {
       const isIdle = model.references.every((count) => count === 0);
       expect(manager.cache.tryReset()).toBe(isIdle);
@@ -283,6 +285,16 @@ class Comparison {
     model.commit(sequence, count);
   }
 
+  /** Goes on with another manager, made from this one's state as text. */
+  restart(): void {
+    const { groups, base } = this;
+    const text = JSON.stringify(this.manager.save());
+    const { blockCount } = this.manager.pool;
+    const pool = new BlockPool({ blockCount, blockSize: base });
+    this.manager = KvCacheManager.restore(JSON.parse(text), pool, { groups, nodeCapacity: 4096 });
+    expect(JSON.stringify(this.manager.save())).toBe(text);
+  }
+
   /** Appends to the model what the manager has appended. */
   grow(sequence: Sequence, tokens: readonly number[], mappings: readonly SlotMapping[]): void {
     const { model, base } = this;
@@ -335,7 +347,11 @@ class Comparison {
     }
   }
 
-  change(sequence: Sequence, kind: Exclude<Step['kind'], 'start' | 'reset'>, amount: number): void {
+  change(
+    sequence: Sequence,
+    kind: Exclude<Step['kind'], 'start' | 'reset' | 'restart'>,
+    amount: number,
+  ): void {
     const { model, manager } = this;
     const uncertain = sequence.tokens.length - sequence.committed;
     if (kind === 'append' && uncertain === 0) this.append(sequence, amount, true);
@@ -510,7 +526,7 @@ const steps: fc.Arbitrary<Step> = fc.oneof(
   { weight: 5, arbitrary: fc.record({ kind: oneOf('append', 'draft', 'accept'), ...target }) },
   { weight: 3, arbitrary: fc.record({ kind: oneOf('fork', 'truncate', 'drop'), ...target }) },
   { weight: 2, arbitrary: fc.record({ kind: oneOf('free', 'preempt'), ...target }) },
-  { weight: 1, arbitrary: fc.record({ kind: oneOf('reset') }) },
+  { weight: 1, arbitrary: fc.constantFrom<Step>({ kind: 'reset' }, { kind: 'restart' }) },
 );
 
 describe('KvCacheManager, random use', () => {

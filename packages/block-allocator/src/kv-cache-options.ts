@@ -4,7 +4,9 @@
  */
 import type { ContentKeys } from './content-keys.js';
 import type { KvGroup } from './kv-groups.js';
-import type { PrefixCacheOptions } from './prefix-cache.js';
+import type { KvSequencesState } from './kv-sequences.js';
+import type { PrefixCacheOptions, PrefixCacheState } from './prefix-cache.js';
+import type { SequenceContentState } from './sequence-content.js';
 import type { BlockCopy, SlotMapping } from './slot-mapping.js';
 
 /** Options of {@link KvCacheManager}. */
@@ -59,4 +61,20 @@ export interface ManagedFork {
   readonly sequence: number;
   /** Copies of the partial blocks, per group. */
   readonly copies: readonly (readonly BlockCopy[])[];
+}
+
+/** A {@link KvCacheManager} as plain data, for a restart: JSON takes it as it is. */
+export interface KvCacheState {
+  readonly version: 1;
+  readonly blockCount: number;
+  readonly blockSize: number;
+  /** Reference count of each block, the null block included. */
+  readonly references: readonly number[];
+  /** Free blocks in the order in which they go. */
+  readonly freeIds: readonly number[];
+  readonly cache: PrefixCacheState;
+  /** Tables, per group. */
+  readonly sequences: readonly KvSequencesState[];
+  readonly contents: readonly (readonly [number, SequenceContentState])[];
+  readonly pins: readonly (readonly [number, readonly number[]])[];
 }

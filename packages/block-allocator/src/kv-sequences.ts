@@ -18,7 +18,7 @@
  */
 import { assertInvariant, checkInteger, fail } from '@vramkit/core';
 import { failExhausted, type BlockPool } from './block-pool.js';
-import { BlockTable, type BlockTableView } from './block-table.js';
+import { BlockTable, type BlockTableState, type BlockTableView } from './block-table.js';
 import { gatherMoves, planCompaction, type TokenMoves } from './compaction.js';
 import { grown, uintAt, MAX_INDEX, type IndexList } from './index-array.js';
 import { checkSharing } from './sharing.js';
@@ -33,6 +33,12 @@ export interface SequenceFork {
   readonly sequence: number;
   /** At most one copy: that of the partial block. */
   readonly copies: readonly BlockCopy[];
+}
+
+/** {@link KvSequences} as plain data. */
+export interface KvSequencesState {
+  readonly nextSequence: number;
+  readonly tables: readonly (readonly [number, BlockTableState])[];
 }
 
 /**
@@ -329,6 +335,25 @@ export class KvSequences {
     if (this.#spares.length === MAX_SPARES) return;
     table.clear();
     this.#spares.push(table);
+  }
+
+  /**
+   * All tables as plain data, by handle.
+   * @throws VramError `invalid-argument` where a sequence is parked: its contents are elsewhere.
+   */
+  save(): KvSequencesState {
+    checkInteger('parked sequences', this.#parked.size, 0, 0);
+    const tables = [...this.#tables].map(([sequence, table]) => [sequence, table.save()] as const);
+    return { nextSequence: this.#nextSequence, tables };
+  }
+
+  /** Takes over the sequences of a state; the pool must hold their references. */
+  restore({ nextSequence, tables }: KvSequencesState): void {
+    checkInteger('sequences', this.#tables.size, 0, 0);
+    this.#nextSequence = nextSequence;
+    for (const [sequence, table] of tables) {
+      this.#tables.set(sequence, BlockTable.restore(table, this.blockSize));
+    }
   }
 
   /**

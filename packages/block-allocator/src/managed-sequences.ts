@@ -16,7 +16,8 @@ import type { GroupMappings, ManagedFork } from './kv-cache-options.js';
 import { canGoOnAt, releasableBlocks, type GroupRule } from './kv-groups.js';
 import { KvSequences } from './kv-sequences.js';
 import type { PrefixCache } from './prefix-cache.js';
-import { SequenceContent } from './sequence-content.js';
+import { ROOT_NODE } from './prefix-nodes.js';
+import { SequenceContent, type SequenceContentState } from './sequence-content.js';
 import { SlotMapping } from './slot-mapping.js';
 
 /** Most contents of freed sequences that are kept for new ones. */
@@ -193,6 +194,27 @@ export class ManagedSequences {
         const first = Math.floor(table.cachedTokensBefore(position) / table.blockSize);
         for (const id of table.blocks.subarray(first)) this.#cache.forget(id);
       }
+    }
+  }
+
+  /** Contents by handle, as plain data; tables are saved by {@link sequences}. */
+  save(): readonly (readonly [number, SequenceContentState])[] {
+    const numbers = new Map(this.#cache.liveNodes().map((node, index) => [node, index + 1]));
+    return [...this.#states].map(([sequence, { content }]) => [
+      sequence,
+      content.save(numbers.get(content.tip) ?? ROOT_NODE),
+    ]);
+  }
+
+  /** Takes over contents of a state, at nodes as {@link PrefixCache.restore} gave them. */
+  restore(
+    contents: readonly (readonly [number, SequenceContentState])[],
+    nodes: readonly number[],
+  ): void {
+    for (const [sequence, state] of contents) {
+      const content = this.content();
+      content.restore(state, itemAt(nodes, checkInteger('tip', state.tip, 0, nodes.length - 1)));
+      this.#states.set(sequence, this.#stateOf(content, sequence));
     }
   }
 

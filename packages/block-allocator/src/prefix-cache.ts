@@ -31,7 +31,7 @@ import {
 import { digestText, fastHasher, type BlockHasher } from './block-hasher.js';
 import { MAX_RANK, type BlockKeeper, type BlockPool } from './block-pool.js';
 import { PrefixEvents, type PrefixEvent } from './events.js';
-import { intAt } from './index-array.js';
+import { intAt, itemAt } from './index-array.js';
 import { HashIndex, type PrefixIndex } from './prefix-index.js';
 import { BLOCK, NODE_WORDS, PrefixNodes, ROOT_NODE } from './prefix-nodes.js';
 import { RadixIndex } from './radix-index.js';
@@ -69,6 +69,24 @@ export interface PrefixCacheOptions {
   readonly blockBytes?: number;
   /** Whether changes are recorded for {@link PrefixCache.takeEvents}. Default: false. */
   readonly recordEvents?: boolean;
+}
+
+/** A {@link PrefixCache} as plain data. */
+export interface PrefixCacheState {
+  readonly hasher: string;
+  /** Parents first; `parent` is 0 for the root, else one more than the parent's index. */
+  readonly nodes: readonly {
+    readonly parent: number;
+    readonly tokens: readonly number[];
+    readonly extra: string;
+  }[];
+  /** `node` is one more than the index of the node. */
+  readonly blocks: readonly {
+    readonly id: number;
+    readonly node: number;
+    readonly group: number;
+    readonly rank: number;
+  }[];
 }
 
 /** Cached blocks by what they hold; see the notes of this module. */
@@ -209,11 +227,12 @@ export class PrefixCache implements BlockKeeper {
   /**
    * Says that block `id` holds the tokens of `node` for `group`, so that it can be hit. O(1).
    * @param rank What it is worth while nobody holds it. Default: 1.
-   * @throws VramError `invariant` where the block is cached already.
+   * @throws VramError `invalid-argument` for an id that is no block, `invariant` where the block is
+   *   cached already.
    */
   attach(id: number, node: number, group = 0, rank = 1): void {
     checkInteger('rank', rank, 1, MAX_RANK);
-    assertInvariant(this.nodeOf(id) === 0, `block ${id} is cached already`, { id });
+    assertInvariant(this.pool.rankOf(id) === 0, `block ${id} is cached already`, { id });
     assertInvariant(node !== ROOT_NODE, 'the empty prefix has no block');
     const first = this.blockOf(node, group);
     this.pool.rank(id, rank);
@@ -282,8 +301,7 @@ export class PrefixCache implements BlockKeeper {
 
   /** What can be hit now, as the events that would store it, parents first. O(nodes). */
   snapshot(): PrefixEvent[] {
-    const { nodes } = this;
-    const live = [...nodes.live()].sort((a, b) => nodes.depthOf(a) - nodes.depthOf(b));
+    const live = this.liveNodes();
     const events: PrefixEvent[] = [];
     for (const node of live) {
       for (let group = 0; group < this.groupCount; group++) {
@@ -293,9 +311,64 @@ export class PrefixCache implements BlockKeeper {
     return events;
   }
 
+  /** All nodes beside the root, parents first; {@link save} numbers them so, from 1 on. */
+  liveNodes(): number[] {
+    const { nodes } = this;
+    return [...nodes.live()].sort((a, b) => nodes.depthOf(a) - nodes.depthOf(b));
+  }
+
   /** The digest of a node, as hexadecimal. */
   digestOf(node: number): string {
     return digestText(this.nodes.digests, this.nodes.digestAt(node), this.nodes.digestWords);
+  }
+
+  /** Prefixes and cached blocks as plain data. O(blocks + nodes). */
+  save(): PrefixCacheState {
+    const { nodes } = this;
+    const live = this.liveNodes();
+    const indexOf = new Map(live.map((node, index) => [node, index + 1]));
+    const state = live.map((node): PrefixCacheState['nodes'][number] => ({
+      parent: indexOf.get(nodes.parentOf(node)) ?? ROOT_NODE,
+      tokens: [...nodes.tokens.subarray(node * nodes.blockSize, (node + 1) * nodes.blockSize)],
+      extra: nodes.extraOf(node),
+    }));
+    const blocks: PrefixCacheState['blocks'][number][] = [];
+    for (const [node, index] of indexOf) {
+      for (let group = 0; group < this.groupCount; group++) {
+        const first = blocks.length;
+        for (let id = this.blockOf(node, group); id !== 0; id = this.#nextOf(id)) {
+          blocks.push({ id, node: index, group, rank: this.pool.rankOf(id) });
+        }
+        // The last one attached is the first of the list.
+        blocks.push(...blocks.splice(first).reverse());
+      }
+    }
+    return { hasher: this.hasher.name, nodes: state, blocks };
+  }
+
+  /**
+   * Knows prefixes and blocks of a state again. All blocks must be held, and none cached.
+   * @returns A node for each of the state, from index 1 on, each with one use for the caller.
+   * @throws VramError `invalid-argument` where the state is of another hasher, or is too large.
+   */
+  restore(state: PrefixCacheState): readonly number[] {
+    const { hasher } = this;
+    assertArgument(
+      state.hasher === hasher.name && this.#cachedCount === 0,
+      `a state of hasher ${state.hasher} cannot be restored with ${hasher.name}`,
+    );
+    checkInteger('count of nodes', state.nodes.length, 0, this.nodes.capacity);
+    const nodes = [ROOT_NODE];
+    for (const { parent, tokens, extra } of state.nodes) {
+      checkInteger('tokens of a node', tokens.length, this.nodes.blockSize, this.nodes.blockSize);
+      checkInteger('parent', parent, 0, nodes.length - 1);
+      nodes.push(this.extend(itemAt(nodes, parent), Uint32Array.from(tokens), 0, extra));
+    }
+    for (const { id, node, group, rank } of state.blocks) {
+      checkInteger('group', group, 0, this.groupCount - 1);
+      this.attach(id, itemAt(nodes, checkInteger('node', node, 1, nodes.length - 1)), group, rank);
+    }
+    return nodes;
   }
 
   /**

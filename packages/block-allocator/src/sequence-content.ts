@@ -21,6 +21,20 @@ import { uintAt } from './index-array.js';
 import { ROOT_NODE } from './prefix-nodes.js';
 import type { PrefixCache } from './prefix-cache.js';
 
+/** A {@link SequenceContent} as plain data. */
+export interface SequenceContentState {
+  readonly keys: ContentKeys;
+  readonly rank: number;
+  readonly hitTokens: number;
+  readonly isShared: boolean;
+  /** Number of its node in the state of the cache; 0 for the root. */
+  readonly tip: number;
+  readonly pending: readonly number[];
+  readonly committedCount: number;
+  /** Left out without a hole. */
+  readonly brokenAt?: number | undefined;
+}
+
 /** Content of one sequence; objects are used again. */
 export class SequenceContent {
   readonly #cache: PrefixCache;
@@ -151,6 +165,34 @@ export class SequenceContent {
     this.#committedCount = other.#committedCount;
     this.#brokenAt = other.#brokenAt;
     this.truncate(tokenCount);
+  }
+
+  /**
+   * As plain data.
+   * @param tip Number of its node in the state of the cache.
+   */
+  save(tip: number): SequenceContentState {
+    const { keys, rank, hitTokens, isShared } = this;
+    return {
+      ...{ keys, rank, hitTokens, isShared, tip },
+      pending: [...this.pending],
+      committedCount: this.#committedCount,
+      brokenAt: this.#brokenAt === Infinity ? undefined : this.#brokenAt,
+    };
+  }
+
+  /** Becomes what {@link save} gave, at the node that its tip has now. */
+  restore(state: SequenceContentState, tip: number): void {
+    this.begin(tip, tip === ROOT_NODE ? 0 : this.#cache.nodes.depthOf(tip));
+    this.keys = state.keys;
+    this.rank = state.rank;
+    this.hitTokens = state.hitTokens;
+    this.isShared = state.isShared;
+    this.#pending.set(state.pending);
+    this.#pendingCount = state.pending.length;
+    this.#committedCount = state.committedCount;
+    this.#brokenAt = state.brokenAt ?? Infinity;
+    this.check();
   }
 
   /** Verifies the invariants of the head comment. @throws VramError `invariant`. */
