@@ -12,10 +12,16 @@ import {
   DECODE_MAX_HEADS,
   DECODE_TILE,
   decodeAttentionKernel,
+  decodeAttentionLogitsKernel,
 } from './kernels/decode-attention.wgsl.js';
-import { MERGE_LANES, mergePartialsKernel } from './kernels/merge-partials.wgsl.js';
+import {
+  MERGE_LANES,
+  mergePartialsKernel,
+  mergePartialsStatesKernel,
+} from './kernels/merge-partials.wgsl.js';
 import type { KvShape } from './kv-layout.js';
 import type { KvSegment } from './kv-storage.js';
+import { recordReceived, type DecodeReceived, type LogitScratch } from './received-attention.js';
 import type { StridedRows } from './strided-rows.js';
 
 /** A decode step of one layer; see `PagedKvCache.decodeAttention`. */
@@ -38,6 +44,8 @@ export interface DecodeRequest {
   readonly output: StridedRows;
   /** Factor of the logits. Default: 1 / sqrt(headDim). */
   readonly scale?: number;
+  /** Sums of the attention that tokens receive, to add this step to. Default: none. */
+  readonly received?: readonly DecodeReceived[];
 }
 
 /** How a decode is split. */
@@ -84,50 +92,80 @@ export function planDecode(
   };
 }
 
+/** Scratch of a decode. */
+export interface DecodeScratch {
+  /** Partial results, {@link DecodePlan.scratchBytes}. */
+  readonly partials: BufferRange;
+  /** Where logits go; absent where no sums are asked for. */
+  readonly logits: LogitScratch | undefined;
+}
+
 /** Records the dispatches of a checked request. */
 export function recordDecode(
   batch: Batch,
   shape: KvShape,
   segments: readonly KvSegment[],
   request: DecodeRequest,
-  partials: BufferRange,
+  { partials, logits }: DecodeScratch,
   plan: DecodePlan,
 ): void {
   const { queries, output, heads, sequences } = request;
-  const isDirect = plan.partitions === 1 && segments.length === 1;
+  const isDirect = plan.partitions === 1 && segments.length === 1 && logits === undefined;
   const { partitions, partitionTokens } = plan;
+  const logitStride = logitRowLength(shape, request);
   segments.forEach((segment, index) => {
-    batch.dispatch(decodeAttentionKernel, {
-      params: { shape, headsPerWorkgroup: plan.headsPerWorkgroup },
-      bindings: {
-        queries: queries.range,
-        kv: segmentLayer(segment, request.layer),
-        blockTables: request.blockTables,
-        lengths: request.lengths,
-        partials,
-        output: output.range,
-      },
-      uniforms: {
-        sequences,
-        heads,
-        one: 1,
-        tableStride: request.tableStride,
-        partitions,
-        partitionTokens,
-        firstBlock: segment.firstBlock,
-        blockCount: segment.blockCount,
-        queryOffset: queries.offset,
-        queryStride: queries.rowStride,
-        outputOffset: output.offset,
-        outputStride: output.rowStride,
-        isFirst: index === 0 ? 1 : 0,
-        isDirect: isDirect ? 1 : 0,
-        scale: request.scale ?? 1 / Math.sqrt(shape.headDim),
-      },
-      workgroups: (sequences * heads * partitions) / plan.headsPerWorkgroup,
-    });
+    const bindings = {
+      queries: queries.range,
+      kv: segmentLayer(segment, request.layer),
+      blockTables: request.blockTables,
+      lengths: request.lengths,
+      partials,
+      output: output.range,
+    };
+    const uniforms = {
+      sequences,
+      heads,
+      one: 1,
+      tableStride: request.tableStride,
+      partitions,
+      partitionTokens,
+      firstBlock: segment.firstBlock,
+      blockCount: segment.blockCount,
+      queryOffset: queries.offset,
+      queryStride: queries.rowStride,
+      outputOffset: output.offset,
+      outputStride: output.rowStride,
+      isFirst: index === 0 ? 1 : 0,
+      isDirect: isDirect ? 1 : 0,
+      scale: request.scale ?? 1 / Math.sqrt(shape.headDim),
+    };
+    const params = { shape, headsPerWorkgroup: plan.headsPerWorkgroup };
+    const workgroups = (sequences * heads * partitions) / plan.headsPerWorkgroup;
+    if (logits === undefined) {
+      batch.dispatch(decodeAttentionKernel, { params, bindings, uniforms, workgroups });
+    } else {
+      batch.dispatch(decodeAttentionLogitsKernel, {
+        params,
+        bindings: { ...bindings, logits: logits.logits },
+        uniforms: { ...uniforms, logitStride },
+        workgroups,
+      });
+    }
   });
-  if (!isDirect) recordMerge(batch, shape, request, partials, partitions, sequences * heads);
+  const rows = sequences * heads;
+  if (!isDirect) recordMerge(batch, shape, request, { partials, logits }, partitions, rows);
+  if (logits === undefined) return;
+  for (const { sums, sequence, length } of request.received ?? []) {
+    recordReceived(batch, logits, sums, {
+      ...{ kvHeads: shape.kvHeads, heads, queries: 1, firstQuery: 0 },
+      ...{ firstRow: sequence * heads, contextLength: length - 1, logitStride },
+    });
+  }
+}
+
+/** Logits of a row of a decode: room for every slot that a table can name. */
+export function logitRowLength(shape: KvShape, request: { readonly tableStride: number }): number {
+  return request.tableStride * shape.blockSize;
 }
 
 /** Records the merge of `rows` rows; with none it only compiles and binds. */
@@ -135,23 +173,27 @@ export function recordMerge(
   batch: Batch,
   shape: KvShape,
   request: Pick<DecodeRequest, 'heads' | 'output'>,
-  partials: BufferRange,
+  { partials, logits }: DecodeScratch,
   partitions: number,
   rows: number,
 ): void {
   const { output, heads } = request;
-  batch.dispatch(mergePartialsKernel, {
-    params: { headDim: shape.headDim },
-    bindings: { partials, output: output.range },
-    uniforms: {
-      rows,
-      heads,
-      partitions,
-      outputOffset: output.offset,
-      outputStride: output.rowStride,
-    },
-    workgroups: Math.max(1, Math.ceil((rows * shape.headDim) / 4 / MERGE_LANES)),
-  });
+  const params = { headDim: shape.headDim };
+  const bindings = { partials, output: output.range };
+  const uniforms = {
+    rows,
+    heads,
+    partitions,
+    outputOffset: output.offset,
+    outputStride: output.rowStride,
+  };
+  const workgroups = Math.max(1, Math.ceil((rows * shape.headDim) / 4 / MERGE_LANES));
+  if (logits === undefined) {
+    batch.dispatch(mergePartialsKernel, { params, bindings, uniforms, workgroups });
+  } else {
+    const states = { ...bindings, states: logits.states };
+    batch.dispatch(mergePartialsStatesKernel, { params, bindings: states, uniforms, workgroups });
+  }
 }
 
 /** Storage of a layer in a segment; the layer was checked. */

@@ -20,7 +20,13 @@ import {
   type VramDevice,
 } from '@vramkit/core';
 import { AttentionScratch } from './attention-scratch.js';
-import { planDecode, recordDecode, recordMerge, type DecodeRequest } from './decode.js';
+import {
+  logitRowLength,
+  planDecode,
+  recordDecode,
+  recordMerge,
+  type DecodeRequest,
+} from './decode.js';
 import {
   bytesPerBlock,
   checkLayout,
@@ -39,7 +45,8 @@ import {
   type TokenKv,
   type TokenNorms,
 } from './readback.js';
-import { checkIndices, checkRows } from './strided-rows.js';
+import { checkReceived, reserveLogits } from './received-attention.js';
+import { checkRows, checkWords } from './strided-rows.js';
 import { recordWrite, type WriteRequest } from './write.js';
 
 /** Options of {@link createPagedKvCache}. */
@@ -78,6 +85,8 @@ export class PagedKvCache {
   readonly #shape: KvShape;
   readonly #storage: KvStorage;
   readonly #scratch: AttentionScratch;
+  /** Grows only where attention is added up. */
+  readonly #logits: AttentionScratch;
   readonly #gather: Tensor;
   readonly #preparedOutputs = new WeakSet<GPUBuffer>();
   #disposed = false;
@@ -97,6 +106,7 @@ export class PagedKvCache {
     const label = options.label ?? 'kv';
     const limitBytes = device.limits.maxStorageBufferBindingSize;
     this.#scratch = new AttentionScratch(memory, `${label} attention`, limitBytes);
+    this.#logits = new AttentionScratch(memory, `${label} logits`, limitBytes);
     this.#storage = new KvStorage(device, layout, memory, label);
     try {
       if (options.reserve !== undefined) this.#reserve(options.reserve);
@@ -135,7 +145,7 @@ export class PagedKvCache {
 
   /** Bytes of attention scratch and of the range that gathers norms, beside {@link sizeBytes}. */
   get scratchBytes(): number {
-    return this.#scratch.sizeBytes + this.#gather.sizeBytes;
+    return this.#scratch.sizeBytes + this.#logits.sizeBytes + this.#gather.sizeBytes;
   }
 
   /**
@@ -150,7 +160,7 @@ export class PagedKvCache {
     const width = this.layout.kvHeads * this.layout.headDim;
     checkRows('keys', keys, tokens, width);
     checkRows('values', values, tokens, width);
-    checkIndices('slots', slots, tokens);
+    checkWords('slots', slots, tokens);
     if (tokens > 0) {
       recordWrite(batch, this.device.limits, this.layout, this.#storage.segments, request);
     }
@@ -175,18 +185,33 @@ export class PagedKvCache {
     const width = heads * this.layout.headDim;
     checkRows('queries', request.queries, sequences, width);
     checkRows('output', request.output, sequences, width);
-    checkIndices('blockTables', request.blockTables, sequences * tableStride);
-    checkIndices('lengths', request.lengths, sequences);
+    checkWords('blockTables', request.blockTables, sequences * tableStride);
+    checkWords('lengths', request.lengths, sequences);
+    const { received = [] } = request;
+    for (const each of received) {
+      checkInteger('sequence of received', each.sequence, 0, sequences - 1);
+      checkReceived('received', each, each.length, this.layout.kvHeads);
+      checkInteger('length of received', each.length, 1, maxLength);
+    }
     if (sequences === 0) return;
     const plan = planDecode(this.#shape, request);
-    const partials = this.#scratch.reserve(plan.scratchBytes);
+    const logits =
+      received.length === 0
+        ? undefined
+        : reserveLogits(
+            this.#logits,
+            this.device.limits,
+            sequences * heads,
+            logitRowLength(this.#shape, request),
+          );
+    const scratch = { partials: this.#scratch.reserve(plan.scratchBytes), logits };
     const output = request.output.range.buffer;
-    if (!this.#preparedOutputs.has(output)) {
+    if (logits === undefined && !this.#preparedOutputs.has(output)) {
       // A sequence that outgrows one partition needs the merge: it is compiled and bound before.
-      recordMerge(batch, this.#shape, request, partials, 1, 0);
+      recordMerge(batch, this.#shape, request, scratch, 1, 0);
       this.#preparedOutputs.add(output);
     }
-    recordDecode(batch, this.#shape, this.#storage.segments, request, partials, plan);
+    recordDecode(batch, this.#shape, this.#storage.segments, request, scratch, plan);
   }
 
   /**
@@ -205,11 +230,17 @@ export class PagedKvCache {
     checkRows('queries', request.queries, tokens, width);
     checkRows('output', request.output, tokens, width);
     const blocks = Math.ceil((contextLength + tokens) / this.layout.blockSize);
-    checkIndices('blockTable', request.blockTable, blocks);
+    checkWords('blockTable', request.blockTable, blocks);
+    for (const each of request.received ?? []) {
+      checkInteger('firstQuery', each.firstQuery, 0, Math.max(0, tokens - 1));
+      checkReceived('received', each, contextLength + tokens, this.layout.kvHeads);
+    }
     if (tokens === 0) return;
     const states = this.#scratch.reserve(prefillScratchBytes(request, this.segmentCount));
     const { limits } = this.device;
-    recordPrefill(batch, limits, this.#shape, this.#storage.segments, request, states);
+    const { segments } = this.#storage;
+    const target = { batch, limits, shape: this.#shape, segments, states };
+    recordPrefill({ ...target, logitScratch: this.#logits }, request);
   }
 
   /**
@@ -234,8 +265,8 @@ export class PagedKvCache {
   moveSlots(batch: Batch, moves: SlotMoves): void {
     this.#assertLive();
     checkInteger('count', moves.count);
-    checkIndices('from', moves.from, moves.count);
-    checkIndices('to', moves.to, moves.count);
+    checkWords('from', moves.from, moves.count);
+    checkWords('to', moves.to, moves.count);
     if (moves.count > 0) recordMoves(batch, this.layout, this.#storage.segments, moves);
   }
 
@@ -304,6 +335,7 @@ export class PagedKvCache {
     this.#disposed = true;
     this.#gather.dispose();
     this.#scratch.dispose();
+    this.#logits.dispose();
     this.#storage.dispose();
   }
 

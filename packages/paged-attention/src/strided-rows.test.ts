@@ -2,7 +2,7 @@
 import type { BufferRange } from '@vramkit/core';
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { bindableRows, checkIndices, checkRows, rowsPerBinding } from './strided-rows.js';
+import { bindableRows, checkWords, checkRows, rowsPerBinding } from './strided-rows.js';
 
 // A range is described by its numbers; its buffer is never touched here.
 const rangeOf = (sizeBytes: number): BufferRange => ({
@@ -21,7 +21,7 @@ it('rows must lie within their range at multiples of four', () => {
   expect(() => checkRows('queries', { range, rowStride: 18, offset: 8 }, 1, 16)).toThrow(invalid);
   expect(() => checkRows('queries', { range, rowStride: 20, offset: 2 }, 1, 16)).toThrow(invalid);
   expect(() => checkRows('queries', { range, rowStride: 20, offset: -4 }, 1, 16)).toThrow(invalid);
-  expect(() => checkIndices('slots', range, 85)).toThrow(invalid);
+  expect(() => checkWords('slots', range, 85)).toThrow(invalid);
 });
 
 it('rows cut for a binding are the same bytes, aligned and within the limit', () => {

@@ -46,10 +46,10 @@ export function checkRows(name: string, rows: StridedRows, count: number, width:
 }
 
 /**
- * Checks that a range holds `count` u32.
+ * Checks that a range holds `count` u32 or f32.
  * @throws VramError `invalid-argument` naming the range.
  */
-export function checkIndices(name: string, range: BufferRange, count: number): void {
+export function checkWords(name: string, range: BufferRange, count: number): void {
   assertArgument(
     count * 4 <= range.sizeBytes,
     `${name}: needs ${count} entries, the range has ${range.sizeBytes / 4}`,

@@ -13,11 +13,12 @@ export interface HostQuery {
   readonly scale: number;
 }
 
-/**
- * softmax(scale * query . keys) . values over `slots`; zeros where there are none. Gives
- * `[headDim]`.
- */
-export function attend(kv: HostKv, slots: ArrayLike<number>, request: HostQuery): Float64Array {
+/** softmax(scale * query . keys) over `slots`: one weight per slot. */
+export function attentionWeights(
+  kv: HostKv,
+  slots: ArrayLike<number>,
+  request: HostQuery,
+): number[] {
   const { layout } = kv;
   const storage = layerOf(kv, request.layer);
   const { kvHead, query, scale } = request;
@@ -31,11 +32,18 @@ export function attend(kv: HostKv, slots: ArrayLike<number>, request: HostQuery)
   const top = logits.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
   const weights = logits.map((logit) => Math.exp(logit - top));
   const total = weights.reduce((a, b) => a + b, 0);
+  return weights.map((weight) => weight / total);
+}
+
+/** The weighted sum of values over `slots`; zeros where there are none. Gives `[headDim]`. */
+export function attend(kv: HostKv, slots: ArrayLike<number>, request: HostQuery): Float64Array {
+  const { layout } = kv;
+  const storage = layerOf(kv, request.layer);
   const result = new Float64Array(layout.headDim);
-  weights.forEach((weight, index) => {
+  attentionWeights(kv, slots, request).forEach((weight, index) => {
     for (let d = 0; d < layout.headDim; d++) {
-      const value = at(storage, valueElement(layout, at(slots, index), kvHead, d));
-      result[d] = at(result, d) + (weight / total) * value;
+      const value = at(storage, valueElement(layout, at(slots, index), request.kvHead, d));
+      result[d] = at(result, d) + weight * value;
     }
   });
   return result;

@@ -51,7 +51,9 @@ function wgslScores(heads: number): string {
     }`;
 }
 
-function wgslTile(heads: number): string {
+function wgslTile(heads: number, withLogits: boolean): string {
+  const keep = (r: number): string =>
+    `logits[(sequence * uniforms.heads + head + ${r}u) * uniforms.logitStride + token] = s${r};`;
   return /* wgsl */ `
   let first = start + tile * TILE;
   let count = min(max(end, first) - first, TILE);
@@ -66,6 +68,7 @@ function wgslTile(heads: number): string {
       ${wgslScores(heads)}
       places[t] = value_at(block, kv_head, offset);
       ${unroll(heads, (r) => `top${r} = max(top${r}, s${r});`)}
+      ${withLogits ? unroll(heads, keep) : ''}
     } else {
       places[t] = NOWHERE;
     }
@@ -135,38 +138,11 @@ const wgslFinish = /* wgsl */ `
     if (d == 0u) { partials[state] = vec4<f32>(maximum, sum, 0.0, 0.0); }
   }`;
 
-/**
- * The kernel; dispatch sequences * (heads / headsPerWorkgroup) * partitions workgroups a segment.
- */
-export const decodeAttentionKernel = defineKernel({
-  name: 'decode-attention',
-  bindings: {
-    queries: { access: 'read', type: 'array<vec4<f32>>' },
-    kv: { access: 'read', type: kvBindingType },
-    blockTables: { access: 'read', type: 'array<u32>' },
-    lengths: { access: 'read', type: 'array<u32>' },
-    partials: { access: 'read-write', type: 'array<vec4<f32>>' },
-    output: { access: 'read-write', type: 'array<vec4<f32>>' },
-  },
-  uniforms: {
-    sequences: 'u32',
-    heads: 'u32',
-    /** 1; see unroll.ts. */
-    one: 'u32',
-    tableStride: 'u32',
-    partitions: 'u32',
-    partitionTokens: 'u32',
-    firstBlock: 'u32',
-    blockCount: 'u32',
-    queryOffset: 'u32',
-    queryStride: 'u32',
-    outputOffset: 'u32',
-    outputStride: 'u32',
-    isFirst: 'u32',
-    isDirect: 'u32',
-    scale: 'f32',
-  },
-  source: ({ shape, headsPerWorkgroup: heads }: DecodeParams) => /* wgsl */ `
+function decodeSource(
+  { shape, headsPerWorkgroup: heads }: DecodeParams,
+  withLogits: boolean,
+): string {
+  return /* wgsl */ `
 ${wgslLinearWorkgroup}
 ${wgslKvShape(shape)}
 const LANES = ${DECODE_LANES}u;
@@ -209,7 +185,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
     (r) => `var maximum${r} = LOWEST; var sum${r} = 0.0; var sums${r} = vec4<f32>(0.0);`,
   )}
   for (var tile = 0u; tile * TILE < uniforms.partitionTokens; tile++) {
-    ${wgslTile(heads)}
+    ${wgslTile(heads, withLogits)}
   }
   ${unroll(
     heads,
@@ -226,5 +202,54 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
   workgroupBarrier();
   ${wgslFinish}
 }
-`,
+`;
+}
+
+const bindings = {
+  queries: { access: 'read', type: 'array<vec4<f32>>' },
+  kv: { access: 'read', type: kvBindingType },
+  blockTables: { access: 'read', type: 'array<u32>' },
+  lengths: { access: 'read', type: 'array<u32>' },
+  partials: { access: 'read-write', type: 'array<vec4<f32>>' },
+  output: { access: 'read-write', type: 'array<vec4<f32>>' },
+} as const;
+
+const uniforms = {
+  sequences: 'u32',
+  heads: 'u32',
+  /** 1; see unroll.ts. */
+  one: 'u32',
+  tableStride: 'u32',
+  partitions: 'u32',
+  partitionTokens: 'u32',
+  firstBlock: 'u32',
+  blockCount: 'u32',
+  queryOffset: 'u32',
+  queryStride: 'u32',
+  outputOffset: 'u32',
+  outputStride: 'u32',
+  isFirst: 'u32',
+  isDirect: 'u32',
+  scale: 'f32',
+} as const;
+
+/**
+ * The kernel; dispatch sequences * (heads / headsPerWorkgroup) * partitions workgroups a segment.
+ */
+export const decodeAttentionKernel = defineKernel({
+  name: 'decode-attention',
+  bindings,
+  uniforms,
+  source: (params: DecodeParams) => decodeSource(params, false),
+});
+
+/**
+ * The same, which also leaves every logit: logits f32 [sequences * heads, logitStride], scaled, by
+ * token.
+ */
+export const decodeAttentionLogitsKernel = defineKernel({
+  name: 'decode-attention-logits',
+  bindings: { ...bindings, logits: { access: 'read-write', type: 'array<f32>' } },
+  uniforms: { ...uniforms, logitStride: 'u32' },
+  source: (params: DecodeParams) => decodeSource(params, true),
 });

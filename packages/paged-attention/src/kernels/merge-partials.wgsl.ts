@@ -13,23 +13,10 @@ import { LOWEST } from './unroll.js';
 /** Invocations of a workgroup. */
 export const MERGE_LANES = 64;
 
-/** The kernel; dispatch ceil(rows * headDim / 4 / MERGE_LANES) workgroups. */
-export const mergePartialsKernel = defineKernel({
-  name: 'merge-partials',
-  bindings: {
-    partials: { access: 'read', type: 'array<vec4<f32>>' },
-    output: { access: 'read-write', type: 'array<vec4<f32>>' },
-  },
-  uniforms: {
-    rows: 'u32',
-    heads: 'u32',
-    partitions: 'u32',
-    outputOffset: 'u32',
-    outputStride: 'u32',
-  },
-  source: (params: { readonly headDim: number }) => /* wgsl */ `
+function mergeSource(headDim: number, withStates: boolean): string {
+  return /* wgsl */ `
 ${wgslLinearWorkgroup}
-const HEAD_VECTORS = ${params.headDim / 4}u;
+const HEAD_VECTORS = ${headDim / 4}u;
 @compute @workgroup_size(${MERGE_LANES})
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
         @builtin(local_invocation_index) lane: u32) {
@@ -53,7 +40,37 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
   }
   let to = (uniforms.outputOffset + row / uniforms.heads * uniforms.outputStride) / 4u
     + row % uniforms.heads * HEAD_VECTORS + d;
+  ${withStates ? 'if (d == 0u) { states[row] = vec2<f32>(maximum, sum); }' : ''}
   output[to] = select(result / sum, vec4<f32>(0.0), sum == 0.0);
 }
-`,
+`;
+}
+
+const bindings = {
+  partials: { access: 'read', type: 'array<vec4<f32>>' },
+  output: { access: 'read-write', type: 'array<vec4<f32>>' },
+} as const;
+
+const uniforms = {
+  rows: 'u32',
+  heads: 'u32',
+  partitions: 'u32',
+  outputOffset: 'u32',
+  outputStride: 'u32',
+} as const;
+
+/** The kernel; dispatch ceil(rows * headDim / 4 / MERGE_LANES) workgroups. */
+export const mergePartialsKernel = defineKernel({
+  name: 'merge-partials',
+  bindings,
+  uniforms,
+  source: (params: { readonly headDim: number }) => mergeSource(params.headDim, false),
+});
+
+/** The same, which also leaves states [rows]: maximum and sum of each row. */
+export const mergePartialsStatesKernel = defineKernel({
+  name: 'merge-partials-states',
+  bindings: { ...bindings, states: { access: 'read-write', type: 'array<vec2<f32>>' } },
+  uniforms,
+  source: (params: { readonly headDim: number }) => mergeSource(params.headDim, true),
 });

@@ -37,6 +37,8 @@ const SIDE = 8;
 const ROWS = 4;
 /** Rows of a workgroup. */
 export const PREFILL_ROWS = SIDE * ROWS;
+/** Keys of the largest tile: rows of logits are a multiple of it. */
+export const PREFILL_TILE = SIDE * 8;
 
 /** Parameters of the prefill kernel. */
 export interface PrefillParams {
@@ -89,7 +91,13 @@ function wgslLogits(groups: number): string {
 }
 
 /** Step 2: weights of the tile, and the rows' maxima and sums. */
-function wgslWeights(groups: number): string {
+function wgslWeights(groups: number, withLogits: boolean): string {
+  const keep = (
+    g: number,
+  ): string => `if (block < uniforms.blockCount && lane_row + r <= last_row) {
+          let row = (lane_row + r) / ratio * uniforms.heads + kv_head * ratio + (lane_row + r) % ratio;
+          logits[row * uniforms.logitVectors + token / 4u + ${g}u] = s;
+        }`;
   return /* wgsl */ `
     var top = maximum;
     for (var i = 0u; i < side; i++) { top = max(top, row_values[lane_y * SIDE + i]); }
@@ -101,6 +109,7 @@ function wgslWeights(groups: number): string {
         groups,
         (g) => `{
         let s = pick(r, ${four((r) => `s${r}_${g}`)});
+        ${withLogits ? keep(g) : ''}
         let p = select(exp(s - top[r]), vec4<f32>(0.0), s <= vec4<f32>(LOWEST));
         sum[r] += dot(p, vec4<f32>(1.0));
         weights[((lane_y * SIDE + lane_x) * ${groups}u + ${g}u) * ${ROWS}u + r] = p;
@@ -179,8 +188,8 @@ function wgslStart(columns: number, segmented: boolean): string {
 }
 
 /** Sums over lanes, and the results of rows that exist. */
-function wgslFinish(columns: number, segmented: boolean): string {
-  const carry = /* wgsl */ `if (uniforms.isLast == 0u && lane_x == 0u) {
+function wgslFinish(columns: number, segmented: boolean, withLogits: boolean): string {
+  const carry = /* wgsl */ `if (${withLogits ? '' : 'uniforms.isLast == 0u && '}lane_x == 0u) {
       states[token * uniforms.heads + head] = vec2<f32>(maximum[r], total[r]);
     }`;
   return /* wgsl */ `
@@ -194,7 +203,7 @@ function wgslFinish(columns: number, segmented: boolean): string {
   for (var r = 0u; r < rows && lane_row + r <= last_row; r++) {
     let token = (lane_row + r) / ratio;
     let head = kv_head * ratio + (lane_row + r) % ratio;
-    ${segmented ? carry : ''}
+    ${segmented || withLogits ? carry : ''}
     let to = output_at(token, head) + lane_x;
     ${unroll(
       columns,
@@ -205,36 +214,10 @@ function wgslFinish(columns: number, segmented: boolean): string {
   }`;
 }
 
-/** The kernel; dispatch ceil(tokens * heads / kvHeads / PREFILL_ROWS) * kvHeads per segment. */
-export const prefillAttentionKernel = defineKernel({
-  name: 'prefill-attention',
-  bindings: {
-    queries: { access: 'read', type: 'array<vec4<f32>>' },
-    kv: { access: 'read', type: kvBindingType },
-    blockTable: { access: 'read', type: 'array<u32>' },
-    states: { access: 'read-write', type: 'array<vec2<f32>>' },
-    output: { access: 'read-write', type: 'array<vec4<f32>>' },
-  },
-  uniforms: {
-    tokens: 'u32',
-    heads: 'u32',
-    contextLength: 'u32',
-    /** 1; see unroll.ts. */
-    one: 'u32',
-    firstBlock: 'u32',
-    blockCount: 'u32',
-    queryOffset: 'u32',
-    queryStride: 'u32',
-    outputOffset: 'u32',
-    outputStride: 'u32',
-    isFirst: 'u32',
-    isLast: 'u32',
-    scale: 'f32',
-  },
-  source: ({ shape, segmented }: PrefillParams) => {
-    const columns = Math.ceil(shape.headDim / 4 / SIDE);
-    const groups = shape.blockSize % 8 === 0 ? 2 : 1;
-    return /* wgsl */ `
+function prefillSource({ shape, segmented }: PrefillParams, withLogits: boolean): string {
+  const columns = Math.ceil(shape.headDim / 4 / SIDE);
+  const groups = shape.blockSize % 8 === 0 ? 2 : 1;
+  return /* wgsl */ `
 ${wgslLinearWorkgroup}
 ${wgslKvShape(shape)}
 ${wgslRowAt}
@@ -266,12 +249,55 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
   for (var start = 0u; start < end; start += SIDE * KEYS) {
     ${wgslLogits(groups)}
     workgroupBarrier();
-    ${wgslWeights(groups)}
+    ${wgslWeights(groups, withLogits)}
     workgroupBarrier();
     ${wgslValues(groups, columns)}
   }
-  ${wgslFinish(columns, segmented)}
+  ${wgslFinish(columns, segmented, withLogits)}
 }
 `;
-  },
+}
+
+const bindings = {
+  queries: { access: 'read', type: 'array<vec4<f32>>' },
+  kv: { access: 'read', type: kvBindingType },
+  blockTable: { access: 'read', type: 'array<u32>' },
+  states: { access: 'read-write', type: 'array<vec2<f32>>' },
+  output: { access: 'read-write', type: 'array<vec4<f32>>' },
+} as const;
+
+const uniforms = {
+  tokens: 'u32',
+  heads: 'u32',
+  contextLength: 'u32',
+  /** 1; see unroll.ts. */
+  one: 'u32',
+  firstBlock: 'u32',
+  blockCount: 'u32',
+  queryOffset: 'u32',
+  queryStride: 'u32',
+  outputOffset: 'u32',
+  outputStride: 'u32',
+  isFirst: 'u32',
+  isLast: 'u32',
+  scale: 'f32',
+} as const;
+
+/** The kernel; dispatch ceil(tokens * heads / kvHeads / PREFILL_ROWS) * kvHeads per segment. */
+export const prefillAttentionKernel = defineKernel({
+  name: 'prefill-attention',
+  bindings,
+  uniforms,
+  source: (params: PrefillParams) => prefillSource(params, false),
+});
+
+/**
+ * The same, which also leaves every logit, logits f32 [tokens * heads, 4 * logitVectors], scaled,
+ * in rows of whole tiles; and the states of all rows.
+ */
+export const prefillAttentionLogitsKernel = defineKernel({
+  name: 'prefill-attention-logits',
+  bindings: { ...bindings, logits: { access: 'read-write', type: 'array<vec4<f32>>' } },
+  uniforms: { ...uniforms, logitVectors: 'u32' },
+  source: (params: PrefillParams) => prefillSource(params, true),
 });

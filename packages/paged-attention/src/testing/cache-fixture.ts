@@ -9,6 +9,7 @@ import { decodeAttention } from '../kernels/decode-attention.cpu.js';
 import { slotsOf } from '../kernels/attend.cpu.js';
 import { at, createHostKv, layerOf, type HostKv } from '../kernels/host-kv.cpu.js';
 import { moveSlots } from '../kernels/move-slots.cpu.js';
+import { receiveAttention } from '../kernels/receive-attention.cpu.js';
 import { prefillAttention } from '../kernels/prefill-attention.cpu.js';
 import { writeKv } from '../kernels/write-kv.cpu.js';
 import { keyElement, normElement, valueElement } from '../kv-layout.js';
@@ -177,13 +178,30 @@ export class CacheFixture {
     return rows;
   }
 
+  /** Sums of `tokens` tokens and one more, which must not change. */
+  #sums(tokens: number): { readonly host: Float32Array; readonly range: Tensor } {
+    const host = this.#random.float32Array((tokens + 1) * this.cache.layout.kvHeads);
+    return { host, range: this.tensor(host) };
+  }
+
   /** Decode attention on the device; compares it with the twin and gives it. */
   async decode(
     sequences: readonly SequenceUnderTest[],
-    options: { heads: number; layer?: number; scale?: number; queryScale?: number },
+    options: {
+      heads: number;
+      layer?: number;
+      scale?: number;
+      queryScale?: number;
+      /** Sequences whose received attention is added up, and compared. */
+      received?: readonly number[];
+    },
   ): Promise<Float32Array> {
     const { heads, layer = 0, queryScale = 1 } = options;
-    const { headDim } = this.cache.layout;
+    const { headDim, blockSize } = this.cache.layout;
+    const sums = (options.received ?? []).map((sequence) => {
+      const length = sequences[sequence]?.length ?? 0;
+      return { ...this.#sums(length), sequence, length };
+    });
     const tableStride = Math.max(1, ...sequences.map((s) => s.table.length)) + 1;
     const tables = new Uint32Array(Math.max(1, sequences.length) * tableStride);
     sequences.forEach((s, i) => tables.set(s.table, i * tableStride));
@@ -198,6 +216,9 @@ export class CacheFixture {
       blockTables: this.tensor(tables),
       lengths: this.tensor(lengths),
       maxLength: Math.max(0, ...lengths),
+      ...(sums.length === 0
+        ? {}
+        : { received: sums.map((each) => ({ ...each, sums: each.range })) }),
       ...(options.scale === undefined ? {} : { scale: options.scale }),
     });
     batch.submit();
@@ -207,17 +228,38 @@ export class CacheFixture {
     const actual = await this.#result(output, sequences.length);
     const shape = [sequences.length, heads, headDim];
     compareArrays(actual, expected, { ...ATTENTION_TOLERANCE, shape, label: 'decode' });
+    for (const { sequence, length, host: before, range } of sums) {
+      const row = { ...host, offset: host.offset + sequence * host.rowStride };
+      const slots = slotsOf(sequences[sequence]?.table ?? [], length, blockSize);
+      const one = { layer, queries: row, heads, slots, contextLength: length - 1 };
+      receiveAttention(this.host, { ...one, firstQuery: 0, scale }, before);
+      compareArrays(await range.readFloats(), before, {
+        ...ATTENTION_TOLERANCE,
+        label: 'received',
+      });
+    }
     return actual;
   }
 
   /** Prefill attention on the device; compares it with the twin and gives it. */
   async prefill(
     table: readonly number[],
-    options: { heads: number; tokens: number; contextLength: number; layer?: number },
+    options: {
+      heads: number;
+      tokens: number;
+      contextLength: number;
+      layer?: number;
+      /** First query of each sum of received attention, which are compared. */
+      received?: readonly number[];
+    },
   ): Promise<Float32Array> {
     const { heads, tokens, contextLength, layer = 0 } = options;
     const { headDim } = this.cache.layout;
     const blockTable = Uint32Array.from(table);
+    const sums = (options.received ?? []).map((firstQuery) => ({
+      ...this.#sums(contextLength + tokens),
+      firstQuery,
+    }));
     const { host, queries, output } = this.#rows(tokens, heads, 1);
     const batch = new Batch(this.#device, 'prefill');
     const call = { layer, heads, tokens, contextLength };
@@ -226,6 +268,9 @@ export class CacheFixture {
       queries,
       output,
       blockTable: this.tensor(blockTable),
+      ...(sums.length === 0
+        ? {}
+        : { received: sums.map((each) => ({ ...each, sums: each.range })) }),
     });
     batch.submit();
     const scale = 1 / Math.sqrt(headDim);
@@ -233,6 +278,15 @@ export class CacheFixture {
     const actual = await this.#result(output, tokens);
     const shape = [tokens, heads, headDim];
     compareArrays(actual, expected, { ...ATTENTION_TOLERANCE, shape, label: 'prefill' });
+    const slots = slotsOf(table, contextLength + tokens, this.cache.layout.blockSize);
+    for (const { host: before, range, firstQuery } of sums) {
+      const part = { ...call, queries: host, slots, firstQuery, scale };
+      receiveAttention(this.host, part, before);
+      compareArrays(await range.readFloats(), before, {
+        ...ATTENTION_TOLERANCE,
+        label: 'received',
+      });
+    }
     return actual;
   }
 
