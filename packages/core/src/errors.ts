@@ -29,6 +29,16 @@ export type VramErrorCode =
   | 'corrupt-data'
   /** A prompt and its continuation do not fit the model's context. */
   | 'context-exceeded'
+  /** A conditional write lost: the thing is there already, or is not the version that was read. */
+  | 'conflict'
+  /** An operation did not end within its time; whether it took effect is unknown. */
+  | 'timeout'
+  /** A service or a device failed or cannot be reached; the cause has its own words. */
+  | 'unavailable'
+  /** A disk or a quota is full. */
+  | 'storage-full'
+  /** The service or the file system refused the caller's credentials or permissions. */
+  | 'access-denied'
   /**
    * A structure's own invariant does not hold: a defect in vramkit or in a caller's bookkeeping.
    */

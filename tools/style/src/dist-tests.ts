@@ -2,11 +2,11 @@
  * Points the unit tests at the built packages.
  *
  * A test stands beside its source and imports `./block-pool.js`. Run on `dist`, the same names come
- * from the bundle, `dist/index.js` or `dist/testing.js`, and siblings resolve to their bundles too,
+ * from the bundles in `dist`, one per export, and siblings resolve to their bundles too,
  * as they do for a user. A test of something that the package does not export cannot run that way:
  * it is left out, with the name as its reason.
  */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import ts from 'typescript';
@@ -81,7 +81,10 @@ interface Bundle {
 
 async function readBundles(folder: string): Promise<Bundle[]> {
   if (!existsSync(folder)) throw new Error(`${dirname(folder)} is not built: run npm run build`);
-  const paths = ['index.js', 'testing.js'].map((name) => join(folder, name)).filter(existsSync);
+  const names = readdirSync(folder).filter((name) => /^(?!chunk-).*\.js$/.test(name));
+  const paths = ['index.js', ...names.filter((name) => name !== 'index.js')]
+    .map((name) => join(folder, name))
+    .filter(existsSync);
   return Promise.all(
     paths.map(async (path) => {
       // import() types nothing of a computed path; only the names are read.

@@ -1,0 +1,117 @@
+/** Files keep the contract; links, sparse giants and foreign files are their own rules. */
+import {
+  mkdir,
+  mkdtemp,
+  open,
+  readdir,
+  readFile,
+  rm,
+  symlink,
+  utimes,
+  writeFile,
+} from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { posixStore, readBlob } from '../index.js';
+import { describeStore, testBytes } from '../testing.js';
+
+const temporaryFolder = (): Promise<string> => mkdtemp(join(tmpdir(), 'vramkit-posix-'));
+
+describeStore(
+  'posix',
+  async () => {
+    const folder = await temporaryFolder();
+    return {
+      store: await posixStore({ folder }),
+      other: await posixStore({ folder }),
+      close: () => rm(folder, { recursive: true }),
+    };
+  },
+  { describe, it, expect },
+);
+
+describe('posix', () => {
+  let folder = '';
+  beforeEach(async () => {
+    folder = await temporaryFolder();
+  });
+  afterEach(() => rm(folder, { recursive: true }));
+
+  it('follows no symbolic link out of the folder', async () => {
+    const root = join(folder, 'root');
+    const outside = join(folder, 'outside');
+    await mkdir(outside);
+    await writeFile(join(outside, 'secret'), 'secret');
+    const store = await posixStore({ folder: root });
+    await symlink(outside, join(root, 'away'));
+    await symlink(join(outside, 'secret'), join(root, 'file'));
+    await symlink(join(folder, 'nowhere'), join(root, 'dangling'));
+    for (const key of ['away/secret', 'file', 'dangling', 'dangling/x']) {
+      expect(await store.head(key)).toBeUndefined();
+      await expect(readBlob(store, key)).rejects.toMatchObject({ code: 'not-found' });
+      await store.delete(key);
+    }
+    for (const key of ['away/new', 'away/deep/new', 'dangling/x']) {
+      await expect(store.put(key, testBytes(3))).rejects.toMatchObject({ name: 'VramError' });
+    }
+    // A put replaces a link itself, never what it leads to.
+    await store.put('file', testBytes(3));
+    expect(await readFile(join(outside, 'secret'), 'utf8')).toBe('secret');
+    expect(await readdir(outside)).toEqual(['secret']);
+    expect(await readdir(folder)).toEqual(['outside', 'root']);
+    const keys: string[] = [];
+    for await (const { key } of store.list('')) keys.push(key);
+    for await (const { key } of store.list('away/')) keys.push(key);
+    expect(keys).toEqual(['file']);
+  });
+
+  it('reads any part of a sparse file of 5 GiB', async () => {
+    const store = await posixStore({ folder });
+    const sizeBytes = 5 * 2 ** 30;
+    const file = await open(join(folder, 'giant'), 'w');
+    await file.truncate(sizeBytes);
+    await file.write(testBytes(100), 0, 100, sizeBytes - 100);
+    await file.close();
+    expect(await store.head('giant')).toMatchObject({ sizeBytes });
+    const options = { offsetBytes: sizeBytes - 2 ** 24, lengthBytes: 2 ** 24 };
+    const tail = await readBlob(store, 'giant', { ...options, parallelGets: 4 });
+    expect(tail.subarray(-100)).toEqual(testBytes(100));
+    expect(tail.subarray(0, -100).every((byte) => byte === 0)).toBe(true);
+  });
+
+  it('removes temporary files of killed writers once they are old, and nothing else', async () => {
+    const store = await posixStore({ folder });
+    await store.put('kept', testBytes(3));
+    const [old, young] = ['old', 'young'].map((name) => join(folder, '.vramkit-tmp', name));
+    for (const path of [old, young]) await writeFile(path ?? '', 'half');
+    await utimes(old ?? '', 1000, 1000);
+    await utimes(join(folder, 'kept'), 1000, 1000);
+    await posixStore({ folder });
+    expect(await readdir(join(folder, '.vramkit-tmp'))).toEqual(['young']);
+    expect(await readBlob(store, 'kept')).toEqual(testBytes(3));
+  });
+
+  it('sees a change by another program as another version', async () => {
+    const store = await posixStore({ folder });
+    const { version } = await store.put('a', testBytes(1000));
+    await writeFile(join(folder, 'a'), 'changed');
+    await expect(readBlob(store, 'a', { version })).rejects.toMatchObject({ code: 'conflict' });
+  });
+
+  it('says so when a file ends while it is read', async () => {
+    const store = await posixStore({ folder, chunkBytes: 4096 });
+    await store.put('a', testBytes(100_000));
+    const read = async (): Promise<void> => {
+      for await (const chunk of store.get('a')) {
+        expect(chunk.length).toBe(4096);
+        await (
+          await open(join(folder, 'a'), 'r+').then(
+            async (file) => (await file.truncate(5000), file),
+          )
+        ).close();
+      }
+    };
+    await expect(read()).rejects.toMatchObject({ code: 'corrupt-data' });
+  });
+});

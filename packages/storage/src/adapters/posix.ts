@@ -1,0 +1,389 @@
+/**
+ * Blobs as files below one folder, on any POSIX file system: a local disk, NFS, CephFS, Lustre.
+ *
+ * Mental model: the key is the path. A put writes a temporary file under `.vramkit-tmp`, syncs it,
+ * moves it to its place by one `rename` (or, for the condition `absent`, by one `link`, which fails
+ * where the name is taken), and syncs the folder; so a crash at any point leaves the old bytes or
+ * the new. Other tools read the files as they are.
+ *
+ * No key leaves the root: keys have no `..` and no empty segment, the folder of a key must be its
+ * own real path (no symbolic link on the way), and files are opened without following a link. Who
+ * may write into the root from outside can still race these checks.
+ *
+ * Versions are inode, size and time of change, so they also see changes by other programs. A
+ * compare-and-swap would need a lock that Node does not offer on files; it is declared absent.
+ *
+ * Sources: POSIX.1-2017 rename() and link(); the order of write, fsync, rename, fsync of the folder
+ * is that of Pillai and others, "All File Systems Are Not Created Equal" (2014).
+ */
+import { randomUUID } from 'node:crypto';
+import { constants } from 'node:fs';
+import {
+  link,
+  lstat,
+  mkdir,
+  open,
+  readdir,
+  realpath,
+  rename,
+  rmdir,
+  statfs,
+  unlink,
+  type FileHandle,
+} from 'node:fs/promises';
+import { dirname, join, sep } from 'node:path';
+import { assertArgument, checkInteger, fail, isVramError, throwIfAborted } from '@vramkit/core';
+import { chunksOf } from '../blob-body.js';
+import { checkKey, checkPrefix, checkRange, rangeEnd } from '../blob-key.js';
+import type {
+  BlobBody,
+  BlobInfo,
+  BlobStore,
+  CallOptions,
+  GetOptions,
+  ListOptions,
+  PutOptions,
+  StoreCapabilities,
+} from '../blob-store.js';
+import {
+  checkCondition,
+  codeOf,
+  conflictError,
+  failNotFound,
+  lostCondition,
+  systemError,
+} from '../store-error.js';
+import { walkFiles } from './posix-walk.js';
+
+/** Options of {@link posixStore}. */
+export interface PosixStoreOptions {
+  /** Folder of the blobs; made where it is missing. */
+  readonly folder: string;
+  /** Bytes per read, in [4 KiB, 64 MiB]. Default: 4 MiB. */
+  readonly chunkBytes?: number;
+  /**
+   * Temporary files older than this, left by writers that were killed, are removed when the store
+   * is opened; the file system's own clock counts. Default: 24 hours.
+   */
+  readonly staleAfterMs?: number;
+}
+
+/** A {@link BlobStore} over files, and what it found out about the file system. */
+export interface PosixStore extends BlobStore {
+  /** Real path of the folder. */
+  readonly folder: string;
+  /** Number of the file system's kind, as `statfs` gives it; {@link LUSTRE_TYPE} is Lustre. */
+  readonly fileSystemType: number;
+}
+
+/** `statfs` type of Lustre (LL_SUPER_MAGIC). */
+export const LUSTRE_TYPE = 0x0bd0_0bd0;
+
+const TEMPORARY = '.vramkit-tmp';
+const DAY_MS = 24 * 3600 * 1000;
+// A concurrent delete may remove an empty folder between mkdir and rename; each try makes it anew.
+const MAX_PUBLISH_TRIES = 16;
+const O_NOFOLLOW = constants.O_NOFOLLOW ?? 0; // absent on Windows
+
+/**
+ * Opens a folder as a store.
+ * @throws VramError `access-denied`, `storage-full` or `unavailable` where it cannot be written.
+ */
+export async function posixStore(options: PosixStoreOptions): Promise<PosixStore> {
+  const { folder, chunkBytes = 4 * 2 ** 20, staleAfterMs = DAY_MS } = options;
+  checkInteger('chunkBytes', chunkBytes, 4096, 64 * 2 ** 20);
+  const name = `posix ${folder}`;
+  try {
+    await mkdir(join(folder, TEMPORARY), { recursive: true });
+    const root = await realpath(folder);
+    const hasLinks = await prepareTemporary(join(root, TEMPORARY), staleAfterMs);
+    const { type } = await statfs(root);
+    return new FileStore(name, root, chunkBytes, type, hasLinks);
+  } catch (error) {
+    throw systemError(name, 'opening it', error);
+  }
+}
+
+/**
+ * Removes old temporary files, and finds out whether the file system has hard links. "Now" is the
+ * time of a file that is made for it.
+ */
+async function prepareTemporary(folder: string, staleAfterMs: number): Promise<boolean> {
+  const probe = join(folder, randomUUID());
+  await (await open(probe, 'wx')).close();
+  const { mtimeMs: now } = await lstat(probe);
+  const hasLinks = await link(probe, `${probe}-link`).then(
+    () => true,
+    () => false,
+  );
+  for (const entry of await readdir(folder)) {
+    const path = join(folder, entry);
+    const stat = await lstat(path).catch(() => undefined);
+    const isStale = stat !== undefined && now - stat.mtimeMs > staleAfterMs;
+    // Two stores opening at once may both find it.
+    if (isStale || path.startsWith(probe)) await unlink(path).catch(() => undefined);
+  }
+  return hasLinks;
+}
+
+class FileStore implements PosixStore {
+  readonly capabilities: StoreCapabilities;
+
+  constructor(
+    readonly name: string,
+    readonly folder: string,
+    chunkBytes: number,
+    readonly fileSystemType: number,
+    hasLinks: boolean,
+  ) {
+    this.capabilities = {
+      createIfAbsent: hasLinks,
+      compareAndSwap: false,
+      maxConditionalBytes: Number.MAX_SAFE_INTEGER,
+      maxBlobBytes: Number.MAX_SAFE_INTEGER,
+      preferredChunkBytes: chunkBytes,
+      nestedKeys: false,
+      durability: 'synced',
+      probed: ['createIfAbsent'],
+    };
+  }
+
+  async put(key: string, body: BlobBody, options: PutOptions = {}): Promise<BlobInfo> {
+    const { condition } = options;
+    const path = this.#path(checkKey(key));
+    throwIfAborted(options.signal);
+    checkCondition(this, condition);
+    const temporary = join(this.folder, TEMPORARY, randomUUID());
+    try {
+      const info = await writeSynced(temporary, key, chunksOf(body, options));
+      await this.#publish(temporary, path, condition === 'absent' ? link : rename);
+      return info;
+    } catch (error) {
+      const taken = error instanceof Error && 'syscall' in error && error.syscall === 'link';
+      if (taken && codeOf(error) === 'EEXIST')
+        throw conflictError(this.name, key, lostCondition('absent'));
+      throw this.#putError(key, error);
+    } finally {
+      await unlink(temporary).catch(() => undefined); // gone where it was renamed
+    }
+  }
+
+  async *get(key: string, options: GetOptions = {}): AsyncGenerator<Uint8Array, void, undefined> {
+    const { offsetBytes = 0, lengthBytes, version, signal } = options;
+    checkRange(offsetBytes, lengthBytes);
+    throwIfAborted(signal);
+    const file = (await this.#open(checkKey(key))) ?? failNotFound(this.name, key);
+    let ahead: Promise<Uint8Array> | undefined;
+    try {
+      const info = await describe(file, key);
+      if (version !== undefined && version !== info.version) {
+        throw conflictError(this.name, key, lostCondition({ version }));
+      }
+      const end = rangeEnd(key, info.sizeBytes, offsetBytes, lengthBytes);
+      const read = (from: number): Promise<Uint8Array> | undefined =>
+        from < end ? this.#read(file, key, from, Math.min(end, from + this.#chunk)) : undefined;
+      ahead = read(offsetBytes);
+      for (let at = offsetBytes; ahead !== undefined; at += this.#chunk) {
+        const chunk: Uint8Array = await ahead;
+        throwIfAborted(signal);
+        // The next read runs on a thread of its own while the consumer works.
+        ahead = read(at + this.#chunk);
+        ahead?.catch(() => undefined); // reported when it is awaited
+        yield chunk;
+      }
+    } finally {
+      await ahead?.catch(() => undefined);
+      await file.close();
+    }
+  }
+
+  async head(key: string, { signal }: CallOptions = {}): Promise<BlobInfo | undefined> {
+    checkKey(key);
+    throwIfAborted(signal);
+    const file = await this.#open(key);
+    try {
+      return file === undefined ? undefined : await describe(file, key);
+    } finally {
+      await file?.close();
+    }
+  }
+
+  async *list(
+    prefix: string,
+    options: ListOptions = {},
+  ): AsyncGenerator<BlobInfo, void, undefined> {
+    const { startAfter, limit = Infinity, signal } = options;
+    checkPrefix(prefix);
+    let count = 0;
+    try {
+      for await (const key of walkFiles(this.folder, prefix, startAfter)) {
+        throwIfAborted(signal);
+        if (count >= limit) return;
+        const info = await this.head(key);
+        if (info === undefined) continue;
+        count += 1;
+        yield info;
+      }
+    } catch (error) {
+      throw isVramError(error) ? error : systemError(this.name, `listing '${prefix}'`, error);
+    }
+  }
+
+  async delete(key: string, { signal }: CallOptions = {}): Promise<void> {
+    const path = this.#path(checkKey(key));
+    throwIfAborted(signal);
+    try {
+      if (!(await this.#isInside(path)) || !(await lstat(path)).isFile()) return;
+      await unlink(path);
+      await syncFolder(dirname(path));
+      // Folders are a part of keys, not things of their own: one without keys would block a key of
+      // its name.
+      for (let parent = dirname(path); parent !== this.folder; parent = dirname(parent)) {
+        await rmdir(parent);
+      }
+    } catch (error) {
+      if (['ENOENT', 'ENOTEMPTY', 'EEXIST', 'ENOTDIR', 'EBUSY'].includes(codeOf(error))) return;
+      throw systemError(this.name, `deleting '${key}'`, error);
+    }
+  }
+
+  get #chunk(): number {
+    return this.capabilities.preferredChunkBytes;
+  }
+
+  #path(key: string): string {
+    return join(this.folder, ...key.split('/'));
+  }
+
+  /** Whether no symbolic link lies on the way to `path`, as far as the way exists. */
+  async #isInside(path: string): Promise<boolean> {
+    for (let parent = dirname(path); parent !== this.folder; parent = dirname(parent)) {
+      try {
+        return (await realpath(parent)) === parent;
+      } catch (error) {
+        if (codeOf(error) !== 'ENOENT') throw error;
+      }
+    }
+    return true;
+  }
+
+  /** Opens a blob's file; `undefined` where there is none. */
+  async #open(key: string): Promise<FileHandle | undefined> {
+    const path = this.#path(key);
+    let file: FileHandle | undefined;
+    try {
+      if (!(await this.#isInside(path))) return undefined;
+      file = await open(path, constants.O_RDONLY | O_NOFOLLOW);
+      if ((await file.stat()).isFile()) return file;
+      await file.close();
+      return undefined;
+    } catch (error) {
+      await file?.close().catch(() => undefined);
+      if (['ENOENT', 'ENOTDIR', 'ELOOP', 'EISDIR', 'EMLINK'].includes(codeOf(error))) {
+        return undefined;
+      }
+      throw systemError(this.name, `opening '${key}'`, error);
+    }
+  }
+
+  async #read(file: FileHandle, key: string, from: number, to: number): Promise<Uint8Array> {
+    const chunk = new Uint8Array(Buffer.allocUnsafeSlow(to - from).buffer);
+    let filled = 0;
+    while (filled < chunk.length) {
+      const rest = chunk.length - filled;
+      const { bytesRead } = await file
+        .read(chunk, filled, rest, from + filled)
+        .catch((error: unknown) => {
+          throw systemError(this.name, `reading '${key}'`, error);
+        });
+      if (bytesRead === 0) {
+        fail(
+          'corrupt-data',
+          `'${key}' of ${this.name} ended at ${from + filled} B, before ${to} B`,
+          {
+            key,
+            offsetBytes: from + filled,
+          },
+        );
+      }
+      filled += bytesRead;
+    }
+    return chunk;
+  }
+
+  /** Moves a synced file to its place and makes the move durable. */
+  async #publish(
+    temporary: string,
+    path: string,
+    move: (from: string, to: string) => Promise<void>,
+  ): Promise<void> {
+    for (let tries = 1; ; tries += 1) {
+      try {
+        if (!(await this.#isInside(path))) {
+          fail('access-denied', `a symbolic link lies on the way to ${path}`, { path });
+        }
+        await this.#makeFolders(dirname(path));
+        await move(temporary, path);
+        break;
+      } catch (error) {
+        if (codeOf(error) !== 'ENOENT' || tries >= MAX_PUBLISH_TRIES) throw error;
+      }
+    }
+    await syncFolder(dirname(path));
+  }
+
+  /** Makes missing folders, each synced into its parent. */
+  async #makeFolders(folder: string): Promise<void> {
+    const first = await mkdir(folder, { recursive: true });
+    if (first === undefined) return;
+    const made = folder.slice(dirname(first).length).split(sep).length - 1;
+    for (let parent = dirname(folder), i = 0; i < made; parent = dirname(parent), i += 1) {
+      await syncFolder(parent);
+    }
+  }
+
+  #putError(key: string, error: unknown): unknown {
+    const code = codeOf(error);
+    assertArgument(
+      !['EISDIR', 'ENOTDIR', 'EEXIST', 'ENOTEMPTY'].includes(code),
+      `'${key}' and another key of ${this.name} are file and folder of one name`,
+      { key },
+    );
+    // What a body threw is the caller's own; only errors of the file system are translated.
+    const isSystem = error instanceof Error && 'syscall' in error;
+    return isSystem ? systemError(this.name, `putting '${key}'`, error) : error;
+  }
+}
+
+async function writeSynced(
+  path: string,
+  key: string,
+  chunks: AsyncIterable<Uint8Array>,
+): Promise<BlobInfo> {
+  const file = await open(path, 'wx');
+  try {
+    for await (const chunk of chunks) {
+      for (let at = 0; at < chunk.length;) {
+        at += (await file.write(chunk, at, chunk.length - at)).bytesWritten;
+      }
+    }
+    await file.sync();
+    return await describe(file, key);
+  } finally {
+    await file.close();
+  }
+}
+
+async function describe(file: FileHandle, key: string): Promise<BlobInfo> {
+  const { size, ino, mtimeNs } = await file.stat({ bigint: true });
+  return { key, sizeBytes: Number(size), version: `${mtimeNs}-${size}-${ino}` };
+}
+
+async function syncFolder(folder: string): Promise<void> {
+  const file = await open(folder, 'r');
+  try {
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}

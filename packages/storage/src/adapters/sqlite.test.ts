@@ -1,0 +1,51 @@
+/** One SQLite file keeps the contract, for two connections at once, on the driver of npm libsql. */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import Database from 'libsql';
+import { describe, expect, it } from 'vitest';
+import { readBlob } from '../index.js';
+import { describeStore, testBytes } from '../testing.js';
+import { sqliteStore } from './sqlite.js';
+
+describeStore(
+  'sqlite',
+  async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'vramkit-sqlite-'));
+    const databases = [1, 2].map(() => new Database(join(folder, 'blobs.db')));
+    const [store, other] = databases.map((database) => sqliteStore({ database }));
+    if (store === undefined || other === undefined) throw new Error('two stores were opened');
+    const close = async (): Promise<void> => {
+      for (const database of databases) database.close();
+      await rm(folder, { recursive: true });
+    };
+    return { store, other, close };
+  },
+  { describe, it, expect },
+);
+
+describe('sqlite', () => {
+  it('keeps no rows of failed puts and replaced blobs, and reads its file again', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'vramkit-sqlite-'));
+    const database = new Database(join(folder, 'blobs.db'));
+    const store = sqliteStore({ database });
+    const body = testBytes(10 * 2 ** 20 + 1);
+    async function* failing(): AsyncGenerator<Uint8Array> {
+      yield body;
+      throw new RangeError('no more');
+    }
+    await store.put('a', body);
+    await store.put('a', body);
+    await expect(store.put('a', failing())).rejects.toBeInstanceOf(RangeError);
+    const count = (table: string): unknown =>
+      Object.values(database.prepare(`SELECT count(*) AS n FROM ${table}`).get([]) as object)[0];
+    expect([count('vramkit_chunk'), count('vramkit_blob'), count('vramkit_put')]).toEqual([
+      11, 1, 0,
+    ]);
+    database.close();
+    const again = new Database(join(folder, 'blobs.db'));
+    expect(Buffer.compare(await readBlob(sqliteStore({ database: again }), 'a'), body)).toBe(0);
+    again.close();
+    await rm(folder, { recursive: true });
+  });
+});

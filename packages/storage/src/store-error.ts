@@ -1,0 +1,73 @@
+/** The errors that several adapters and layers raise, worded alike. */
+import { fail, VramError, type VramErrorCode } from '@vramkit/core';
+import type { BlobStore, PutCondition } from './blob-store.js';
+
+/** @throws VramError `not-found`. */
+export function failNotFound(store: string, key: string): never {
+  fail('not-found', `${store} has no blob '${key}'`, { store, key });
+}
+
+/** The error of a write whose condition does not hold, or of a read that met another version. */
+export function conflictError(store: string, key: string, why: string): VramError {
+  return new VramError('conflict', `'${key}' of ${store} ${why}`, { context: { store, key } });
+}
+
+/** What a lost condition means, in words. */
+export function lostCondition(condition: PutCondition): string {
+  return condition === 'absent'
+    ? 'exists already'
+    : `no longer has version '${condition.version}'; read it again`;
+}
+
+/**
+ * Checks that a store has a condition and can hold so large a body under it.
+ * @throws VramError `unsupported`.
+ */
+export function checkCondition(
+  { name, capabilities }: Pick<BlobStore, 'name' | 'capabilities'>,
+  condition: PutCondition | undefined,
+  sizeBytes = 0,
+): void {
+  const { createIfAbsent, compareAndSwap, maxConditionalBytes } = capabilities;
+  if (condition === undefined) return;
+  if (!(condition === 'absent' ? createIfAbsent : compareAndSwap)) {
+    const what = condition === 'absent' ? 'createIfAbsent' : 'compareAndSwap';
+    fail('unsupported', `${name} has no ${what}`, { store: name, capability: what });
+  }
+  if (sizeBytes > maxConditionalBytes) {
+    fail(
+      'unsupported',
+      `${name} puts at most ${maxConditionalBytes} B under a condition; put the data under a ` +
+        'name of its own and a small manifest under the condition',
+      { store: name, sizeBytes, maxConditionalBytes },
+    );
+  }
+}
+
+// What Node reports for files and sockets, by what a caller can do about it.
+const BY_NODE_CODE: Readonly<Record<string, VramErrorCode>> = {
+  ENOSPC: 'storage-full',
+  EDQUOT: 'storage-full',
+  EFBIG: 'storage-full',
+  EACCES: 'access-denied',
+  EPERM: 'access-denied',
+  EROFS: 'access-denied',
+  ETIMEDOUT: 'timeout',
+};
+
+/** The `code` of an error of Node or of a driver, or an empty text. */
+export function codeOf(error: unknown): string {
+  const code = error instanceof Error && 'code' in error ? error.code : '';
+  return typeof code === 'string' ? code : '';
+}
+
+/** An error of a file or a socket as a typed one; what is not known is `unavailable`. */
+export function systemError(store: string, doing: string, error: unknown): VramError {
+  const system = codeOf(error);
+  const code = BY_NODE_CODE[system] ?? 'unavailable';
+  return new VramError(code, `${store}, ${doing}: ${system || 'failed'}`, {
+    context: { store, systemCode: system },
+    retryable: code === 'unavailable' || code === 'timeout',
+    cause: error,
+  });
+}
