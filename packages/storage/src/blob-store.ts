@@ -21,8 +21,8 @@
  */
 
 /**
- * Bytes of a put, unchanged until it resolves. An iterable that gives a new iterator each time can
- * be sent again by the retry layer; a generator's result cannot.
+ * Bytes of a put; no chunk may change until the put has settled. An iterable that gives a new
+ * iterator each time can be sent again by the retry layer; a generator's result cannot.
  */
 export type BlobBody = Uint8Array | AsyncIterable<Uint8Array>;
 

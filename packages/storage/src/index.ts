@@ -21,3 +21,11 @@ export {
   type PosixStoreOptions,
 } from './adapters/posix.js';
 export { readBlob, type ReadBlobOptions } from './read-blob.js';
+export { cachedStore, type CachedStore, type CacheOptions } from './layers/cached.js';
+export { chaoticStore, type ChaosOptions } from './layers/chaotic.js';
+export { checksummedStore, FRAME_BYTES } from './layers/checksummed.js';
+export { limitedStore, type StoreLimitOptions } from './layers/limited.js';
+export { retriedStore, type RetryOptions } from './layers/retried.js';
+export { stripedStore, sweepStripes, type StripeOptions } from './layers/striped.js';
+export { timedStore, type TimeoutOptions } from './layers/timed.js';
+export { tracedStore, type StoreTraceOptions } from './layers/traced.js';

@@ -36,8 +36,8 @@ const CHUNK_BYTES = 2 ** 20;
 
 /** A store that ends with the process. Listing sorts all keys; the rest is constant time. */
 export function memoryStore(options: MemoryStoreOptions = {}): BlobStore {
-  const { limitBytes = Infinity } = options;
-  if (limitBytes !== Infinity) checkInteger('limitBytes', limitBytes);
+  const { limitBytes = Number.MAX_SAFE_INTEGER } = options;
+  checkInteger('limitBytes', limitBytes);
   return new MemoryStore(limitBytes);
 }
 

@@ -23,7 +23,6 @@ import {
   lstat,
   mkdir,
   open,
-  readdir,
   realpath,
   rename,
   rmdir,
@@ -53,6 +52,7 @@ import {
   lostCondition,
   systemError,
 } from '../store-error.js';
+import { describe, prepareTemporary, syncFolder, writeSynced } from './posix-files.js';
 import { walkFiles } from './posix-walk.js';
 
 /** Options of {@link posixStore}. */
@@ -102,28 +102,6 @@ export async function posixStore(options: PosixStoreOptions): Promise<PosixStore
   } catch (error) {
     throw systemError(name, 'opening it', error);
   }
-}
-
-/**
- * Removes old temporary files, and finds out whether the file system has hard links. "Now" is the
- * time of a file that is made for it.
- */
-async function prepareTemporary(folder: string, staleAfterMs: number): Promise<boolean> {
-  const probe = join(folder, randomUUID());
-  await (await open(probe, 'wx')).close();
-  const { mtimeMs: now } = await lstat(probe);
-  const hasLinks = await link(probe, `${probe}-link`).then(
-    () => true,
-    () => false,
-  );
-  for (const entry of await readdir(folder)) {
-    const path = join(folder, entry);
-    const stat = await lstat(path).catch(() => undefined);
-    const isStale = stat !== undefined && now - stat.mtimeMs > staleAfterMs;
-    // Two stores opening at once may both find it.
-    if (isStale || path.startsWith(probe)) await unlink(path).catch(() => undefined);
-  }
-  return hasLinks;
 }
 
 class FileStore implements PosixStore {
@@ -352,38 +330,5 @@ class FileStore implements PosixStore {
     // What a body threw is the caller's own; only errors of the file system are translated.
     const isSystem = error instanceof Error && 'syscall' in error;
     return isSystem ? systemError(this.name, `putting '${key}'`, error) : error;
-  }
-}
-
-async function writeSynced(
-  path: string,
-  key: string,
-  chunks: AsyncIterable<Uint8Array>,
-): Promise<BlobInfo> {
-  const file = await open(path, 'wx');
-  try {
-    for await (const chunk of chunks) {
-      for (let at = 0; at < chunk.length;) {
-        at += (await file.write(chunk, at, chunk.length - at)).bytesWritten;
-      }
-    }
-    await file.sync();
-    return await describe(file, key);
-  } finally {
-    await file.close();
-  }
-}
-
-async function describe(file: FileHandle, key: string): Promise<BlobInfo> {
-  const { size, ino, mtimeNs } = await file.stat({ bigint: true });
-  return { key, sizeBytes: Number(size), version: `${mtimeNs}-${size}-${ino}` };
-}
-
-async function syncFolder(folder: string): Promise<void> {
-  const file = await open(folder, 'r');
-  try {
-    await file.sync();
-  } finally {
-    await file.close();
   }
 }

@@ -7,9 +7,10 @@
  * several and publishes in a last one, which also removes the rows that it replaces. Rows of a put
  * that never ended are removed when a store is opened a day later.
  *
- * The driver is the caller's: anything that speaks better-sqlite3's language, such as npm `libsql`
- * with its prebuilt binaries. Its calls block the thread, so a statement moves at most 1 MiB, and no
- * transaction is open across an `await`. Opening sets `journal_mode = WAL`, `synchronous = FULL` and `busy_timeout`: a put that resolved is on the disk.
+ * The driver is the caller's: anything that speaks better-sqlite3's language, such as npm `libsql`.
+ * Its calls block the thread, so a statement moves at most 1 MiB, and no transaction is open across
+ * an `await`. Opening sets `journal_mode = WAL`, `synchronous = FULL` and `busy_timeout`: a put
+ * that resolved is on the disk.
  *
  * Order: SQLite compares text by its bytes, which are UTF-8, so ORDER BY is the order of keys.
  */
@@ -127,8 +128,7 @@ class SqliteStore implements BlobStore {
           this.#transaction(`putting '${key}'`, flush);
           isKept = true;
         }
-        // A part may be a view of the caller's chunk, which is the body's again after this step.
-        waiting.push(part.slice());
+        waiting.push(part);
       }
       return this.#transaction(`putting '${key}'`, () => {
         flush();

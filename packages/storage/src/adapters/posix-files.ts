@@ -1,0 +1,88 @@
+/** Single files of the posix store: written and synced, described, and cleared away when stale. */
+import { randomUUID } from 'node:crypto';
+import { link, lstat, open, readdir, unlink, type FileHandle } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { BlobInfo } from '../blob-store.js';
+
+// One gathering write takes about so many bytes, and at most so many chunks (IOV_MAX is 1,024).
+const WRITE_BYTES = 4 * 2 ** 20;
+const MAX_WRITE_CHUNKS = 512;
+
+/**
+ * Removes old temporary files, and finds out whether the file system has hard links. "Now" is the
+ * time of a file that is made for it.
+ */
+export async function prepareTemporary(folder: string, staleAfterMs: number): Promise<boolean> {
+  const probe = join(folder, randomUUID());
+  await (await open(probe, 'wx')).close();
+  const { mtimeMs: now } = await lstat(probe);
+  const hasLinks = await link(probe, `${probe}-link`).then(
+    () => true,
+    () => false,
+  );
+  for (const entry of await readdir(folder)) {
+    const path = join(folder, entry);
+    const stat = await lstat(path).catch(() => undefined);
+    const isStale = stat !== undefined && now - stat.mtimeMs > staleAfterMs;
+    // Two stores opening at once may both find it.
+    if (isStale || path.startsWith(probe)) await unlink(path).catch(() => undefined);
+  }
+  return hasLinks;
+}
+
+/** Writes a new file and syncs it. */
+export async function writeSynced(
+  path: string,
+  key: string,
+  chunks: AsyncIterable<Uint8Array>,
+): Promise<BlobInfo> {
+  const file = await open(path, 'wx');
+  try {
+    let waiting: Uint8Array[] = [];
+    let waitingBytes = 0;
+    const flush = async (): Promise<void> => {
+      await writeAll(file, waiting);
+      waiting = [];
+      waitingBytes = 0;
+    };
+    for await (const chunk of chunks) {
+      waiting.push(chunk);
+      waitingBytes += chunk.length;
+      if (waitingBytes >= WRITE_BYTES || waiting.length >= MAX_WRITE_CHUNKS) await flush();
+    }
+    await flush();
+    await file.sync();
+    return await describe(file, key);
+  } finally {
+    await file.close();
+  }
+}
+
+async function writeAll(file: FileHandle, chunks: readonly Uint8Array[]): Promise<void> {
+  let rest = chunks;
+  while (rest.length > 0) {
+    let { bytesWritten } = await file.writev([...rest]);
+    // A write may stop short; what is left is a tail of one chunk and the chunks after it.
+    rest = rest.flatMap((chunk) => {
+      const done = Math.min(bytesWritten, chunk.length);
+      bytesWritten -= done;
+      return done === chunk.length ? [] : [chunk.subarray(done)];
+    });
+  }
+}
+
+/** What a file says of the blob in it. */
+export async function describe(file: FileHandle, key: string): Promise<BlobInfo> {
+  const { size, ino, mtimeNs } = await file.stat({ bigint: true });
+  return { key, sizeBytes: Number(size), version: `${mtimeNs}-${size}-${ino}` };
+}
+
+/** Makes the names in a folder durable. */
+export async function syncFolder(folder: string): Promise<void> {
+  const file = await open(folder, 'r');
+  try {
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}

@@ -1,0 +1,291 @@
+/** What each layer adds: faults found, tries counted, limits kept, events told, parts reused. */
+import type { TraceEvent } from '@vramkit/core';
+import { LruPolicy, seededRandom } from '@vramkit/core/testing';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import {
+  cachedStore,
+  chaoticStore,
+  checksummedStore,
+  FRAME_BYTES,
+  limitedStore,
+  memoryStore,
+  readBlob,
+  retriedStore,
+  stripedStore,
+  sweepStripes,
+  timedStore,
+  tracedStore,
+  type BlobStore,
+} from '../index.js';
+import { testBytes } from '../testing.js';
+import { wrapStore } from './wrap.js';
+
+const bytes = (store: BlobStore, key: string) => readBlob(store, key);
+
+describe('checksummed', () => {
+  it('finds every flipped bit and every truncation, in whole reads and in ranges', async () => {
+    const sizes = [0, 1, 1000, FRAME_BYTES - 1, FRAME_BYTES, FRAME_BYTES + 1, 3 * FRAME_BYTES];
+    await fc.assert(
+      fc.asyncProperty(
+        fc.constantFrom(...sizes),
+        fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }),
+        fc.constantFrom('flip', 'cut', 'extend'),
+        async (size, where, damage) => {
+          const memory = memoryStore();
+          const store = checksummedStore(memory);
+          const data = testBytes(size);
+          await store.put('a', data);
+          const raw = await bytes(memory, 'a');
+          const at = Math.floor(where * raw.length);
+          if (damage === 'flip') raw[at] = (raw[at] ?? 0) ^ (1 << (at % 8));
+          const changed = { flip: raw, cut: raw.subarray(0, at), extend: extended(raw, at + 1) };
+          await memory.put('a', changed[damage]);
+          await expect(drain(store.get('a'))).rejects.toMatchObject({ code: 'corrupt-data' });
+          const offsetBytes = Math.min(at, Math.max(0, size - 1));
+          const damaged = readBlob(store, 'a', { offsetBytes, lengthBytes: Math.min(1, size) });
+          // A range is checked where it is read; its own frame has the damage here.
+          if (damage === 'flip') {
+            await expect(damaged).rejects.toMatchObject({ code: 'corrupt-data' });
+          } else await damaged.catch(() => undefined);
+        },
+      ),
+      { numRuns: 150, seed: 5 },
+    );
+  });
+
+  it('finds frames that changed places and blobs cut between frames', async () => {
+    const memory = memoryStore();
+    const store = checksummedStore(memory);
+    await store.put('a', testBytes(3 * FRAME_BYTES));
+    const raw = await bytes(memory, 'a');
+    const stride = FRAME_BYTES + 8;
+    const frame = (i: number): Uint8Array => raw.subarray(i * stride, (i + 1) * stride);
+    for (const order of [
+      [1, 0, 2],
+      [0, 1],
+      [0, 2],
+      [0, 0, 2],
+      [0, 1, 2, 2],
+    ]) {
+      await memory.put('a', new Uint8Array(Buffer.concat(order.map(frame))));
+      await expect(drain(store.get('a'))).rejects.toMatchObject({ code: 'corrupt-data' });
+    }
+    await memory.put('a', raw);
+    expect(Buffer.compare(await bytes(store, 'a'), testBytes(3 * FRAME_BYTES))).toBe(0);
+  });
+
+  it('turns flipped bits of a store below into errors, never into wrong bytes', async () => {
+    const { uniform: random } = seededRandom(11);
+    const memory = memoryStore();
+    await checksummedStore(memory).put('a', testBytes(2_000_000));
+    const store = checksummedStore(chaoticStore(memory, { random, flipRate: 0.3 }));
+    let found = 0;
+    for (let i = 0; i < 30; i += 1) {
+      try {
+        expect(Buffer.compare(await bytes(store, 'a'), testBytes(2_000_000))).toBe(0);
+      } catch (error) {
+        expect(error).toMatchObject({ code: 'corrupt-data', context: { key: 'a' } });
+        found += 1;
+      }
+    }
+    expect(found).toBeGreaterThan(0);
+    expect(found).toBeLessThan(30);
+  });
+});
+
+describe('retried', () => {
+  it('gives up after its tries, and does not repeat what will not pass', async () => {
+    const memory = memoryStore();
+    let calls = 0;
+    const counting = wrapStore(chaoticStore(memory, { random: () => 0.4, failureRate: 1 }), {
+      head: () => {
+        calls += 1;
+        return chaoticStore(memory, { random: () => 0.4, failureRate: 1 }).head('a');
+      },
+    });
+    const store = retriedStore(counting, { random: () => 0, tries: 4 });
+    await expect(store.head('a')).rejects.toMatchObject({ code: 'unavailable', retryable: true });
+    expect(calls).toBe(4);
+    const sound = retriedStore(memory, { random: () => 0, tries: 4 });
+    await expect(drain(sound.get('a'))).rejects.toMatchObject({ code: 'not-found' });
+  });
+
+  it('knows its own create again when only the answer was lost', async () => {
+    const memory = memoryStore();
+    let lost = 1;
+    const losing = wrapStore(memory, {
+      put: async (key, body, options) => {
+        const info = await memory.put(key, body, options);
+        if (lost-- > 0) await chaoticStore(memory, { random: () => 0.4, failureRate: 1 }).head(key);
+        return info;
+      },
+    });
+    const store = retriedStore(losing, { random: () => 0 });
+    const condition = 'absent';
+    await store.put('a', testBytes(10, 1), { condition });
+    lost = 1;
+    await expect(store.put('a', testBytes(10, 2), { condition })).rejects.toMatchObject({
+      code: 'conflict',
+    });
+    expect(await bytes(store, 'a')).toEqual(testBytes(10, 1));
+  });
+});
+
+describe('timed', () => {
+  it('leaves a store that hangs, and tells it', async () => {
+    let told: AbortSignal | undefined;
+    const hanging = wrapStore(memoryStore(), {
+      head: (_, options) => {
+        told = options?.signal;
+        return new Promise(() => undefined);
+      },
+      async *get() {
+        await new Promise(() => undefined);
+      },
+    });
+    const store = timedStore(hanging, { timeoutMs: 20 });
+    await expect(store.head('a')).rejects.toMatchObject({ code: 'timeout', retryable: true });
+    expect(told?.aborted).toBe(true);
+    await expect(drain(store.get('a'))).rejects.toMatchObject({ code: 'timeout' });
+  });
+});
+
+describe('limited', () => {
+  it('has no more calls in flight than it may, and lets each pass', async () => {
+    let inFlight = 0;
+    let most = 0;
+    const watched = wrapStore(memoryStore(), {
+      head: async () => {
+        most = Math.max(most, ++inFlight);
+        await new Promise((resolve) => setTimeout(resolve, 2));
+        inFlight -= 1;
+        return undefined;
+      },
+    });
+    const store = limitedStore(watched, { maxCalls: 3 });
+    await Promise.all(Array.from({ length: 20 }, () => store.head('a')));
+    expect(most).toBe(3);
+  });
+
+  it('books the time that bytes take', async () => {
+    let nowMs = 0;
+    const clock = (): number => (nowMs += 0.001);
+    const store = limitedStore(memoryStore(), { rate: { bytesPerSecond: 1e6, clock } });
+    const before = performance.now();
+    await store.put('a', testBytes(50_000)); // 50 ms at 1 MB/s
+    await drain(store.get('a'));
+    expect(performance.now() - before).toBeGreaterThan(90);
+  });
+});
+
+describe('traced', () => {
+  it('tells each call once, with bytes and codes, and no body', async () => {
+    const events: TraceEvent[] = [];
+    let nowMs = 0;
+    const store = tracedStore(memoryStore(), {
+      sink: (event) => void events.push(event),
+      clock: () => (nowMs += 1),
+    });
+    await store.put('a', testBytes(100));
+    await drain(store.get('a', { lengthBytes: 40 }));
+    await store.head('a');
+    await expect(drain(store.get('b'))).rejects.toThrow();
+    await expect(store.put('a', testBytes(1), { condition: 'absent' })).rejects.toThrow();
+    await store.delete('a');
+    expect(events.map((event) => `${event.type} ${'label' in event ? event.label : ''}`)).toEqual([
+      'transfer put a',
+      'transfer get a',
+      'phase head a',
+      'transfer get b not-found',
+      'transfer put a conflict',
+      'phase delete a',
+    ]);
+    expect(events.slice(0, 2)).toMatchObject([{ sizeBytes: 100 }, { sizeBytes: 40 }]);
+  });
+});
+
+describe('cached', () => {
+  const options = () => ({ budgetBytes: 3000, policy: new LruPolicy<string>() });
+
+  it('reads a part from far once, keeps to its budget, and serves no stale part', async () => {
+    const far = memoryStore();
+    const near = memoryStore();
+    await far.put('a', testBytes(10_000));
+    const store = await cachedStore(far, {
+      ...options(),
+      near,
+      partBytes: 4096,
+      budgetBytes: 9000,
+    });
+    expect(Buffer.compare(await bytes(store, 'a'), testBytes(10_000))).toBe(0);
+    expect(store.stats()).toMatchObject({ misses: 3, hits: 0 });
+    await readBlob(store, 'a', { offsetBytes: 9000, lengthBytes: 10 });
+    expect(store.stats().hits).toBe(1);
+    expect(store.stats().residentBytes).toBeLessThanOrEqual(9000);
+    await far.put('a', testBytes(10_000, 2));
+    expect(Buffer.compare(await bytes(store, 'a'), testBytes(10_000, 2))).toBe(0);
+    // Opened again on what is near, the parts of this version are there.
+    const again = await cachedStore(far, {
+      ...options(),
+      near,
+      partBytes: 4096,
+      budgetBytes: 9000,
+    });
+    await readBlob(again, 'a', { offsetBytes: 9000, lengthBytes: 10 });
+    expect(again.stats()).toMatchObject({ hits: 1, misses: 0 });
+  });
+
+  it('passes by a near store that fails, and says so', async () => {
+    const { uniform: random } = seededRandom(3);
+    const far = memoryStore();
+    await far.put('a', testBytes(50_000));
+    const memory = memoryStore();
+    const failing = chaoticStore(memory, { random, failureRate: 0.5, flipRate: 0.2 });
+    const near = wrapStore(checksummedStore(failing), { list: (p, o) => memory.list(p, o) });
+    const errors: unknown[] = [];
+    const store = await cachedStore(far, {
+      near,
+      budgetBytes: 40_000,
+      policy: new LruPolicy<string>(),
+      partBytes: 4096,
+      onNearError: (error) => errors.push(error),
+    });
+    for (let i = 0; i < 20; i += 1) {
+      expect(Buffer.compare(await bytes(store, 'a'), testBytes(50_000))).toBe(0);
+    }
+    expect(errors.length).toBeGreaterThan(0);
+  });
+});
+
+describe('striped', () => {
+  it('spreads stripes, removes what is replaced, and sweeps what dead writers left', async () => {
+    const stores = [memoryStore(), memoryStore(), memoryStore()] as const;
+    const store = stripedStore(stores, { stripeBytes: 4096 });
+    await store.put('a', testBytes(40_000));
+    await store.put('a', testBytes(20_000, 2));
+    const counts = await Promise.all(stores.map((each) => count(each, 'stripe/')));
+    expect(counts).toEqual([2, 2, 1]);
+    await stores[1].put('stripe/dead/1', testBytes(10));
+    expect(await sweepStripes(stores)).toBe(1);
+    expect(Buffer.compare(await bytes(store, 'a'), testBytes(20_000, 2))).toBe(0);
+    await store.delete('a');
+    expect(await Promise.all(stores.map((each) => count(each, '')))).toEqual([0, 0, 0]);
+  });
+});
+
+async function drain(chunks: AsyncIterable<Uint8Array>): Promise<void> {
+  for await (const chunk of chunks) expect(chunk).toBeInstanceOf(Uint8Array);
+}
+
+async function count(store: BlobStore, prefix: string): Promise<number> {
+  let total = 0;
+  for await (const { key } of store.list(prefix)) total += key.length > 0 ? 1 : 0;
+  return total;
+}
+
+function extended(raw: Uint8Array, byteCount: number): Uint8Array {
+  const longer = new Uint8Array(raw.length + byteCount);
+  longer.set(raw);
+  return longer;
+}

@@ -1,0 +1,111 @@
+/**
+ * Gives up on what takes too long, with the code `timeout`.
+ *
+ * Each put, head and delete has the whole time; a get and a list have it anew for every chunk and
+ * key, so a slow consumer is no timeout. The upstream's signal fires too; an upstream that ignores
+ * it goes on unseen, which is why nobody knows whether a timed-out put took effect.
+ */
+import { assertArgument, VramError } from '@vramkit/core';
+import type { BlobStore, CallOptions } from '../blob-store.js';
+import { wrapStore } from './wrap.js';
+
+/** Options of {@link timedStore}. */
+export interface TimeoutOptions {
+  /** Milliseconds for a call, or for one step of a get or a list. */
+  readonly timeoutMs: number;
+}
+
+/** A store whose calls end in time; `upstream` stays the caller's. */
+export function timedStore(upstream: BlobStore, { timeoutMs }: TimeoutOptions): BlobStore {
+  assertArgument(timeoutMs > 0 && timeoutMs < 2 ** 31, `timeoutMs ${timeoutMs} is out of range`);
+  const late = (doing: string): VramError =>
+    new VramError('timeout', `${upstream.name}, ${doing}: not done in ${timeoutMs} ms`, {
+      context: { store: upstream.name, timeoutMs },
+      retryable: true,
+    });
+  const once = <Options extends CallOptions, Result>(
+    doing: string,
+    options: Options | undefined,
+    call: (options: Linked<Options>) => Promise<Result>,
+  ): Promise<Result> => {
+    const { controller, linked } = link(options);
+    return within(
+      () => call(linked),
+      timeoutMs,
+      controller,
+      () => late(doing),
+    );
+  };
+  async function* steps<Item>(
+    doing: string,
+    controller: AbortController,
+    items: AsyncIterable<Item>,
+  ): AsyncGenerator<Item, void, undefined> {
+    const iterator = items[Symbol.asyncIterator]();
+    try {
+      for (;;) {
+        const next = () => iterator.next();
+        const step = await within(next, timeoutMs, controller, () => late(doing));
+        if (step.done === true) return;
+        yield step.value;
+      }
+    } finally {
+      // Not awaited after a timeout: an upstream that hangs would hang here too.
+      const left = iterator.return?.();
+      if (controller.signal.aborted) left?.catch(() => undefined);
+      else await left;
+    }
+  }
+
+  return wrapStore(upstream, {
+    put: (key, body, options) =>
+      once(`put '${key}'`, options, (linked) => upstream.put(key, body, linked)),
+    head: (key, options) => once(`head '${key}'`, options, (linked) => upstream.head(key, linked)),
+    delete: (key, options) =>
+      once(`delete '${key}'`, options, (linked) => upstream.delete(key, linked)),
+    get: (key, options) => {
+      const { controller, linked } = link(options);
+      return steps(`get '${key}'`, controller, upstream.get(key, linked));
+    },
+    list: (prefix, options) => {
+      const { controller, linked } = link(options);
+      return steps(`list '${prefix}'`, controller, upstream.list(prefix, linked));
+    },
+  });
+}
+
+/** The result of `call`, or the error of `late` once the time is over; the signal fires then. */
+async function within<Result>(
+  call: () => Promise<Result>,
+  timeoutMs: number,
+  controller: AbortController,
+  late: () => VramError,
+): Promise<Result> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const timedOut = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => {
+      const error = late();
+      // Rejected first: the upstream's own error of the signal comes later and is dropped.
+      reject(error);
+      controller.abort(error);
+    }, timeoutMs);
+  });
+  try {
+    return await Promise.race([call(), timedOut]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+type Linked<Options> = Options & { readonly signal: AbortSignal };
+
+/** Options whose signal also fires when the controller does. */
+function link<Options extends CallOptions>(options: Options | undefined) {
+  const controller = new AbortController();
+  const given = options?.signal;
+  const signal =
+    given === undefined ? controller.signal : AbortSignal.any([given, controller.signal]);
+  // A spread of Options keeps its fields; only the signal changes, within its type.
+  const linked = { ...options, signal } as Linked<Options>;
+  return { controller, linked };
+}
