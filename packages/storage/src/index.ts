@@ -29,3 +29,15 @@ export { retriedStore, type RetryOptions } from './layers/retried.js';
 export { stripedStore, sweepStripes, type StripeOptions } from './layers/striped.js';
 export { timedStore, type TimeoutOptions } from './layers/timed.js';
 export { tracedStore, type StoreTraceOptions } from './layers/traced.js';
+export {
+  Checkpoints,
+  type CheckpointsOptions,
+  type ReadTensorOptions,
+  type SaveOptions,
+} from './checkpoint.js';
+export type {
+  CheckpointManifest,
+  CheckpointTensor,
+  StoredShard,
+  StoredTensor,
+} from './checkpoint-format.js';

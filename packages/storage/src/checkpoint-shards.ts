@@ -1,0 +1,79 @@
+/** Tensors into shards; a shard into a store: hashed first, then sent unless it is there. */
+import { createHash } from 'node:crypto';
+import { throwIfAborted } from '@vramkit/core';
+import { inParts } from './blob-body.js';
+import type { BlobStore } from './blob-store.js';
+import {
+  encodeHeader,
+  HASHED_BYTES,
+  type CheckpointTensor,
+  type StoredShard,
+} from './checkpoint-format.js';
+import { openXxh64 } from './xxh64.js';
+
+/** One shard before it is stored. */
+export interface PlannedShard {
+  readonly header: Uint8Array;
+  readonly tensors: readonly CheckpointTensor[];
+}
+
+/** Tensors in the order given; a shard is closed once it has `shardBytes`. */
+export function planShards(
+  tensors: readonly CheckpointTensor[],
+  shardBytes: number,
+): PlannedShard[] {
+  const groups: CheckpointTensor[][] = [];
+  let room = 0;
+  for (const tensor of tensors) {
+    const group = room > 0 ? groups.at(-1) : undefined;
+    if (group === undefined) {
+      groups.push([tensor]);
+      room = shardBytes;
+    } else group.push(tensor);
+    room -= tensor.bytes.length;
+  }
+  return groups.map((group) => ({
+    header: encodeHeader(group),
+    tensors: group,
+  }));
+}
+
+async function* contentOf({ header, tensors }: PlannedShard): AsyncGenerator<Uint8Array> {
+  yield header;
+  for (const { bytes } of tensors) yield bytes;
+}
+
+/** What a shard's blob will be. */
+export async function hashShard(
+  shard: PlannedShard,
+  index: number,
+  signal: AbortSignal | undefined,
+): Promise<StoredShard> {
+  const hash = createHash('sha256');
+  const checksum = await openXxh64();
+  const xxh64: string[] = [];
+  let sizeBytes = 0;
+  for await (const part of inParts(contentOf(shard), HASHED_BYTES)) {
+    throwIfAborted(signal);
+    hash.update(part);
+    xxh64.push(checksum.hex(part));
+    sizeBytes += part.length;
+  }
+  const sha256 = hash.digest('hex');
+  const file = `model-${String(index + 1).padStart(5, '0')}-${sha256.slice(0, 16)}.safetensors`;
+  return { file, sizeBytes, sha256, xxh64 };
+}
+
+/** Puts a shard unless a blob of its hash and size is there already. */
+export async function storeShard(
+  store: BlobStore,
+  key: string,
+  shard: PlannedShard,
+  { sizeBytes }: StoredShard,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const there = await store.head(key, { signal });
+  if (there?.sizeBytes === sizeBytes) return;
+  const body = { [Symbol.asyncIterator]: () => contentOf(shard) };
+  await store.put(key, body, { sizeBytes, signal });
+}

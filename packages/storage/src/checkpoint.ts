@@ -1,0 +1,346 @@
+/**
+ * Checkpoints in a blob store: saved whole or not at all, loaded whole or in parts, checked always.
+ *
+ * Mental model: tensors are cut into shards in the order given. A shard's key has its content's
+ * hash, so a save that was interrupted goes on where it was: what is there already is not sent
+ * again. The manifest is put last, by one put that needs the key to be absent where the store can
+ * demand that. Until then the checkpoint does not exist for {@link Checkpoints.list}, so a crash
+ * leaves the previous one and some shards, which {@link Checkpoints.prune} removes.
+ *
+ * Two savers of one name: the manifest decides, and the one who lost gets `conflict` unless the
+ * tensors are equal, in which case its save has succeeded too: saving is idempotent.
+ *
+ * Asynchronous saving: {@link Checkpoints.begin} copies the tensors to the host and returns; the
+ * copy is stored while training changes the originals. Reading is by byte range: every chunk that a
+ * range touches is read whole and its hash compared. checkpoint-format.ts has the layout.
+ */
+import { assertArgument, checkInteger, fail, isVramError } from '@vramkit/core';
+import { checkKey } from './blob-key.js';
+import type { BlobStore, CallOptions } from './blob-store.js';
+import {
+  decodeManifest,
+  dtypeSize,
+  encodeManifest,
+  HASHED_BYTES,
+  sha256Of,
+  type CheckpointManifest,
+  type CheckpointTensor,
+  type StoredShard,
+  type StoredTensor,
+} from './checkpoint-format.js';
+import { hashShard, planShards, storeShard, type PlannedShard } from './checkpoint-shards.js';
+import { inParallel } from './parallel.js';
+import { readBlob } from './read-blob.js';
+import { failNotFound } from './store-error.js';
+import { openXxh64 } from './xxh64.js';
+
+/** Options of {@link Checkpoints}. */
+export interface CheckpointsOptions {
+  /** Begins all keys; ends with '/'. Default: 'checkpoints/'. */
+  readonly prefix?: string;
+  /** A shard is closed once it has so many bytes of tensors. Default: 256 MiB. */
+  readonly shardBytes?: number;
+  /** Shards, and parts of a load, in flight. Default: 4. */
+  readonly parallel?: number;
+}
+
+/** Options of {@link Checkpoints.save}. */
+export interface SaveOptions extends CallOptions {
+  /** Plain JSON, kept in the manifest. Default: empty. */
+  readonly metadata?: Readonly<Record<string, unknown>>;
+}
+
+/** Options of {@link Checkpoints.read}. */
+export interface ReadTensorOptions extends CallOptions {
+  /** First byte of the tensor. Default: 0. */
+  readonly offsetBytes?: number;
+  /** Bytes from there. Default: up to the tensor's end. */
+  readonly lengthBytes?: number;
+  /** Where the bytes go; of exactly that length. Default: a new array. */
+  readonly into?: Uint8Array;
+}
+
+const MANIFEST = 'manifest.json';
+const INDEX = 'model.safetensors.index.json';
+
+/** Checkpoints below one prefix of a store, which stays the caller's. */
+export class Checkpoints {
+  readonly #store: BlobStore;
+  readonly #prefix: string;
+  readonly #shardBytes: number;
+  readonly #parallel: number;
+
+  constructor(store: BlobStore, options: CheckpointsOptions = {}) {
+    const { prefix = 'checkpoints/', shardBytes = 2 ** 28, parallel = 4 } = options;
+    assertArgument(prefix.endsWith('/'), "a prefix ends with '/'");
+    checkKey(`${prefix}x`);
+    this.#store = store;
+    this.#prefix = prefix;
+    this.#shardBytes = checkInteger('shardBytes', shardBytes, 1);
+    this.#parallel = checkInteger('parallel', parallel, 1, 1024);
+  }
+
+  /**
+   * Saves tensors under a name without '/', such as 'step-000100'; names order checkpoints.
+   * @throws VramError `conflict` where the name is taken; what the store throws.
+   */
+  async save(
+    name: string,
+    tensors: Iterable<CheckpointTensor>,
+    options: SaveOptions = {},
+  ): Promise<CheckpointManifest> {
+    const { metadata = {}, signal } = options;
+    checkName(name);
+    const planned = planShards(checkTensors(tensors), this.#shardBytes);
+    const key = this.#key(name, MANIFEST);
+    const isTaken = (await this.#store.head(key, { signal })) !== undefined;
+    const shards: StoredShard[] = [];
+    await inParallel(planned.length, this.#parallel, async (index) => {
+      const shard = planned[index];
+      if (shard === undefined) return;
+      const hashed = await hashShard(shard, index, signal);
+      shards[index] = hashed;
+      const shardKey = this.#key(name, hashed.file);
+      if (!isTaken) await storeShard(this.#store, shardKey, shard, hashed, signal);
+    });
+    const manifest: CheckpointManifest = {
+      format: 'vramkit-checkpoint',
+      formatVersion: 1,
+      name,
+      shards,
+      tensors: Object.fromEntries(locate(planned)),
+      metadata,
+    };
+    if (isTaken) await this.#expectSame(manifest, signal);
+    else await this.#publish(key, manifest, signal);
+    await this.#store.put(this.#key(name, INDEX), encodeIndex(manifest), { signal });
+    return manifest;
+  }
+
+  /**
+   * Copies the tensors, then saves the copy; resolves once the copy is made.
+   * @returns `done`, which settles as {@link Checkpoints.save} does; await it before the next.
+   */
+  begin(
+    name: string,
+    tensors: Iterable<CheckpointTensor>,
+    options: SaveOptions = {},
+  ): { readonly done: Promise<CheckpointManifest> } {
+    const copies = [...tensors].map((tensor) => ({ ...tensor, bytes: tensor.bytes.slice() }));
+    const done = this.save(name, copies, options);
+    done.catch(() => undefined); // the caller's to hear, whenever it awaits
+    return { done };
+  }
+
+  /** Names of complete checkpoints, in order. Lists every shard's key, so it is linear in those. */
+  async list(options: CallOptions = {}): Promise<string[]> {
+    const names: string[] = [];
+    for await (const { key } of this.#store.list(this.#prefix, options)) {
+      const [name = '', file, more] = key.slice(this.#prefix.length).split('/');
+      if (file === MANIFEST && more === undefined) names.push(name);
+    }
+    return names;
+  }
+
+  /**
+   * The manifest of a checkpoint.
+   * @throws VramError `not-found`, `corrupt-data`.
+   */
+  async open(name: string, { signal }: CallOptions = {}): Promise<CheckpointManifest> {
+    const key = this.#key(checkName(name), MANIFEST);
+    return decodeManifest(key, await readBlob(this.#store, key, { signal }));
+  }
+
+  /** The manifest of the last complete checkpoint, or `undefined` where there is none. */
+  async latest(options: CallOptions = {}): Promise<CheckpointManifest | undefined> {
+    const name = (await this.list(options)).at(-1);
+    return name === undefined ? undefined : this.open(name, options);
+  }
+
+  /**
+   * A tensor or a part of one, checked.
+   * @throws VramError `not-found` for an unknown tensor; `corrupt-data` naming the shard and the
+   * place; `invalid-argument` for a range outside the tensor.
+   */
+  async read(
+    manifest: CheckpointManifest,
+    tensor: string,
+    options: ReadTensorOptions = {},
+  ): Promise<Uint8Array> {
+    const { offsetBytes = 0, signal, into } = options;
+    const { shard, place } = find(manifest, tensor);
+    const lengthBytes = options.lengthBytes ?? place.sizeBytes - offsetBytes;
+    checkInteger('offsetBytes', offsetBytes, 0, place.sizeBytes);
+    checkInteger('lengthBytes', lengthBytes, 0, place.sizeBytes - offsetBytes);
+    const target = into ?? new Uint8Array(lengthBytes);
+    assertArgument(
+      target.length === lengthBytes,
+      `into has ${target.length} B of ${lengthBytes} B`,
+    );
+    const xxh64 = await openXxh64();
+    const begin = place.offsetBytes + offsetBytes;
+    const end = begin + lengthBytes;
+    const step = Math.max(1, Math.floor(this.#chunkBytes / HASHED_BYTES)) * HASHED_BYTES;
+    const first = Math.floor(begin / HASHED_BYTES) * HASHED_BYTES;
+    const count = lengthBytes === 0 ? 0 : Math.ceil((end - first) / step);
+    const key = this.#key(manifest.name, shard.file);
+    await inParallel(count, this.#parallel, async (index) => {
+      const from = first + index * step;
+      const until = Math.ceil(Math.min(end, from + step) / HASHED_BYTES) * HASHED_BYTES;
+      const to = Math.min(until, shard.sizeBytes);
+      const range = { offsetBytes: from, lengthBytes: to - from, signal };
+      const bytes = await this.#readShard(key, range);
+      for (let at = 0; at < bytes.length; at += HASHED_BYTES) {
+        const hash = xxh64.hex(bytes.subarray(at, at + HASHED_BYTES));
+        if (hash !== shard.xxh64[(from + at) / HASHED_BYTES]) corruptShard(key, from + at);
+      }
+      const chosen = bytes.subarray(Math.max(0, begin - from), Math.min(bytes.length, end - from));
+      target.set(chosen, Math.max(0, from - begin));
+    });
+    return target;
+  }
+
+  /**
+   * Reads a whole checkpoint and compares every hash.
+   * @throws VramError `corrupt-data` naming the first shard and place that does not fit.
+   */
+  async verify(manifest: CheckpointManifest, options: CallOptions = {}): Promise<void> {
+    await inParallel(manifest.shards.length, this.#parallel, async (index) => {
+      const shard = manifest.shards[index];
+      if (shard === undefined) return;
+      const key = this.#key(manifest.name, shard.file);
+      const found = await this.#hash(key, options);
+      if (found !== shard.sha256) corruptShard(key, 0);
+    });
+  }
+
+  /**
+   * Deletes all but the last `keep` complete checkpoints, and what saves that never ended left
+   * before the last complete one. A manifest goes before its shards.
+   * @returns Names of the complete checkpoints that are gone.
+   */
+  async prune(options: { readonly keep: number } & CallOptions): Promise<string[]> {
+    const { keep, signal } = options;
+    checkInteger('keep', keep, 1);
+    const names = await this.list({ signal });
+    const kept = names.slice(-keep);
+    const [last] = kept.slice(-1);
+    const gone = names.slice(0, -keep);
+    for (const name of gone) await this.#store.delete(this.#key(name, MANIFEST), { signal });
+    if (last === undefined) return gone;
+    const stale: string[] = [];
+    for await (const { key } of this.#store.list(this.#prefix, { signal })) {
+      const [name = ''] = key.slice(this.#prefix.length).split('/');
+      if (name === last) break; // what comes after it may be on its way
+      if (!kept.includes(name)) stale.push(key);
+    }
+    for (const key of stale) await this.#store.delete(key, { signal });
+    return gone;
+  }
+
+  async #publish(key: string, manifest: CheckpointManifest, signal?: AbortSignal): Promise<void> {
+    const condition = this.#store.capabilities.createIfAbsent ? 'absent' : undefined;
+    try {
+      await this.#store.put(key, encodeManifest(manifest), { condition, signal });
+    } catch (error) {
+      if (!isVramError(error, 'conflict')) throw error;
+      await this.#expectSame(manifest, signal);
+    }
+  }
+
+  /** A save that is repeated finds its own work; another content under the name is a conflict. */
+  async #expectSame(manifest: CheckpointManifest, signal?: AbortSignal): Promise<void> {
+    const { name } = manifest;
+    const { shards } = await this.open(name, { signal });
+    const hashes = (all: readonly StoredShard[]): string => all.map((s) => s.sha256).join();
+    if (hashes(shards) === hashes(manifest.shards)) return;
+    fail('conflict', `checkpoint '${name}' exists already, with other tensors`, { name });
+  }
+
+  get #chunkBytes(): number {
+    return this.#store.capabilities.preferredChunkBytes;
+  }
+
+  #key(name: string, file: string): string {
+    return `${this.#prefix}${name}/${file}`;
+  }
+
+  async #hash(key: string, options: CallOptions): Promise<string | undefined> {
+    try {
+      return await sha256Of(this.#store.get(key, options));
+    } catch (error) {
+      if (isVramError(error, 'not-found')) return undefined;
+      throw error;
+    }
+  }
+
+  /** A shard that is too short or gone is damage to the checkpoint, not a caller's mistake. */
+  async #readShard(
+    key: string,
+    range: { readonly offsetBytes: number; readonly lengthBytes: number } & CallOptions,
+  ): Promise<Uint8Array> {
+    try {
+      return await readBlob(this.#store, key, range);
+    } catch (error) {
+      const isGone = isVramError(error, 'not-found') || isVramError(error, 'invalid-argument');
+      if (isGone) corruptShard(key, range.offsetBytes);
+      throw error;
+    }
+  }
+}
+
+function corruptShard(key: string, offsetBytes: number): never {
+  fail('corrupt-data', `'${key}' does not fit its hash at byte ${offsetBytes}`, {
+    key,
+    offsetBytes,
+  });
+}
+
+function checkName(name: string): string {
+  assertArgument(!name.includes('/'), `a checkpoint's name has no '/', got '${name}'`, { name });
+  return checkKey(name);
+}
+
+function checkTensors(tensors: Iterable<CheckpointTensor>): CheckpointTensor[] {
+  const all = [...tensors];
+  const names = new Set(all.map(({ name }) => name));
+  assertArgument(names.size === all.length, 'two tensors have one name');
+  for (const { name, dtype, shape, bytes } of all) {
+    assertArgument(name !== '__metadata__', "no tensor is named '__metadata__'");
+    const elements = shape.reduce((product, extent) => product * extent, 1);
+    const size = dtypeSize(dtype);
+    assertArgument(size !== undefined, `tensor '${name}' has an unknown dtype '${dtype}'`);
+    assertArgument(
+      bytes.length === elements * size,
+      `tensor '${name}' has ${bytes.length} B, its shape and dtype say ${elements * size}`,
+      { name, sizeBytes: bytes.length },
+    );
+  }
+  return all;
+}
+
+function* locate(planned: readonly PlannedShard[]): Generator<[string, StoredTensor]> {
+  for (const [shard, { header, tensors }] of planned.entries()) {
+    let offsetBytes = header.length;
+    for (const { name, dtype, shape, bytes } of tensors) {
+      yield [name, { dtype, shape, shard, offsetBytes, sizeBytes: bytes.length }];
+      offsetBytes += bytes.length;
+    }
+  }
+}
+
+function find(manifest: CheckpointManifest, tensor: string) {
+  const known = Object.hasOwn(manifest.tensors, tensor) ? manifest.tensors[tensor] : undefined;
+  const place = known ?? failNotFound(`checkpoint '${manifest.name}'`, tensor);
+  const shard = manifest.shards[place.shard];
+  if (shard === undefined) fail('corrupt-data', `'${manifest.name}' has no shard ${place.shard}`);
+  return { shard, place };
+}
+
+/** The index file that Hugging Face's loaders read beside sharded safetensors. */
+function encodeIndex({ shards, tensors }: CheckpointManifest): Uint8Array {
+  const map = Object.entries(tensors).map(([name, { shard }]) => [name, shards[shard]?.file]);
+  const totalBytes = Object.values(tensors).reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+  const index = { metadata: { total_size: totalBytes }, weight_map: Object.fromEntries(map) };
+  return new TextEncoder().encode(JSON.stringify(index, null, 2));
+}

@@ -1,0 +1,77 @@
+/** The S3 adapter on Ceph's RADOS Gateway: a monitor, an OSD and a gateway on this machine. */
+import { randomUUID } from 'node:crypto';
+import * as sdk from '@aws-sdk/client-s3';
+import { readBlob } from '@vramkit/storage';
+import { s3Store } from '@vramkit/storage/s3';
+import { describeStore, testBytes } from '@vramkit/storage/testing';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { serviceVariable } from '../environment.js';
+
+const bucket = 'vramkit';
+
+function client(secretAccessKey = serviceVariable('CEPH_S3_SECRET_KEY')): sdk.S3Client {
+  return new sdk.S3Client({
+    endpoint: serviceVariable('CEPH_S3_ENDPOINT'),
+    region: serviceVariable('CEPH_S3_REGION'),
+    credentials: { accessKeyId: serviceVariable('CEPH_S3_ACCESS_KEY'), secretAccessKey },
+    forcePathStyle: true,
+    maxAttempts: 1,
+    requestChecksumCalculation: 'WHEN_REQUIRED',
+    responseChecksumValidation: 'WHEN_REQUIRED',
+  });
+}
+
+const clients = [client(), client()] as const;
+beforeAll(async () => {
+  await clients[0].send(new sdk.CreateBucketCommand({ Bucket: bucket }));
+});
+afterAll(() => {
+  for (const each of clients) each.destroy();
+});
+
+describeStore(
+  'S3 on Ceph',
+  async () => {
+    const options = { sdk, bucket, prefix: `${randomUUID()}/`, partBytes: 5 * 2 ** 20 } as const;
+    const limits = { maxConditionalBytes: 12 * 2 ** 20 };
+    return {
+      store: await s3Store({ ...options, ...limits, client: clients[0] }),
+      other: await s3Store({ ...options, ...limits, client: clients[1] }),
+    };
+  },
+  { describe, it, expect },
+  { pageKeys: 1203, raceRounds: 24, steps: 80 },
+);
+
+describe('S3 on Ceph', () => {
+  it('finds by asking which conditions this gateway honours', async () => {
+    const { capabilities } = await s3Store({ sdk, bucket, client: clients[0] });
+    expect(capabilities).toMatchObject({ createIfAbsent: true, compareAndSwap: true });
+    expect(capabilities.probed).toEqual(['createIfAbsent', 'compareAndSwap']);
+  });
+
+  it('leaves no upload behind when a body fails, and reads many parts at once', async () => {
+    const store = await s3Store({ sdk, bucket, client: clients[0], partBytes: 5 * 2 ** 20 });
+    const body = testBytes(23 * 2 ** 20);
+    async function* failing(): AsyncGenerator<Uint8Array> {
+      yield body;
+      throw new RangeError('no more');
+    }
+    await expect(store.put('parts', failing())).rejects.toBeInstanceOf(RangeError);
+    const command = new sdk.ListMultipartUploadsCommand({ Bucket: bucket });
+    expect((await clients[0].send(command)).Uploads ?? []).toEqual([]);
+    await store.put('parts', body);
+    const read = await readBlob(store, 'parts', { parallelGets: 4 });
+    expect(Buffer.compare(read, body)).toBe(0);
+  });
+
+  it('says that credentials are wrong, without the secret', async () => {
+    const secret = 'a-wrong-secret-0123456789';
+    const wrong = client(secret);
+    const error = await s3Store({ sdk, bucket, client: wrong }).catch((e: unknown) => e);
+    wrong.destroy();
+    expect(error).toMatchObject({ code: 'access-denied' });
+    const stack = error instanceof Error ? error.stack : '';
+    expect(`${stack}${JSON.stringify(error)}`).not.toContain(secret);
+  });
+});
