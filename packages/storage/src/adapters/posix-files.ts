@@ -3,6 +3,8 @@ import { randomUUID } from 'node:crypto';
 import { link, lstat, open, readdir, unlink, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { BlobInfo } from '../blob-store.js';
+import { codeOf } from '../store-error.js';
+import type { FolderEntry } from './folder-walk.js';
 
 // One gathering write takes about so many bytes, and at most so many chunks (IOV_MAX is 1,024).
 const WRITE_BYTES = 4 * 2 ** 20;
@@ -84,5 +86,18 @@ export async function syncFolder(folder: string): Promise<void> {
     await file.sync();
   } finally {
     await file.close();
+  }
+}
+
+/** Files and folders in a folder; symbolic links are left out. */
+export async function entriesOf(folder: string): Promise<FolderEntry[]> {
+  try {
+    return (await readdir(folder, { withFileTypes: true }))
+      .filter((entry) => entry.isFile() || entry.isDirectory())
+      .map((entry) => ({ name: entry.name, isFolder: entry.isDirectory() }));
+  } catch (error) {
+    // Deleted meanwhile, or never there.
+    if (['ENOENT', 'ENOTDIR'].includes(codeOf(error))) return [];
+    throw error;
   }
 }

@@ -52,8 +52,8 @@ import {
   lostCondition,
   systemError,
 } from '../store-error.js';
-import { describe, prepareTemporary, syncFolder, writeSynced } from './posix-files.js';
-import { walkFiles } from './posix-walk.js';
+import { walkFiles } from './folder-walk.js';
+import { describe, entriesOf, prepareTemporary, syncFolder, writeSynced } from './posix-files.js';
 
 /** Options of {@link posixStore}. */
 export interface PosixStoreOptions {
@@ -194,7 +194,8 @@ class FileStore implements PosixStore {
     checkPrefix(prefix);
     let count = 0;
     try {
-      for await (const key of walkFiles(this.folder, prefix, startAfter)) {
+      const entries = (key: string) => entriesOf(join(this.folder, key));
+      for await (const [key] of walkFiles(entries, prefix, startAfter)) {
         throwIfAborted(signal);
         if (count >= limit) return;
         const info = await this.head(key);

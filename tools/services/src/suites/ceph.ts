@@ -5,21 +5,7 @@ import { readBlob } from '@vramkit/storage';
 import { s3Store } from '@vramkit/storage/s3';
 import { describeStore, testBytes } from '@vramkit/storage/testing';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { serviceVariable } from '../environment.js';
-
-const bucket = 'vramkit';
-
-function client(secretAccessKey = serviceVariable('CEPH_S3_SECRET_KEY')): sdk.S3Client {
-  return new sdk.S3Client({
-    endpoint: serviceVariable('CEPH_S3_ENDPOINT'),
-    region: serviceVariable('CEPH_S3_REGION'),
-    credentials: { accessKeyId: serviceVariable('CEPH_S3_ACCESS_KEY'), secretAccessKey },
-    forcePathStyle: true,
-    maxAttempts: 1,
-    requestChecksumCalculation: 'WHEN_REQUIRED',
-    responseChecksumValidation: 'WHEN_REQUIRED',
-  });
-}
+import { bucket, s3Client as client } from '../stores.js';
 
 const clients = [client(), client()] as const;
 beforeAll(async () => {

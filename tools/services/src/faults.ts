@@ -1,0 +1,60 @@
+/** Faults of a service and of its clients: killed writers, killed servers. */
+import { describe, expect, it } from 'vitest';
+import { isVramError } from '@vramkit/core';
+import {
+  checkpointsOf,
+  saveSteps,
+  stepName,
+  stepTensors,
+  verifyLatest,
+} from './checkpoint-steps.js';
+import { killCount, killWriters } from './kill-writers.js';
+import { killService, restartService, type KillTarget } from './kill-service.js';
+import { openStore, type StoreKind } from './stores.js';
+
+/** Options of {@link describeFaults}. */
+export interface FaultOptions {
+  readonly kind: StoreKind;
+  /** What is killed, one round each. */
+  readonly rounds: readonly KillTarget[];
+}
+
+/** Registers the fault tests of a service. */
+export function describeFaults(name: string, { kind, rounds }: FaultOptions): void {
+  describe(name, () => {
+    it(`has a whole checkpoint after each of ${killCount} killed writers`, async () => {
+      const report = await killWriters(kind, `kills-${process.pid}`, killCount);
+      console.log(`${name}: ${JSON.stringify(report)}`);
+      expect(report.steps).toBeGreaterThan(0);
+      expect(report.leftovers).toBeGreaterThan(0);
+    }, 2_400_000);
+
+    for (const [round, target] of rounds.entries()) {
+      it(`has a whole checkpoint after its servers were killed: ${target.what}`, async () => {
+        const place = `servers-${process.pid}`;
+        let open = await openStore(kind, place);
+        const prefix = `servers-${process.pid}/`;
+        const before = await verifyLatest(checkpointsOf(open.store, prefix));
+        const saving = saveSteps(checkpointsOf(open.store, prefix), before + 1).catch(
+          (error: unknown) => error,
+        );
+        await new Promise((resolve) => setTimeout(resolve, 700 + 130 * round));
+        killService(target);
+        const error = await saving;
+        await open.close();
+        expect(isVramError(error) && error.retryable, String(error)).toBe(true);
+        restartService(target);
+        open = await openStore(kind, place);
+        const checkpoints = checkpointsOf(open.store, prefix);
+        const after = await verifyLatest(checkpoints);
+        expect(after).toBeGreaterThanOrEqual(before);
+        console.log(`${name}, ${target.what} killed: step ${before}, then ${after}`);
+        // And it goes on.
+        const next = stepTensors(after + 1);
+        await checkpoints.save(stepName(after + 1), next, { metadata: { step: after + 1 } });
+        expect(await verifyLatest(checkpoints)).toBe(after + 1);
+        await open.close();
+      }, 300_000);
+    }
+  });
+}

@@ -1,0 +1,71 @@
+/** Opens a store of a kind at the services of this run, or at a folder; workers and suites share it. */
+import * as sdk from '@aws-sdk/client-s3';
+import Database from 'libsql';
+import pg from 'pg';
+import { join } from 'node:path';
+import { posixStore, type BlobStore } from '@vramkit/storage';
+import { cockroachStore } from '@vramkit/storage/cockroach';
+import { s3Store } from '@vramkit/storage/s3';
+import { sqliteStore } from '@vramkit/storage/sqlite';
+import { webHdfsStore } from '@vramkit/storage/webhdfs';
+import { serviceVariable } from './environment.js';
+
+/** A kind of store. */
+export type StoreKind = 'posix' | 'sqlite' | 'pg' | 's3' | 'webhdfs';
+
+/** An open store and how to close what it stands on. */
+export interface OpenStore {
+  readonly store: BlobStore;
+  readonly close: () => void | Promise<void>;
+}
+
+/** The bucket of all suites. */
+export const bucket = 'vramkit';
+
+/** A client of the gateway; the layers above it do the retries. */
+export function s3Client(secretAccessKey = serviceVariable('CEPH_S3_SECRET_KEY')): sdk.S3Client {
+  return new sdk.S3Client({
+    endpoint: serviceVariable('CEPH_S3_ENDPOINT'),
+    region: serviceVariable('CEPH_S3_REGION'),
+    credentials: { accessKeyId: serviceVariable('CEPH_S3_ACCESS_KEY'), secretAccessKey },
+    forcePathStyle: true,
+    maxAttempts: 1,
+    requestChecksumCalculation: 'WHEN_REQUIRED',
+    responseChecksumValidation: 'WHEN_REQUIRED',
+  });
+}
+
+/** A pool of the database that hears errors of idle connections. */
+export function pgPool(): pg.Pool {
+  const pool = new pg.Pool({ connectionString: serviceVariable('VRAMKIT_PG_URL'), max: 8 });
+  pool.on('error', () => undefined);
+  return pool;
+}
+
+/** @param place A folder, or for a service what its keys begin with or its folder is called. */
+export async function openStore(kind: StoreKind, place: string): Promise<OpenStore> {
+  switch (kind) {
+    case 'posix':
+      return { store: await posixStore({ folder: place }), close: () => undefined };
+    case 'sqlite': {
+      const database = new Database(join(place, 'blobs.db'));
+      return { store: sqliteStore({ database }), close: () => void database.close() };
+    }
+    case 'pg': {
+      const pool = pgPool();
+      const close = (): Promise<void> => pool.end();
+      return { store: await cockroachStore({ pool, random: Math.random }), close };
+    }
+    case 's3': {
+      const client = s3Client();
+      const options = { sdk, client, bucket, prefix: `${place}/`, partBytes: 5 * 2 ** 20 };
+      return { store: await s3Store(options), close: () => client.destroy() };
+    }
+    case 'webhdfs': {
+      const url = serviceVariable('HDFS_WEBHDFS_URL');
+      const user = { name: serviceVariable('HDFS_USER') };
+      const store = await webHdfsStore({ url, folder: `/vramkit/${place}`, user });
+      return { store, close: () => undefined };
+    }
+  }
+}
