@@ -41,3 +41,10 @@ export type {
   StoredShard,
   StoredTensor,
 } from './checkpoint-format.js';
+export {
+  KvTier,
+  prefixNames,
+  type KvIdentity,
+  type KvTierBudget,
+  type KvTierOptions,
+} from './kv-tier.js';

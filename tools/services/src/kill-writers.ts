@@ -2,8 +2,9 @@
  * Kills writers at random points of a checkpoint, and looks at what is left after each.
  *
  * A worker process saves checkpoints in a loop; it is killed by SIGKILL a random time after it
- * began, between nothing and twice what a checkpoint takes here. Then a fresh store must give a complete checkpoint, every byte of which is right, and no
- * older than the one before. The worker is bundled once, because it starts hundreds of times.
+ * began, between nothing and twice what a checkpoint takes here. Then a fresh store must give a
+ * complete checkpoint, every byte of which is right, and no older than the one before. The worker
+ * is bundled once, because it starts hundreds of times.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';

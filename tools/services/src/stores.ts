@@ -1,4 +1,4 @@
-/** Opens a store of a kind at the services of this run, or at a folder; workers and suites share it. */
+/** Opens a store of a kind at the services of this run or at a folder, for workers and suites. */
 import * as sdk from '@aws-sdk/client-s3';
 import Database from 'libsql';
 import pg from 'pg';

@@ -97,12 +97,12 @@ class HdfsStore implements BlobStore {
     throwIfAborted(signal);
     checkCondition(this, condition);
     const temporary = `${TEMPORARY}/${randomUUID()}`;
-    let bodyError: { readonly error: unknown } | undefined;
+    const thrown: unknown[] = [];
     async function* chunks(): AsyncGenerator<Uint8Array, void, undefined> {
       try {
         yield* chunksOf(body, options);
       } catch (error) {
-        bodyError = { error };
+        thrown.push(error);
         throw error;
       }
     }
@@ -115,7 +115,7 @@ class HdfsStore implements BlobStore {
       return describe(key, status);
     } catch (error) {
       await this.#calls.remove(temporary).catch(() => undefined);
-      if (bodyError !== undefined) throw (bodyError as { readonly error: unknown }).error; // set above
+      if (thrown.length > 0) throw thrown[0]; // what the body threw is the caller's own
       if (error instanceof HdfsRefusal) await this.#explain(key, condition, error);
       throw this.#calls.error(`putting '${key}'`, error, signal);
     }

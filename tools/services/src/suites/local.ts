@@ -23,7 +23,7 @@ for (const kind of ['posix', 'sqlite'] as const) {
       }
     }, 1_200_000);
 
-    it('says that a disk is full, keeps what is there, and goes on when there is room', async (test) => {
+    it('says that a disk is full, keeps what is there, and goes on', async (test) => {
       const folder = await mkdtemp(join(tmpdir(), 'vramkit-full-'));
       const mount = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=24m', 'vramkit', folder]);
       if (mount.status !== 0) {
