@@ -30,11 +30,13 @@ import {
 import {
   bytesPerBlock,
   checkLayout,
+  layerBlockBytes,
   normBlockBytes,
   type KvDType,
   type KvLayout,
   type KvShape,
 } from './kv-layout.js';
+import { readKeySimilarity } from './key-similarity.js';
 import { KvStorage } from './kv-storage.js';
 import { recordCopies, recordMoves, type BlockPair, type SlotMoves } from './moves.js';
 import { prefillScratchBytes, recordPrefill, type PrefillRequest } from './prefill.js';
@@ -71,7 +73,7 @@ export interface PagedKvCacheOptions {
   readonly reserve?: { readonly heads: number; readonly sequences: number };
 }
 
-/** Gathered norms are moved to the host in parts of this size, or of one block. */
+/** Gathered blocks are moved to the host in parts of this size, or of one block. */
 const GATHER_BYTES = 1024 * 1024;
 
 /** Paged K and V of all layers on one device; see {@link createPagedKvCache}. */
@@ -85,7 +87,7 @@ export class PagedKvCache {
   readonly #shape: KvShape;
   readonly #storage: KvStorage;
   readonly #scratch: AttentionScratch;
-  /** Grows only where attention is added up. */
+  /** Taken where attention is added up or keys are compared. */
   readonly #logits: AttentionScratch;
   readonly #gather: Tensor;
   readonly #preparedOutputs = new WeakSet<GPUBuffer>();
@@ -121,12 +123,13 @@ export class PagedKvCache {
   #createGather(memory: MemoryResource, label: string): Tensor {
     const perBlock = normBlockBytes(this.layout);
     const blocks = Math.max(1, Math.floor(GATHER_BYTES / perBlock));
-    const bytes = Math.min(blocks, this.layout.blockCount) * perBlock;
+    const normBytes = Math.min(blocks, this.layout.blockCount) * perBlock;
+    const bytes = Math.max(normBytes, layerBlockBytes(this.layout));
     return createTensor(this.device, {
       dtype: 'f32',
       shape: [bytes / 4],
       kind: 'staging',
-      label: `${label} gathered norms`,
+      label: `${label} gathered blocks`,
       memory,
     });
   }
@@ -143,7 +146,7 @@ export class PagedKvCache {
     return this.#storage.segments.length;
   }
 
-  /** Bytes of attention scratch and of the range that gathers norms, beside {@link sizeBytes}. */
+  /** Bytes of attention scratch and of the range that gathers blocks, beside {@link sizeBytes}. */
   get scratchBytes(): number {
     return this.#scratch.sizeBytes + this.#logits.sizeBytes + this.#gather.sizeBytes;
   }
@@ -278,31 +281,47 @@ export class PagedKvCache {
   async readNorms(slots: ArrayLike<number>): Promise<TokenNorms> {
     this.#assertLive();
     const { layout } = this;
-    const blocks = [...this.#blocksOf(slots)].sort((a, b) => a - b);
+    const blocks = this.#blocksOf(slots);
     const { segments } = this.#storage;
     const read = await readNormBlocks(this.device, layout, segments, blocks, this.#gather);
     return pickNorms(layout, slots, read);
   }
 
   /**
-   * Reads K and V of `slots` in one layer, each `[slots, kvHeads, headDim]`; for tests and
-   * debugging: one wait for the device per block.
+   * Reads K and V of `slots` in one layer, each `[slots, kvHeads, headDim]`, after all work
+   * submitted so far. Blocks are read whole; one wait for the device per MiB of them.
    * @throws VramError as {@link readNorms}.
    */
   async readKv(layer: number, slots: ArrayLike<number>): Promise<TokenKv> {
     this.#checkLayer(layer);
-    this.#blocksOf(slots);
-    return readTokens(this.device, this.layout, this.#storage.segments, layer, slots);
+    const of = { layer, slots, blocks: this.#blocksOf(slots) };
+    const { segments } = this.#storage;
+    return readTokens(this.device, this.layout, segments, of, this.#gather);
   }
 
-  #blocksOf(slots: ArrayLike<number>): Set<number> {
+  /**
+   * Reads how alike the keys of `slots` are: the cosine of each and the sum of the unit keys of all
+   * of them, `[slots, layers, kvHeads]`; 0 for a zero key and for a zero sum. Two passes over the
+   * keys, and one wait for the device.
+   * @throws VramError as {@link readNorms}.
+   */
+  async readKeySimilarity(slots: Uint32Array): Promise<Float32Array> {
+    this.#assertLive();
+    this.#blocksOf(slots);
+    if (slots.length === 0) return new Float32Array(0);
+    const { segments } = this.#storage;
+    return readKeySimilarity(this.device, this.layout, segments, slots, this.#logits);
+  }
+
+  /** The blocks of slots, ascending. */
+  #blocksOf(slots: ArrayLike<number>): number[] {
     const { blockCount, blockSize } = this.layout;
     const blocks = new Set<number>();
     for (let i = 0; i < slots.length; i++) {
       const slot = checkInteger('slot', slots[i] ?? -1, 0, blockCount * blockSize - 1);
       blocks.add(Math.floor(slot / blockSize));
     }
-    return blocks;
+    return [...blocks].sort((a, b) => a - b);
   }
 
   #checkLayer(layer: number): void {

@@ -1,9 +1,9 @@
 /**
  * Reads norms and stored K and V back to the host.
  *
- * Norms of a block are contiguous: those of neighbouring blocks are one read. Norms of scattered
- * blocks are first gathered on the device into a small kept range, so that a whole prompt costs one
- * wait for the device, and repeated reads create no buffers.
+ * A block's norms are contiguous, and so are its K and V in one layer: neighbouring blocks are one
+ * read. Scattered blocks are first gathered on the device into a small kept range, so that a whole
+ * prompt costs one wait for the device, and repeated reads create no buffers.
  */
 import { Batch, f16ToF32, subrange, type BufferRange, type VramDevice } from '@vramkit/core';
 import {
@@ -13,8 +13,10 @@ import {
   normBlockBytes,
   tokenNorms,
   valueElement,
+  type KvDType,
   type KvLayout,
 } from './kv-layout.js';
+import { segmentLayer } from './decode.js';
 import type { KvSegment } from './kv-storage.js';
 
 /** L2 norms of tokens, each `[tokens, layers, kvHeads]`. */
@@ -35,13 +37,18 @@ interface ReadRun {
   readonly blocks: readonly number[];
 }
 
-/** The runs of neighbouring blocks in `blocks` (ascending, distinct), at most `most` long. */
-function readRuns(
-  blocks: readonly number[],
-  segments: readonly KvSegment[],
-  blockBytes: number,
-  most: number,
-): ReadRun[] {
+/** Which bytes of each block are read. */
+export interface BlockReads {
+  /** Distinct, ascending. */
+  readonly blocks: readonly number[];
+  readonly blockBytes: number;
+  /** The storage of a segment's blocks, `blockBytes` each. */
+  readonly storage: (segment: KvSegment) => BufferRange;
+}
+
+/** The runs of neighbouring blocks, at most `most` long. */
+function readRuns(reads: BlockReads, segments: readonly KvSegment[], most: number): ReadRun[] {
+  const { blocks, blockBytes, storage } = reads;
   const runs: ReadRun[] = [];
   for (let first = 0; first < blocks.length;) {
     const block = blocks[first] ?? 0;
@@ -52,7 +59,7 @@ function readRuns(
     while (count < most && blocks[first + count] === block + count && block + count < end) count++;
     const start = (block - segment.firstBlock) * blockBytes;
     runs.push({
-      range: subrange(segment.norms, start, count * blockBytes),
+      range: subrange(storage(segment), start, count * blockBytes),
       blocks: blocks.slice(first, first + count),
     });
     first += count;
@@ -61,38 +68,37 @@ function readRuns(
 }
 
 /**
- * Reads the norms of distinct ascending blocks; gives `[blockSize, layers, kvHeads, 2]` of each.
+ * Reads blocks, each as its bytes. `gather` holds at least one.
  */
-export async function readNormBlocks(
+export async function readBlocks(
   device: VramDevice,
-  layout: KvLayout,
   segments: readonly KvSegment[],
-  blocks: readonly number[],
+  reads: BlockReads,
   gather: BufferRange,
-): Promise<Map<number, Float32Array>> {
-  const blockBytes = normBlockBytes(layout);
+): Promise<Map<number, Uint8Array>> {
+  const { blockBytes } = reads;
   const perGather = Math.floor(gather.sizeBytes / blockBytes);
-  const result = new Map<number, Float32Array>();
-  const runs = readRuns(blocks, segments, blockBytes, perGather);
+  const result = new Map<number, Uint8Array>();
+  const runs = readRuns(reads, segments, perGather);
   const take = async (range: BufferRange, ids: readonly number[]): Promise<void> => {
     const bytes = await device.readback.read(range);
-    const floats = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
-    const each = blockBytes / 4;
-    ids.forEach((id, index) => result.set(id, floats.subarray(index * each, (index + 1) * each)));
+    ids.forEach((id, index) =>
+      result.set(id, bytes.subarray(index * blockBytes, (index + 1) * blockBytes)),
+    );
   };
   const only = runs[0];
   if (runs.length === 1 && only !== undefined) {
     await take(only.range, only.blocks);
     return result;
   }
-  const reads: Promise<void>[] = [];
-  let batch = new Batch(device, 'gather norms');
+  const pending: Promise<void>[] = [];
+  let batch = new Batch(device, 'gather blocks');
   let ids: number[] = [];
   // A read submits its copy before it returns, so the range can be filled again right after it.
   const flush = (): void => {
     batch.submit();
-    reads.push(take(subrange(gather, 0, ids.length * blockBytes), ids));
-    batch = new Batch(device, 'gather norms');
+    pending.push(take(subrange(gather, 0, ids.length * blockBytes), ids));
+    batch = new Batch(device, 'gather blocks');
     ids = [];
   };
   for (const run of runs) {
@@ -101,8 +107,22 @@ export async function readNormBlocks(
     ids.push(...run.blocks);
   }
   if (ids.length > 0) flush();
-  await Promise.all(reads);
+  await Promise.all(pending);
   return result;
+}
+
+/** Norms of blocks, `[blockSize, layers, kvHeads, 2]` of each; see {@link readBlocks}. */
+export async function readNormBlocks(
+  device: VramDevice,
+  layout: KvLayout,
+  segments: readonly KvSegment[],
+  blocks: readonly number[],
+  gather: BufferRange,
+): Promise<Map<number, Float32Array>> {
+  const storage = (segment: KvSegment): BufferRange => segment.norms;
+  const reads = { blocks, blockBytes: normBlockBytes(layout), storage };
+  const read = await readBlocks(device, segments, reads, gather);
+  return new Map(Array.from(read, ([id, bytes]) => [id, asFloats(bytes, 'f32')]));
 }
 
 /** Picks the norms of `slots` out of blocks read by {@link readNormBlocks}. */
@@ -126,25 +146,31 @@ export function pickNorms(
   return { keyNorm, valueNorm };
 }
 
-/** Reads K and V of `slots` in one layer: a block is read whole and cut on the host. */
+/** Reads K and V of `slots` in one layer: blocks are read whole and cut on the host. */
 export async function readTokens(
   device: VramDevice,
   layout: KvLayout,
   segments: readonly KvSegment[],
-  layer: number,
-  slots: ArrayLike<number>,
+  of: {
+    readonly layer: number;
+    readonly slots: ArrayLike<number>;
+    /** The blocks of the slots, ascending. */
+    readonly blocks: readonly number[];
+  },
+  gather: BufferRange,
 ): Promise<TokenKv> {
-  const { kvHeads, headDim, blockSize } = layout;
+  const { kvHeads, headDim, blockSize, dtype } = layout;
+  const { layer, slots, blocks } = of;
   const keys = new Float32Array(slots.length * kvHeads * headDim);
   const values = new Float32Array(keys.length);
-  const blocks = new Map<number, Float32Array>();
-  for (const block of new Set(Array.from(slots, (slot) => Math.floor(slot / blockSize)))) {
-    blocks.set(block, await readBlock(device, layout, segments, layer, block));
-  }
+  const storage = (segment: KvSegment): BufferRange => segmentLayer(segment, layer);
+  const reads = { blocks, blockBytes: layerBlockBytes(layout), storage };
+  const read = await readBlocks(device, segments, reads, gather);
+  const floats = new Map(Array.from(read, ([id, bytes]) => [id, asFloats(bytes, dtype)]));
   const perBlock = layerBlockElements(layout);
   for (let token = 0; token < slots.length; token++) {
     const slot = slots[token] ?? 0;
-    const data = blocks.get(Math.floor(slot / blockSize));
+    const data = floats.get(Math.floor(slot / blockSize));
     for (let head = 0; head < kvHeads; head++) {
       for (let d = 0; d < headDim; d++) {
         const to = (token * kvHeads + head) * headDim + d;
@@ -156,20 +182,7 @@ export async function readTokens(
   return { keys, values };
 }
 
-async function readBlock(
-  device: VramDevice,
-  layout: KvLayout,
-  segments: readonly KvSegment[],
-  layer: number,
-  block: number,
-): Promise<Float32Array> {
-  const segment = segments.find((s) => block < s.firstBlock + s.blockCount);
-  const range = segment?.layers[layer];
-  if (segment === undefined || range === undefined) return new Float32Array(0);
-  const blockBytes = layerBlockBytes(layout);
-  const start = (block - segment.firstBlock) * blockBytes;
-  const bytes = await device.readback.read(subrange(range, start, blockBytes));
-  const { buffer, byteOffset } = bytes;
-  if (layout.dtype === 'f32') return new Float32Array(buffer, byteOffset, blockBytes / 4);
-  return Float32Array.from(new Uint16Array(buffer, byteOffset, blockBytes / 2), f16ToF32);
+function asFloats({ buffer, byteOffset, byteLength }: Uint8Array, dtype: KvDType): Float32Array {
+  if (dtype === 'f32') return new Float32Array(buffer, byteOffset, byteLength / 4);
+  return Float32Array.from(new Uint16Array(buffer, byteOffset, byteLength / 2), f16ToF32);
 }

@@ -2,8 +2,8 @@
  * Adds up the attention that cached tokens receive: softmax weights over queries, averaged over the
  * query heads of a KV head.
  *
- * The attention kernels leave each logit, and the maximum and sum of each row; so a weight costs one
- * exponential here, and keys are read once. Nothing of this runs where nobody asks for weights.
+ * The attention kernels leave each logit, and the maximum and sum of each row; so a weight costs
+ * one exponential here, and keys are read once. Nothing of this runs where nobody asks for weights.
  *
  * Shapes: logits f32 [rows, logitStride], scaled; states [rows] (maximum, sum); sums f32 [tokens,
  * kvHeads], added to. Row of query i and head h: firstRow + i * heads + h. Query i sees tokens

@@ -11,9 +11,14 @@ import { at, createHostKv, layerOf, type HostKv } from '../kernels/host-kv.cpu.j
 import { moveSlots } from '../kernels/move-slots.cpu.js';
 import { receiveAttention } from '../kernels/receive-attention.cpu.js';
 import { prefillAttention } from '../kernels/prefill-attention.cpu.js';
-import { writeKv } from '../kernels/write-kv.cpu.js';
+import { writeKv, type HostRows } from '../kernels/write-kv.cpu.js';
 import { keyElement, normElement, valueElement } from '../kv-layout.js';
-import { createPagedKvCache, type PagedKvCache, type PagedKvCacheOptions } from '../index.js';
+import {
+  createPagedKvCache,
+  type AttentionRecord,
+  type PagedKvCache,
+  type PagedKvCacheOptions,
+} from '../index.js';
 
 /** Attention results may differ from the twin by this much: absolute + epsilon * |expected|. */
 export const ATTENTION_TOLERANCE = { absolute: 2e-5, epsilon: 2e-5 };
@@ -194,6 +199,10 @@ export class CacheFixture {
       queryScale?: number;
       /** Sequences whose received attention is added up, and compared. */
       received?: readonly number[];
+      /** Record of the only sequence, prepared. */
+      record?: AttentionRecord;
+      /** Sees the queries. */
+      onQueries?: (queries: HostRows) => void;
     },
   ): Promise<Float32Array> {
     const { heads, layer = 0, queryScale = 1 } = options;
@@ -207,6 +216,12 @@ export class CacheFixture {
     sequences.forEach((s, i) => tables.set(s.table, i * tableStride));
     const lengths = Uint32Array.from(sequences, (s) => s.length);
     const { host, queries, output } = this.#rows(sequences.length, heads, queryScale);
+    options.onQueries?.(host);
+    const recorded = options.record?.received(layer) ?? [];
+    const received = [
+      ...sums.map((each) => ({ ...each, sums: each.range })),
+      ...recorded.map((each) => ({ ...each, sequence: 0, length: sequences[0]?.length ?? 0 })),
+    ];
     const batch = new Batch(this.#device, 'decode');
     const call = { layer, heads, tableStride, sequences: sequences.length };
     this.cache.decodeAttention(batch, {
@@ -216,9 +231,7 @@ export class CacheFixture {
       blockTables: this.tensor(tables),
       lengths: this.tensor(lengths),
       maxLength: Math.max(0, ...lengths),
-      ...(sums.length === 0
-        ? {}
-        : { received: sums.map((each) => ({ ...each, sums: each.range })) }),
+      ...(received.length === 0 ? {} : { received }),
       ...(options.scale === undefined ? {} : { scale: options.scale }),
     });
     batch.submit();
@@ -251,6 +264,10 @@ export class CacheFixture {
       layer?: number;
       /** First query of each sum of received attention, which are compared. */
       received?: readonly number[];
+      /** Record of the sequence, prepared. */
+      record?: AttentionRecord;
+      /** Sees the queries. */
+      onQueries?: (queries: HostRows) => void;
     },
   ): Promise<Float32Array> {
     const { heads, tokens, contextLength, layer = 0 } = options;
@@ -261,6 +278,11 @@ export class CacheFixture {
       firstQuery,
     }));
     const { host, queries, output } = this.#rows(tokens, heads, 1);
+    options.onQueries?.(host);
+    const received = [
+      ...sums.map((each) => ({ ...each, sums: each.range })),
+      ...(options.record?.received(layer) ?? []),
+    ];
     const batch = new Batch(this.#device, 'prefill');
     const call = { layer, heads, tokens, contextLength };
     this.cache.prefillAttention(batch, {
@@ -268,9 +290,7 @@ export class CacheFixture {
       queries,
       output,
       blockTable: this.tensor(blockTable),
-      ...(sums.length === 0
-        ? {}
-        : { received: sums.map((each) => ({ ...each, sums: each.range })) }),
+      ...(received.length === 0 ? {} : { received }),
     });
     batch.submit();
     const scale = 1 / Math.sqrt(headDim);
