@@ -28,33 +28,101 @@ const OFTEN = 2;
 const ONCE_GHOST = 3;
 const OFTEN_GHOST = 4;
 
-/** Adaptive between recency and frequency. */
-export function arc<Id>(options: ReplacementOptions<Id> = {}): Replacement<Id> {
-  const slots = new HeldSlots<Id>(options, OFTEN);
-  const { index, lists } = slots;
+class Arc<Id> implements Replacement<Id> {
+  readonly #slots: HeldSlots<Id>;
   /** Copies that T1 should hold. */
-  let target = 0;
+  #target = 0;
   /** Copies held when a victim was last chosen. */
-  let capacity = 0;
+  #capacity = 0;
 
-  const adapt = (ghost: number): void => {
-    const [once, often] = [lists.count(ONCE_GHOST), lists.count(OFTEN_GHOST)];
-    if (ghost === ONCE_GHOST) target = Math.min(capacity, target + Math.max(1, often / once));
-    else target = Math.max(0, target - Math.max(1, once / often));
-  };
+  constructor(options: ReplacementOptions<Id>) {
+    this.#slots = new HeldSlots(options, OFTEN);
+  }
 
-  const trim = (): void => {
-    while (lists.count(ONCE) + lists.count(ONCE_GHOST) > capacity && lists.count(ONCE_GHOST) > 0) {
+  get size(): number {
+    return this.#slots.size;
+  }
+
+  inserted(id: Id): void {
+    const slot = this.#slots.arriving(id);
+    const { lists } = this.#slots;
+    const ghost = lists.listOf(slot);
+    if (ghost === 0) {
+      lists.push(ONCE, slot);
+    } else {
+      this.#adapt(ghost);
+      lists.move(OFTEN, slot);
+    }
+    this.#trim();
+  }
+
+  touched(id: Id): void {
+    this.#slots.lists.move(OFTEN, this.#slots.resident(id));
+  }
+
+  removed(id: Id, reason: 'capacity' | 'explicit'): void {
+    const slot = this.#slots.resident(id);
+    const { lists } = this.#slots;
+    if (reason === 'explicit') this.#slots.forget(slot);
+    else lists.move(lists.listOf(slot) === ONCE ? ONCE_GHOST : OFTEN_GHOST, slot);
+    this.#trim();
+  }
+
+  chooseVictim(mayEvict: (id: Id) => boolean): Id | undefined {
+    this.#capacity = this.#slots.size;
+    this.#target = Math.min(this.#target, this.#capacity);
+    this.#trim();
+    const once = this.#slots.lists.count(ONCE);
+    const often = this.#slots.lists.count(OFTEN);
+    if (once > this.#target) {
+      return this.#take(ONCE, once, mayEvict) ?? this.#take(OFTEN, often, mayEvict);
+    }
+    const victim = this.#take(OFTEN, often, mayEvict);
+    if (victim !== undefined) return victim;
+    this.#target = Math.max(0, once - 1);
+    return this.#take(ONCE, once, mayEvict);
+  }
+
+  check(): void {
+    for (const list of [ONCE, OFTEN, ONCE_GHOST, OFTEN_GHOST]) this.#slots.check(list);
+    const { lists, size } = this.#slots;
+    const ghosts = lists.count(ONCE_GHOST) + lists.count(OFTEN_GHOST);
+    const isBounded = ghosts === 0 || size + ghosts <= 2 * this.#capacity;
+    assertInvariant(isBounded, 'too many ids are remembered');
+    assertInvariant(
+      this.#target >= 0 && this.#target <= this.#capacity,
+      `target ${this.#target} of ${this.#capacity}`,
+    );
+  }
+
+  #adapt(ghost: number): void {
+    const once = this.#slots.lists.count(ONCE_GHOST);
+    const often = this.#slots.lists.count(OFTEN_GHOST);
+    this.#target =
+      ghost === ONCE_GHOST
+        ? Math.min(this.#capacity, this.#target + Math.max(1, often / once))
+        : Math.max(0, this.#target - Math.max(1, once / often));
+  }
+
+  /** Forgets the oldest ids beyond what is remembered: T1 and B1 in one capacity, all in two. */
+  #trim(): void {
+    const slots = this.#slots;
+    const { lists } = slots;
+    while (
+      lists.count(ONCE_GHOST) > 0 &&
+      lists.count(ONCE) + lists.count(ONCE_GHOST) > this.#capacity
+    ) {
       slots.forget(lists.oldest(ONCE_GHOST));
     }
-    const ghosts = (): number => lists.count(ONCE_GHOST) + lists.count(OFTEN_GHOST);
-    while (slots.size + ghosts() > 2 * capacity && ghosts() > 0) {
+    let ghosts = lists.count(ONCE_GHOST) + lists.count(OFTEN_GHOST);
+    for (; ghosts > 0 && slots.size + ghosts > 2 * this.#capacity; ghosts--) {
       slots.forget(lists.oldest(OFTEN_GHOST) || lists.oldest(ONCE_GHOST));
     }
-  };
+  }
 
   /** The oldest of a list that may go, among its first `count`; the others move to T2. */
-  const take = (list: number, count: number, mayEvict: (id: Id) => boolean): Id | undefined => {
+  #take(list: number, count: number, mayEvict: (id: Id) => boolean): Id | undefined {
+    const { index, lists } = this.#slots;
     for (let left = count; left > 0; left--) {
       const slot = lists.oldest(list);
       const id = index.idOf(slot);
@@ -62,52 +130,10 @@ export function arc<Id>(options: ReplacementOptions<Id> = {}): Replacement<Id> {
       lists.move(OFTEN, slot);
     }
     return undefined;
-  };
+  }
+}
 
-  return {
-    get size() {
-      return slots.size;
-    },
-    inserted(id) {
-      const slot = slots.arriving(id);
-      const ghost = lists.listOf(slot);
-      if (ghost === 0) {
-        lists.push(ONCE, slot);
-      } else {
-        adapt(ghost);
-        lists.move(OFTEN, slot);
-      }
-      trim();
-    },
-    touched(id) {
-      lists.move(OFTEN, slots.resident(id));
-    },
-    removed(id, reason) {
-      const slot = slots.resident(id);
-      const isOnce = lists.listOf(slot) === ONCE;
-      if (reason === 'explicit') slots.forget(slot);
-      else lists.move(isOnce ? ONCE_GHOST : OFTEN_GHOST, slot);
-      trim();
-    },
-    chooseVictim(mayEvict) {
-      capacity = slots.size;
-      target = Math.min(target, capacity);
-      trim();
-      const [once, often] = [lists.count(ONCE), lists.count(OFTEN)];
-      if (once > target) return take(ONCE, once, mayEvict) ?? take(OFTEN, often, mayEvict);
-      const victim = take(OFTEN, often, mayEvict);
-      if (victim !== undefined) return victim;
-      target = Math.max(0, once - 1);
-      return take(ONCE, once, mayEvict);
-    },
-    check() {
-      for (const list of [ONCE, OFTEN, ONCE_GHOST, OFTEN_GHOST]) slots.check(list);
-      const ghosts = lists.count(ONCE_GHOST) + lists.count(OFTEN_GHOST);
-      assertInvariant(
-        ghosts === 0 || slots.size + ghosts <= 2 * capacity,
-        'too many ids remembered',
-      );
-      assertInvariant(target >= 0 && target <= capacity, `target ${target}`);
-    },
-  };
+/** Adaptive between recency and frequency. */
+export function arc<Id>(options: ReplacementOptions<Id> = {}): Replacement<Id> {
+  return new Arc(options);
 }

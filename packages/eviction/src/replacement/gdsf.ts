@@ -14,92 +14,104 @@
  * Cost: O(log n), the search amortised. Source: Cherkasova, "Improving WWW Proxies Performance with
  * Greedy-Dual-Size-Frequency Caching Policy" (HP Labs HPL-98-69, 1998). A size of 0 counts as 1.
  */
-import { assertArgument, assertInvariant } from '@vramkit/core';
+import { assertArgument, assertInvariant, type ResidentSize } from '@vramkit/core';
 import { HeldSlots, type Replacement, type ReplacementOptions } from './held-slots.js';
 import { SlotHeap } from './slot-heap.js';
+import { SlotNumbers } from './slot-numbers.js';
 
 const HEAP = 1;
 const ASIDE = 2;
 
+class Gdsf<Id> implements Replacement<Id> {
+  readonly #slots: HeldSlots<Id>;
+  readonly #heap = new SlotHeap();
+  /** Cost per byte of each slot. */
+  readonly #value = new SlotNumbers();
+  readonly #uses = new SlotNumbers();
+  /** How many victims must have gone before a slot set aside comes back. */
+  readonly #comesBack = new SlotNumbers();
+  #clock = 0;
+  #victims = 0;
+
+  constructor(options: ReplacementOptions<Id>) {
+    this.#slots = new HeldSlots(options, ASIDE);
+  }
+
+  get size(): number {
+    return this.#slots.size;
+  }
+
+  inserted(id: Id, { sizeBytes, reloadCost }: ResidentSize): void {
+    const value = reloadCost / Math.max(1, sizeBytes);
+    assertArgument(
+      value >= 0 && Number.isFinite(value),
+      `a cost of ${reloadCost} for ${sizeBytes} bytes is no value`,
+      { reloadCost: String(reloadCost), sizeBytes: String(sizeBytes) },
+    );
+    const slot = this.#slots.index.add(id);
+    this.#value.set(slot, value);
+    this.#uses.set(slot, 1);
+    this.#enter(slot);
+  }
+
+  touched(id: Id): void {
+    const slot = this.#slots.resident(id);
+    this.#uses.set(slot, this.#uses.get(slot) + 1);
+    this.#leave(slot);
+    this.#enter(slot);
+  }
+
+  removed(id: Id, reason: 'capacity' | 'explicit'): void {
+    const slot = this.#slots.resident(id);
+    if (reason === 'capacity') {
+      this.#victims += 1;
+      const isAside = this.#slots.lists.listOf(slot) === ASIDE;
+      if (!isAside) this.#clock = Math.max(this.#clock, this.#heap.priority(slot));
+    }
+    this.#leave(slot);
+    this.#slots.index.drop(slot);
+  }
+
+  chooseVictim(mayEvict: (id: Id) => boolean): Id | undefined {
+    const { index, lists } = this.#slots;
+    for (;;) {
+      const slot = lists.oldest(ASIDE);
+      if (slot === 0 || this.#comesBack.get(slot) > this.#victims) break;
+      this.#leave(slot);
+      this.#enter(slot);
+    }
+    const wasAside = lists.count(ASIDE) > 0;
+    for (let slot = this.#heap.lowest; slot !== 0; slot = this.#heap.lowest) {
+      const id = index.idOf(slot);
+      if (mayEvict(id)) return id;
+      this.#leave(slot);
+      this.#comesBack.set(slot, this.#victims + this.#slots.size + 1);
+      lists.push(ASIDE, slot);
+    }
+    return wasAside ? this.#slots.search(ASIDE, mayEvict) : undefined;
+  }
+
+  check(): void {
+    this.#heap.check();
+    for (const slot of this.#slots.check(HEAP)) {
+      assertInvariant(this.#heap.priority(slot) >= 0, `the priority of slot ${slot}`);
+    }
+    this.#slots.check(ASIDE);
+  }
+
+  #enter(slot: number): void {
+    this.#slots.lists.push(HEAP, slot);
+    this.#heap.push(slot, this.#clock + this.#uses.get(slot) * this.#value.get(slot));
+  }
+
+  #leave(slot: number): void {
+    const { lists } = this.#slots;
+    if (lists.listOf(slot) === HEAP) this.#heap.take(slot);
+    lists.unlink(slot);
+  }
+}
+
 /** Least value per byte first. */
 export function gdsf<Id>(options: ReplacementOptions<Id> = {}): Replacement<Id> {
-  const slots = new HeldSlots<Id>(options, ASIDE);
-  const { index, lists } = slots;
-  const heap = new SlotHeap();
-  /** Cost per byte of each slot, and its uses. */
-  const value: number[] = [];
-  const uses: number[] = [];
-  /** How many victims must have been named before a slot set aside comes back. */
-  const comesBack: number[] = [];
-  let clock = 0;
-  let victims = 0;
-
-  const enter = (slot: number): void => {
-    lists.push(HEAP, slot);
-    heap.push(slot, clock + (uses[slot] ?? NaN) * (value[slot] ?? NaN));
-  };
-  const leave = (slot: number): void => {
-    if (lists.listOf(slot) === HEAP) heap.take(slot);
-    lists.unlink(slot);
-  };
-  const setAside = (slot: number): void => {
-    leave(slot);
-    comesBack[slot] = victims + slots.size;
-    lists.push(ASIDE, slot);
-  };
-
-  return {
-    get size() {
-      return slots.size;
-    },
-    inserted(id, { sizeBytes, reloadCost }) {
-      const perByte = reloadCost / Math.max(1, sizeBytes);
-      assertArgument(
-        perByte >= 0 && Number.isFinite(perByte),
-        `a cost of ${reloadCost} for ${sizeBytes} bytes is no value`,
-        { reloadCost: String(reloadCost), sizeBytes: String(sizeBytes) },
-      );
-      const slot = slots.arriving(id);
-      value[slot] = perByte;
-      uses[slot] = 1;
-      enter(slot);
-    },
-    touched(id) {
-      const slot = slots.resident(id);
-      uses[slot] = (uses[slot] ?? 0) + 1;
-      leave(slot);
-      enter(slot);
-    },
-    removed(id, reason) {
-      const slot = slots.resident(id);
-      if (reason === 'capacity') {
-        victims += 1;
-        clock = Math.max(clock, lists.listOf(slot) === HEAP ? heap.priority(slot) : 0);
-      }
-      leave(slot);
-      index.drop(id, slot);
-    },
-    chooseVictim(mayEvict) {
-      for (;;) {
-        const slot = lists.oldest(ASIDE);
-        if (slot === 0 || (comesBack[slot] ?? 0) > victims) break;
-        leave(slot);
-        enter(slot);
-      }
-      const before = lists.count(ASIDE);
-      for (let slot = heap.lowest; slot !== 0; slot = heap.lowest) {
-        const id = index.idOf(slot);
-        if (mayEvict(id)) return id;
-        setAside(slot);
-      }
-      return before === 0 ? undefined : slots.search(ASIDE, mayEvict);
-    },
-    check() {
-      heap.check();
-      for (const slot of slots.check(HEAP)) {
-        assertInvariant(heap.priority(slot) >= 0, `the priority of slot ${slot}`);
-      }
-      slots.check(ASIDE);
-    },
-  };
+  return new Gdsf(options);
 }

@@ -71,7 +71,7 @@ export class HeldSlots<Id> {
   /** Takes a slot out of its list and gives it back. */
   forget(slot: number): void {
     this.lists.unlink(slot);
-    this.index.drop(this.index.idOf(slot), slot);
+    this.index.drop(slot);
   }
 
   /** Verifies a list. @throws VramError `invariant`. */

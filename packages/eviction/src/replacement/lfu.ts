@@ -21,77 +21,89 @@
  */
 import { assertInvariant } from '@vramkit/core';
 import { HeldSlots, type Replacement, type ReplacementOptions } from './held-slots.js';
+import { SlotNumbers } from './slot-numbers.js';
 
 const HELD = 1;
 
-/** Least frequently used first. */
-export function lfu<Id>(options: ReplacementOptions<Id> = {}): Replacement<Id> {
-  const slots = new HeldSlots<Id>(options, HELD);
-  const { index, lists } = slots;
-  /** Uses of each slot. */
-  const uses: number[] = [];
+class Lfu<Id> implements Replacement<Id> {
+  readonly #slots: HeldSlots<Id>;
+  readonly #uses = new SlotNumbers();
   /** The last slot of each count. */
-  const lastOf = new Map<number, number>();
+  readonly #lastOf = new Map<number, number>();
 
-  const leaveGroup = (slot: number): void => {
-    const count = uses[slot] ?? 0;
-    if (lastOf.get(count) !== slot) return;
-    const older = lists.older(slot);
-    if (uses[older] === count) lastOf.set(count, older);
-    else lastOf.delete(count);
-  };
+  constructor(options: ReplacementOptions<Id>) {
+    this.#slots = new HeldSlots(options, HELD);
+  }
 
-  const use = (slot: number): void => {
-    const count = uses[slot] ?? 0;
-    const target = lastOf.get(count + 1) ?? lastOf.get(count);
-    leaveGroup(slot);
-    uses[slot] = count + 1;
-    lastOf.set(count + 1, slot);
-    if (target === undefined || target === slot) return;
+  get size(): number {
+    return this.#slots.size;
+  }
+
+  inserted(id: Id): void {
+    const slot = this.#slots.index.add(id);
+    this.#slots.lists.insertBehind(HELD, this.#lastOf.get(1) ?? HELD, slot);
+    this.#uses.set(slot, 1);
+    this.#lastOf.set(1, slot);
+  }
+
+  touched(id: Id): void {
+    this.#use(this.#slots.resident(id));
+  }
+
+  removed(id: Id): void {
+    const slot = this.#slots.resident(id);
+    this.#leaveGroup(slot);
+    this.#slots.forget(slot);
+  }
+
+  chooseVictim(mayEvict: (id: Id) => boolean): Id | undefined {
+    const { index, lists } = this.#slots;
+    const inUse: number[] = [];
+    let slot = lists.oldest(HELD);
+    while (slot !== 0 && !mayEvict(index.idOf(slot))) {
+      inUse.push(slot);
+      slot = lists.newer(slot);
+    }
+    // Only now: a copy that moves ahead of the search would be met again.
+    for (const each of inUse) this.#use(each);
+    return slot === 0 ? undefined : index.idOf(slot);
+  }
+
+  check(): void {
+    let previous = 0;
+    for (const slot of this.#slots.check(HELD)) {
+      const count = this.#uses.get(slot);
+      assertInvariant(count >= Math.max(1, previous), `count ${count} behind ${previous}`);
+      const newer = this.#slots.lists.newer(slot);
+      const isLast = newer === 0 || this.#uses.get(newer) !== count;
+      assertInvariant((this.#lastOf.get(count) === slot) === isLast, `the last of ${count}`);
+      previous = count;
+    }
+  }
+
+  #use(slot: number): void {
+    const { lists } = this.#slots;
+    const count = this.#uses.get(slot);
+    const target = this.#lastOf.get(count + 1) ?? this.#lastOf.get(count) ?? slot;
+    this.#leaveGroup(slot);
+    this.#uses.set(slot, count + 1);
+    this.#lastOf.set(count + 1, slot);
+    if (target === slot) return;
     lists.unlink(slot);
     lists.insertBehind(HELD, target, slot);
-  };
+  }
 
-  return {
-    get size() {
-      return slots.size;
-    },
-    inserted(id) {
-      const slot = slots.arriving(id);
-      lists.insertBehind(HELD, lastOf.get(1) ?? HELD, slot);
-      uses[slot] = 1;
-      lastOf.set(1, slot);
-    },
-    touched(id) {
-      use(slots.resident(id));
-    },
-    removed(id) {
-      const slot = slots.resident(id);
-      leaveGroup(slot);
-      uses[slot] = 0;
-      slots.forget(slot);
-    },
-    chooseVictim(mayEvict) {
-      const inUse: number[] = [];
-      let slot = lists.oldest(HELD);
-      while (slot !== 0 && !mayEvict(index.idOf(slot))) {
-        inUse.push(slot);
-        slot = lists.newer(slot);
-      }
-      // Only now: a copy that moves ahead of the search would be met again.
-      inUse.forEach(use);
-      return slot === 0 ? undefined : index.idOf(slot);
-    },
-    check() {
-      let previous = 0;
-      for (const slot of slots.check(HELD)) {
-        const count = uses[slot] ?? 0;
-        assertInvariant(count >= Math.max(1, previous), `count ${count} behind ${previous}`);
-        const newer = lists.newer(slot);
-        const isLast = newer === 0 || uses[newer] !== count;
-        assertInvariant((lastOf.get(count) === slot) === isLast, `the last of count ${count}`);
-        previous = count;
-      }
-    },
-  };
+  #leaveGroup(slot: number): void {
+    const count = this.#uses.get(slot);
+    if (this.#lastOf.get(count) !== slot) return;
+    const older = this.#slots.lists.older(slot);
+    // The head of the list has no uses, so it is in no group.
+    if (this.#uses.get(older) === count) this.#lastOf.set(count, older);
+    else this.#lastOf.delete(count);
+  }
+}
+
+/** Least frequently used first. */
+export function lfu<Id>(options: ReplacementOptions<Id> = {}): Replacement<Id> {
+  return new Lfu(options);
 }

@@ -13,34 +13,46 @@ import { HeldSlots, type Replacement, type ReplacementOptions } from './held-slo
 
 const HELD = 1;
 
+class Lru<Id> implements Replacement<Id> {
+  readonly #slots: HeldSlots<Id>;
+
+  constructor(options: ReplacementOptions<Id>) {
+    this.#slots = new HeldSlots(options, HELD);
+  }
+
+  get size(): number {
+    return this.#slots.size;
+  }
+
+  inserted(id: Id): void {
+    this.#slots.lists.push(HELD, this.#slots.index.add(id));
+  }
+
+  touched(id: Id): void {
+    this.#slots.lists.move(HELD, this.#slots.resident(id));
+  }
+
+  removed(id: Id): void {
+    this.#slots.forget(this.#slots.resident(id));
+  }
+
+  chooseVictim(mayEvict: (id: Id) => boolean): Id | undefined {
+    const { index, lists } = this.#slots;
+    for (let left = lists.count(HELD); left > 0; left--) {
+      const slot = lists.oldest(HELD);
+      const id = index.idOf(slot);
+      if (mayEvict(id)) return id;
+      lists.move(HELD, slot);
+    }
+    return undefined;
+  }
+
+  check(): void {
+    this.#slots.check(HELD);
+  }
+}
+
 /** Least recently used first. */
 export function lru<Id>(options: ReplacementOptions<Id> = {}): Replacement<Id> {
-  const slots = new HeldSlots<Id>(options, HELD);
-  const { index, lists } = slots;
-  return {
-    get size() {
-      return slots.size;
-    },
-    inserted(id) {
-      lists.push(HELD, slots.arriving(id));
-    },
-    touched(id) {
-      lists.move(HELD, slots.resident(id));
-    },
-    removed(id) {
-      slots.forget(slots.resident(id));
-    },
-    chooseVictim(mayEvict) {
-      for (let left = lists.count(HELD); left > 0; left--) {
-        const slot = lists.oldest(HELD);
-        const id = index.idOf(slot);
-        if (mayEvict(id)) return id;
-        lists.move(HELD, slot);
-      }
-      return undefined;
-    },
-    check() {
-      slots.check(HELD);
-    },
-  };
+  return new Lru(options);
 }

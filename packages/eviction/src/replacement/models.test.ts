@@ -98,20 +98,21 @@ function sieveModel(): Model {
     removed(id) {
       if (queue.findIndex((each) => each.id === id) < hand) hand--;
       queue = queue.filter((each) => each.id !== id);
+      // Behind the newest the hand starts over, whatever comes in the meantime.
+      if (hand >= queue.length) hand = 0;
     },
     chooseVictim(mayEvict) {
+      // Two turns over copies that may not go leave no mark, and the hand where it was.
       if (!queue.some(({ id }) => mayEvict(id))) {
-        // Two turns over everything leave the hand where it was, and no mark.
-        queue.forEach((each) => void (each.used = false));
-        hand = queue.length === 0 ? hand : hand % queue.length || queue.length;
+        for (const each of queue) each.used = false;
         return undefined;
       }
       for (;;) {
-        if (hand >= queue.length) hand = 0;
         const at = queue[hand];
-        if (at !== undefined && !at.used && mayEvict(at.id)) return at.id;
-        if (at !== undefined) at.used = false;
-        hand++;
+        if (at === undefined) throw new Error('the hand is at no copy');
+        if (!at.used && mayEvict(at.id)) return at.id;
+        at.used = false;
+        hand = (hand + 1) % queue.length;
       }
     },
   };
@@ -252,7 +253,7 @@ function gdsfModel(): Model {
       order.sort(([, a], [, b]) => a.priority - b.priority || a.time - b.time);
       for (const [id] of order) {
         if (mayEvict(id)) return id;
-        aside.push({ id, until: victims + held.size });
+        aside.push({ id, until: victims + held.size + 1 });
       }
       return aside.find(({ id }) => mayEvict(id))?.id;
     },

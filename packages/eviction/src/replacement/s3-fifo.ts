@@ -24,6 +24,7 @@
  */
 import { assertArgument, assertInvariant } from '@vramkit/core';
 import { HeldSlots, type Replacement, type ReplacementOptions } from './held-slots.js';
+import { SlotNumbers } from './slot-numbers.js';
 
 /** Options of {@link s3Fifo}. */
 export interface S3FifoOptions<Id> extends ReplacementOptions<Id> {
@@ -36,73 +37,91 @@ const MAIN = 2;
 const GHOST = 3;
 const MAX_USES = 3;
 
+class S3Fifo<Id> implements Replacement<Id> {
+  readonly #slots: HeldSlots<Id>;
+  readonly #smallShare: number;
+  /** Uses of each resident slot, at most {@link MAX_USES}. */
+  readonly #uses = new SlotNumbers();
+
+  constructor(options: S3FifoOptions<Id>) {
+    const { smallShare = 0.1 } = options;
+    assertArgument(
+      smallShare > 0 && smallShare < 1,
+      `smallShare must be in (0, 1), got ${smallShare}`,
+    );
+    this.#smallShare = smallShare;
+    this.#slots = new HeldSlots(options, MAIN);
+  }
+
+  get size(): number {
+    return this.#slots.size;
+  }
+
+  inserted(id: Id): void {
+    const slot = this.#slots.arriving(id);
+    const { lists } = this.#slots;
+    this.#uses.set(slot, 0);
+    if (lists.listOf(slot) === GHOST) lists.move(MAIN, slot);
+    else lists.push(SMALL, slot);
+  }
+
+  touched(id: Id): void {
+    const slot = this.#slots.resident(id);
+    const uses = this.#uses.get(slot);
+    if (uses < MAX_USES) this.#uses.set(slot, uses + 1);
+  }
+
+  removed(id: Id, reason: 'capacity' | 'explicit'): void {
+    const slot = this.#slots.resident(id);
+    const { lists } = this.#slots;
+    if (reason === 'capacity' && lists.listOf(slot) === SMALL) lists.move(GHOST, slot);
+    else this.#slots.forget(slot);
+    const most = (1 - this.#smallShare) * this.#slots.size;
+    while (lists.count(GHOST) > most) this.#slots.forget(lists.oldest(GHOST));
+  }
+
+  chooseVictim(mayEvict: (id: Id) => boolean): Id | undefined {
+    const { index, lists } = this.#slots;
+    for (let left = this.#slots.size; left > 0; left--) {
+      const slot = this.#advance();
+      const id = index.idOf(slot);
+      if (mayEvict(id)) return id;
+      lists.move(MAIN, slot);
+    }
+    // Copies with uses left were passed over by counting, and small ones by their share.
+    return this.#slots.search(MAIN, mayEvict) ?? this.#slots.search(SMALL, mayEvict);
+  }
+
+  check(): void {
+    for (const list of [SMALL, MAIN]) {
+      for (const slot of this.#slots.check(list)) {
+        const uses = this.#uses.get(slot);
+        assertInvariant(uses >= 0 && uses <= MAX_USES, `uses of slot ${slot} are ${uses}`);
+      }
+    }
+    this.#slots.check(GHOST);
+  }
+
+  /** The next candidate, after moving on what was used. */
+  #advance(): number {
+    const { lists } = this.#slots;
+    const least = this.#smallShare * this.#slots.size;
+    for (;;) {
+      const small = lists.count(SMALL);
+      const takesSmall = small > 0 && (small >= least || lists.count(MAIN) === 0);
+      const slot = lists.oldest(takesSmall ? SMALL : MAIN);
+      const uses = this.#uses.get(slot);
+      if (takesSmall ? uses <= 1 : uses === 0) return slot;
+      this.#uses.set(slot, takesSmall ? 0 : uses - 1);
+      lists.move(MAIN, slot);
+    }
+  }
+}
+
 /**
  * Used once first.
  * @throws VramError `invalid-argument` where the share is not in (0, 1).
  */
 export function s3Fifo<Id>(options: S3FifoOptions<Id> = {}): Replacement<Id> {
-  const { smallShare = 0.1 } = options;
-  assertArgument(
-    smallShare > 0 && smallShare < 1,
-    `smallShare must be in (0, 1), got ${smallShare}`,
-  );
-  const mainShare = 1 - smallShare;
-  const slots = new HeldSlots<Id>(options, MAIN);
-  const { index, lists } = slots;
-  /** Uses of each resident slot, at most {@link MAX_USES}. */
-  const uses: number[] = [];
-
-  /** The next candidate, after moving on what was used. */
-  const advance = (): number => {
-    for (;;) {
-      const small = lists.count(SMALL);
-      const takesSmall = small > 0 && (small >= smallShare * slots.size || lists.count(MAIN) === 0);
-      const slot = lists.oldest(takesSmall ? SMALL : MAIN);
-      const count = uses[slot] ?? 0;
-      if (takesSmall ? count <= 1 : count === 0) return slot;
-      uses[slot] = takesSmall ? 0 : count - 1;
-      lists.move(MAIN, slot);
-    }
-  };
-
-  return {
-    get size() {
-      return slots.size;
-    },
-    inserted(id) {
-      const slot = slots.arriving(id);
-      uses[slot] = 0;
-      if (lists.listOf(slot) === GHOST) lists.move(MAIN, slot);
-      else lists.push(SMALL, slot);
-    },
-    touched(id) {
-      const slot = slots.resident(id);
-      uses[slot] = Math.min(MAX_USES, (uses[slot] ?? 0) + 1);
-    },
-    removed(id, reason) {
-      const slot = slots.resident(id);
-      if (reason === 'capacity' && lists.listOf(slot) === SMALL) lists.move(GHOST, slot);
-      else slots.forget(slot);
-      while (lists.count(GHOST) > mainShare * slots.size) slots.forget(lists.oldest(GHOST));
-    },
-    chooseVictim(mayEvict) {
-      for (let left = slots.size; left > 0; left--) {
-        const slot = advance();
-        const id = index.idOf(slot);
-        if (mayEvict(id)) return id;
-        lists.move(MAIN, slot);
-      }
-      // Copies with uses left were passed over by counting, and small ones by their share.
-      return slots.search(MAIN, mayEvict) ?? slots.search(SMALL, mayEvict);
-    },
-    check() {
-      for (const list of [SMALL, MAIN]) {
-        for (const slot of slots.check(list)) {
-          const count = uses[slot] ?? -1;
-          assertInvariant(count >= 0 && count <= MAX_USES, `uses of slot ${slot} are ${count}`);
-        }
-      }
-      slots.check(GHOST);
-    },
-  };
+  return new S3Fifo(options);
 }

@@ -18,49 +18,65 @@
  */
 import { assertInvariant } from '@vramkit/core';
 import { HeldSlots, type Replacement, type ReplacementOptions } from './held-slots.js';
+import { SlotNumbers } from './slot-numbers.js';
 
 const HELD = 1;
 
+class Sieve<Id> implements Replacement<Id> {
+  readonly #slots: HeldSlots<Id>;
+  /** 1 for each slot that was used since the hand passed. */
+  readonly #marks = new SlotNumbers();
+  /** Where the search goes on; 0 for the oldest. */
+  #hand = 0;
+
+  constructor(options: ReplacementOptions<Id>) {
+    this.#slots = new HeldSlots(options, HELD);
+  }
+
+  get size(): number {
+    return this.#slots.size;
+  }
+
+  inserted(id: Id): void {
+    const slot = this.#slots.index.add(id);
+    this.#marks.set(slot, 0);
+    this.#slots.lists.push(HELD, slot);
+  }
+
+  touched(id: Id): void {
+    this.#marks.set(this.#slots.resident(id), 1);
+  }
+
+  removed(id: Id): void {
+    const slot = this.#slots.resident(id);
+    if (this.#hand === slot) this.#hand = this.#slots.lists.newer(slot);
+    this.#slots.forget(slot);
+  }
+
+  chooseVictim(mayEvict: (id: Id) => boolean): Id | undefined {
+    const { index, lists } = this.#slots;
+    // One turn clears every mark; a second one meets every copy that may go.
+    for (let left = 2 * lists.count(HELD); left > 0; left--) {
+      const slot = this.#hand === 0 ? lists.oldest(HELD) : this.#hand;
+      this.#hand = slot;
+      if (this.#marks.get(slot) === 0) {
+        const id = index.idOf(slot);
+        if (mayEvict(id)) return id;
+      }
+      this.#marks.set(slot, 0);
+      this.#hand = lists.newer(slot);
+    }
+    return undefined;
+  }
+
+  check(): void {
+    this.#slots.check(HELD);
+    const isAtCopy = this.#hand === 0 || this.#slots.lists.listOf(this.#hand) === HELD;
+    assertInvariant(isAtCopy, 'the hand is at no copy');
+  }
+}
+
 /** Not used since the hand last passed first. */
 export function sieve<Id>(options: ReplacementOptions<Id> = {}): Replacement<Id> {
-  const slots = new HeldSlots<Id>(options, HELD);
-  const { index, lists } = slots;
-  /** 1 for each slot that was used since the hand passed. */
-  const marks: number[] = [];
-  /** Where the search goes on; 0 for the oldest. */
-  let hand = 0;
-
-  return {
-    get size() {
-      return slots.size;
-    },
-    inserted(id) {
-      const slot = slots.arriving(id);
-      marks[slot] = 0;
-      lists.push(HELD, slot);
-    },
-    touched(id) {
-      marks[slots.resident(id)] = 1;
-    },
-    removed(id) {
-      const slot = slots.resident(id);
-      if (hand === slot) hand = lists.newer(slot);
-      slots.forget(slot);
-    },
-    chooseVictim(mayEvict) {
-      // One turn clears every mark; a second one meets every copy that may go.
-      for (let left = 2 * lists.count(HELD); left > 0; left--) {
-        if (hand === 0) hand = lists.oldest(HELD);
-        const id = index.idOf(hand);
-        if (marks[hand] === 0 && mayEvict(id)) return id;
-        marks[hand] = 0;
-        hand = lists.newer(hand);
-      }
-      return undefined;
-    },
-    check() {
-      slots.check(HELD);
-      assertInvariant(hand === 0 || lists.listOf(hand) === HELD, 'the hand is at no copy');
-    },
-  };
+  return new Sieve(options);
 }

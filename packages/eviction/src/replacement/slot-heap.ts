@@ -4,13 +4,14 @@
  * Every slot knows its place, so any one can be taken out. push and take are O(log n).
  */
 import { assertInvariant } from '@vramkit/core';
+import { SlotNumbers } from './slot-numbers.js';
 
 /** Slots by priority. */
 export class SlotHeap {
   readonly #heap: number[] = [];
-  readonly #place: number[] = [];
-  readonly #priority: number[] = [];
-  readonly #turn: number[] = [];
+  readonly #place = new SlotNumbers();
+  readonly #priority = new SlotNumbers();
+  readonly #turn = new SlotNumbers();
   #turns = 0;
 
   /** The slot of lowest priority, or 0. */
@@ -20,29 +21,29 @@ export class SlotHeap {
 
   /** The priority that a slot was last pushed with. */
   priority(slot: number): number {
-    return this.#priority[slot] ?? NaN;
+    return this.#priority.get(slot);
   }
 
   /** Adds a slot that is not in the heap. */
   push(slot: number, priority: number): void {
-    this.#priority[slot] = priority;
-    this.#turn[slot] = this.#turns++;
+    this.#priority.set(slot, priority);
+    this.#turn.set(slot, this.#turns++);
     this.#rise(this.#heap.length, slot);
   }
 
   /** Takes a slot out that is in the heap. */
   take(slot: number): void {
-    const place = this.#place[slot] ?? 0;
+    const place = this.#place.get(slot);
     const last = this.#heap.pop() ?? 0;
     if (last === slot) return;
     this.#sink(place, last);
-    this.#rise(this.#place[last] ?? 0, last);
+    this.#rise(this.#place.get(last), last);
   }
 
   /** Verifies the order; linear. @throws VramError `invariant`. */
   check(): void {
     this.#heap.forEach((slot, place) => {
-      assertInvariant(this.#place[slot] === place, `place of slot ${slot}`);
+      assertInvariant(this.#place.get(slot) === place, `place of slot ${slot}`);
       const parent = this.#heap[(place - 1) >> 1];
       const isInOrder = place === 0 || (parent !== undefined && !this.#isBefore(slot, parent));
       assertInvariant(isInOrder, `slot ${slot} is below ${parent}`);
@@ -50,13 +51,13 @@ export class SlotHeap {
   }
 
   #isBefore(a: number, b: number): boolean {
-    const difference = (this.#priority[a] ?? NaN) - (this.#priority[b] ?? NaN);
-    return difference < 0 || (difference === 0 && (this.#turn[a] ?? NaN) < (this.#turn[b] ?? NaN));
+    const difference = this.#priority.get(a) - this.#priority.get(b);
+    return difference < 0 || (difference === 0 && this.#turn.get(a) < this.#turn.get(b));
   }
 
   #set(place: number, slot: number): void {
     this.#heap[place] = slot;
-    this.#place[slot] = place;
+    this.#place.set(slot, place);
   }
 
   #rise(from: number, slot: number): void {

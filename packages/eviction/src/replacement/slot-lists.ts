@@ -68,7 +68,8 @@ export class SlotLists {
 
   /** Takes a slot out of its list. */
   unlink(slot: number): void {
-    const [older, newer] = [this.#older[slot] ?? 0, this.#newer[slot] ?? 0];
+    const older = this.#older[slot] ?? 0;
+    const newer = this.#newer[slot] ?? 0;
     const list = this.#listOf[slot] ?? 0;
     this.#newer[older] = newer;
     this.#older[newer] = older;
@@ -76,10 +77,25 @@ export class SlotLists {
     this.#counts[list] = (this.#counts[list] ?? 0) - 1;
   }
 
-  /** Moves a slot to the newest end of a list. */
+  /** Moves a slot to the newest end of a list, its own or another. */
   move(list: number, slot: number): void {
-    this.unlink(slot);
-    this.push(list, slot);
+    const newers = this.#newer;
+    const olders = this.#older;
+    if (this.#listOf[slot] !== list) {
+      this.unlink(slot);
+      this.push(list, slot);
+      return;
+    }
+    const newer = newers[slot] ?? 0;
+    if (newer === list) return;
+    const older = olders[slot] ?? 0;
+    newers[older] = newer;
+    olders[newer] = older;
+    const newest = olders[list] ?? 0;
+    newers[newest] = slot;
+    olders[slot] = newest;
+    newers[slot] = list;
+    olders[list] = slot;
   }
 
   /** Slots of a list, the oldest first. @throws VramError `invariant` where a link is broken. */

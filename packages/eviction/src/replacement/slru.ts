@@ -29,55 +29,74 @@ export interface SlruOptions<Id> extends ReplacementOptions<Id> {
 const PROBATION = 1;
 const PROTECTED = 2;
 
+class Slru<Id> implements Replacement<Id> {
+  readonly #slots: HeldSlots<Id>;
+  readonly #protectedShare: number;
+
+  constructor(options: SlruOptions<Id>) {
+    const { protectedShare = 0.8 } = options;
+    assertArgument(
+      protectedShare >= 0 && protectedShare <= 1,
+      `protectedShare must be in [0, 1], got ${protectedShare}`,
+    );
+    this.#protectedShare = protectedShare;
+    this.#slots = new HeldSlots(options, PROTECTED);
+  }
+
+  get size(): number {
+    return this.#slots.size;
+  }
+
+  inserted(id: Id): void {
+    this.#slots.lists.push(PROBATION, this.#slots.index.add(id));
+  }
+
+  touched(id: Id): void {
+    this.#use(this.#slots.resident(id));
+  }
+
+  removed(id: Id): void {
+    this.#slots.forget(this.#slots.resident(id));
+    this.#demote();
+  }
+
+  chooseVictim(mayEvict: (id: Id) => boolean): Id | undefined {
+    const { index, lists } = this.#slots;
+    for (let left = this.#slots.size; left > 0; left--) {
+      const slot = lists.oldest(PROBATION) || lists.oldest(PROTECTED);
+      const id = index.idOf(slot);
+      if (mayEvict(id)) return id;
+      this.#use(slot);
+    }
+    return undefined;
+  }
+
+  check(): void {
+    this.#slots.check(PROBATION);
+    this.#slots.check(PROTECTED);
+    const count = this.#slots.lists.count(PROTECTED);
+    assertInvariant(count <= this.#limit(), 'too many copies are protected');
+  }
+
+  #use(slot: number): void {
+    this.#slots.lists.move(PROTECTED, slot);
+    this.#demote();
+  }
+
+  #demote(): void {
+    const { lists } = this.#slots;
+    while (lists.count(PROTECTED) > this.#limit()) lists.move(PROBATION, lists.oldest(PROTECTED));
+  }
+
+  #limit(): number {
+    return Math.floor(this.#protectedShare * this.#slots.size);
+  }
+}
+
 /**
  * Copies on probation first.
  * @throws VramError `invalid-argument` where the share is not in [0, 1].
  */
 export function slru<Id>(options: SlruOptions<Id> = {}): Replacement<Id> {
-  const { protectedShare = 0.8 } = options;
-  assertArgument(
-    protectedShare >= 0 && protectedShare <= 1,
-    `protectedShare must be in [0, 1], got ${protectedShare}`,
-  );
-  const slots = new HeldSlots<Id>(options, PROTECTED);
-  const { index, lists } = slots;
-
-  const limit = (): number => Math.floor(protectedShare * slots.size);
-  const demote = (): void => {
-    while (lists.count(PROTECTED) > limit()) lists.move(PROBATION, lists.oldest(PROTECTED));
-  };
-  const use = (slot: number): void => {
-    lists.move(PROTECTED, slot);
-    demote();
-  };
-
-  return {
-    get size() {
-      return slots.size;
-    },
-    inserted(id) {
-      lists.push(PROBATION, slots.arriving(id));
-    },
-    touched(id) {
-      use(slots.resident(id));
-    },
-    removed(id) {
-      slots.forget(slots.resident(id));
-      demote();
-    },
-    chooseVictim(mayEvict) {
-      for (let left = slots.size; left > 0; left--) {
-        const slot = lists.oldest(PROBATION) || lists.oldest(PROTECTED);
-        const id = index.idOf(slot);
-        if (mayEvict(id)) return id;
-        use(slot);
-      }
-      return undefined;
-    },
-    check() {
-      slots.check(PROBATION);
-      slots.check(PROTECTED);
-      assertInvariant(lists.count(PROTECTED) <= limit(), 'too many copies are protected');
-    },
-  };
+  return new Slru(options);
 }
