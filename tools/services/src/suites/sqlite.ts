@@ -4,9 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import Database from 'libsql';
 import { describe, expect, it } from 'vitest';
-import { readBlob } from '../index.js';
-import { describeStore, testBytes } from '../testing.js';
-import { sqliteStore } from './sqlite.js';
+import { readBlob } from '@vramkit/storage';
+import { sqliteStore } from '@vramkit/storage/sqlite';
+import { describeStore, testBytes } from '@vramkit/storage/testing';
 
 describeStore(
   'sqlite',
