@@ -5,10 +5,10 @@
  *
  * Two, because two things are asked of a digest. Within a process it only has to be spread well and
  * quick: tokens are compared on a hit, so a collision costs a comparison and never a wrong answer.
- * {@link fastHasher} is two chains of 32-bit multiplications side by side, which a JavaScript engine
- * keeps in registers; a call into WebAssembly costs more than the whole of it. Between processes
- * that trust nothing but the digest, an adversary must not be able to choose tokens that collide:
- * {@link sha256Hasher}, as vLLM does by default.
+ * {@link fastHasher} is two chains of 32-bit multiplications side by side, which a JavaScript
+ * engine keeps in registers; a call into WebAssembly costs more than the whole of it. Between
+ * processes that trust nothing but the digest, an adversary must not be able to choose tokens that
+ * collide: {@link sha256Hasher}, as vLLM does by default.
  *
  * A chain begins at a root digest made from a seed. Processes that share digests use the same seed;
  * one that wants digests nobody can predict passes a random one.

@@ -21,6 +21,8 @@
  * count of evictions as its clock.
  *
  * Every operation is O(1) per block and leaves no garbage; a block costs 16 bytes.
+ *
+ * Length: counts, order and ranks live in one record and change together.
  */
 import { assertArgument, assertInvariant, checkInteger, fail, VramError } from '@vramkit/core';
 import { FreeList, OWNER_WORD, RECORD_WORDS } from './free-list.js';

@@ -16,8 +16,8 @@ export type IndexList = ArrayLike<number>;
 /** The largest index that both a `Uint32Array` and an `Int32Array` can hold. */
 export const MAX_INDEX = 2 ** 31 - 1;
 
-// One function per type of array: an engine learns a single kind of load for each, where one for all
-// would look up the kind at every entry and take several times as long.
+// One function per type of array: an engine learns a single kind of load for each, where one for
+// all would look up the kind at every entry and take several times as long.
 
 /** The entry at a position that the caller knows to be within `[0, list.length)`. */
 export function at(list: IndexList, position: number): number {

@@ -1,6 +1,6 @@
 /**
- * Paged KV cache bookkeeping: block pool, block tables, slot mappings, sequences, prefix cache and the
- * manager that a scheduler asks. Pure, no GPU.
+ * Paged KV cache bookkeeping: block pool, block tables, slot mappings, sequences, prefix cache and
+ * the manager that a scheduler asks. Pure, no GPU.
  */
 export {
   digestText,

@@ -4,7 +4,7 @@
  */
 import type { ReplacementPolicy } from '@vramkit/core';
 
-/** Names the copy that was used longest ago among those that may go; a walk over those that may not. */
+/** Names the copy used longest ago among those that may go; walks over those that may not. */
 export class InsertionOrder<Id> implements ReplacementPolicy<Id> {
   readonly #order = new Map<Id, undefined>();
 

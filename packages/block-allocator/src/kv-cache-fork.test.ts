@@ -105,7 +105,7 @@ describe('fork and truncation', () => {
     expect(memory.manager.pool.usage).toBe(0);
   });
 
-  it('behaviour 37: truncation by nothing, within a block, over blocks, into a shared prefix', () => {
+  it('behaviour 37: truncation by nothing, in a block, over blocks, into what is shared', () => {
     const memory = new Memory(30);
     const parent = memory.start(run(14));
     const child = memory.fork(parent).sequence;
@@ -123,7 +123,7 @@ describe('fork and truncation', () => {
     expect(() => manager.truncate(child, 7)).toThrow(error('invalid-argument'));
   });
 
-  it('what is written behind a truncation into a cached block is cached anew, and nothing else', () => {
+  it('what is written behind a cut cached block is cached anew, and nothing else', () => {
     const memory = new Memory(30);
     const { manager } = memory;
     const sequence = memory.start(run(8));

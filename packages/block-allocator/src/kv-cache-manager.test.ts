@@ -56,7 +56,7 @@ describe('prefill, decode, sharing', () => {
     manager.check();
   });
 
-  it('behaviour 18: a second request with the prefix shares 3 blocks and allocates its tail', () => {
+  it('behaviour 18: a request with the same prefix shares 3 blocks, allocates its tail', () => {
     const manager = make();
     start(manager, run(14));
     const tokens = Uint32Array.of(...run(12), 90, 91, 92);
@@ -226,7 +226,7 @@ describe('eviction order and pressure', () => {
     expect(manager.blocksNeeded(run(20), { appendTokens: 4 })).toBe(3);
   });
 
-  it('behaviour 30: a block that is used again loses what it held, even if it stays partial', () => {
+  it('behaviour 30: a block that is used again loses what it held, partial or not', () => {
     const manager = make(3);
     manager.free(start(manager, run(8)));
     const second = start(manager, run(1, 90));

@@ -18,6 +18,8 @@
  * calls: copies of a call first, then its writes. A block can be hit as soon as the call that
  * filled it has returned, so its writes must be recorded before those of a later call.
  *
+ * Length: the one interface that a scheduler has; half of it says what calls promise.
+ *
  * Invariants ({@link KvCacheManager.check}): those of all layers; a cached block that a table holds
  * holds the tokens of its node.
  */
@@ -377,8 +379,8 @@ export class KvCacheManager {
   }
 
   /**
-   * The whole state as plain data, but for metrics and what a policy has learnt. What blocks hold is
-   * for the owner of the bytes to save.
+   * The whole state as plain data, but for metrics and what a policy has learnt. What blocks hold
+   * is for the owner of the bytes to save.
    * @throws VramError `invalid-argument` where a sequence is suspended: its contents are elsewhere.
    */
   save(): KvCacheState {

@@ -1,6 +1,6 @@
 /**
- * What goes into and comes out of a {@link KvCacheManager}: its options and the plain results of its
- * calls.
+ * What goes into and comes out of a {@link KvCacheManager}: its options and the plain results of
+ * its calls.
  */
 import type { ContentKeys } from './content-keys.js';
 import type { KvGroup } from './kv-groups.js';

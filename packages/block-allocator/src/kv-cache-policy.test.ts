@@ -88,7 +88,7 @@ describe('ranks', () => {
 });
 
 describe('a replacement policy', () => {
-  it('chooses among kept blocks; least recently used equals the order built in where hits agree', () => {
+  it('chooses among kept blocks, and is told what was hit', () => {
     const policy = new LruPolicy<number>();
     const manager = make(9, { policy });
     visit(manager, run(9));

@@ -9,6 +9,8 @@
  * block is never written to, only dropped from one table. Where a table ends inside a shared block
  * (after a truncation into a shared prefix), the next append asks for a copy of it first.
  *
+ * Length: two calls for each change of a table, one that throws and one that does not.
+ *
  * Order of execution: the data of a call must be executed before that of any later call, because a
  * freed block may be handed out again at once and its contents are needed until then.
  *

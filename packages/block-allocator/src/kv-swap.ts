@@ -1,11 +1,11 @@
 /**
  * Preemption by swapping: a sequence's blocks go to host memory, and come back later.
  *
- * Against recomputing it costs a copy each way and host memory, and saves the prefill; the scheduler
- * chooses. Moves are pairs. `prepareOut` names what to copy and keeps the device blocks held until
- * `completeOut`, so that nothing is handed out while its bytes are still read; on success the
- * sequence is suspended and its blocks are free. `prepareIn` gives it fresh blocks, which it must
- * not use before `completeIn`. A failed move leaves the sequence where it was.
+ * Against recomputing it costs a copy each way and host memory, and saves the prefill; the
+ * scheduler chooses. Moves are pairs. `prepareOut` names what to copy and keeps the device blocks
+ * held until `completeOut`, so that nothing is handed out while its bytes are still read; on
+ * success the sequence is suspended and its blocks are free. `prepareIn` gives it fresh blocks,
+ * which it must not use before `completeIn`. A failed move leaves the sequence where it was.
  *
  * Host slots belong to one sequence each; a prefix that several share is copied for each.
  */

@@ -1,8 +1,10 @@
 /**
- * Host and storage tiers: behaviours 48 to 54, with the bytes of every tier at hand, so that what is
- * read after a load is compared with what was written.
+ * Host and storage tiers: behaviours 48 to 54, with the bytes of every tier at hand, so that what
+ * is read after a load is compared with what was written.
  */
 import { LruPolicy } from '@vramkit/core/testing';
+import { arc, lru } from '@vramkit/eviction';
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { BlockPool } from './block-pool.js';
 import { KvCacheManager } from './kv-cache-manager.js';
@@ -74,7 +76,7 @@ const prompt = run(13);
 const cached = run(12);
 
 describe('KvTiers', () => {
-  it('behaviour 48: what is being stored cannot be loaded; a success can, a failure leaves no trace', () => {
+  it('behaviour 48: what is stored can be loaded once it succeeded; a failure leaves none', () => {
     const machine = new Machine(9, { host: { blocks: 4 } });
     const { tiers, manager } = machine;
     machine.visit(prompt);
@@ -172,6 +174,77 @@ describe('KvTiers', () => {
     expect(policy.log.length).toBe(1);
   });
 
+  it('behaviour 51: ARC keeps what was used twice through a scan; LRU does not', () => {
+    const left = [lru<number>(), arc<number>()].map((policy) => {
+      const machine = new Machine(12, { host: { blocks: 4, policy } });
+      const load = (tokens: Uint32Array): void => {
+        machine.visit(run(44, 10_000 + (tokens[0] ?? 0) * 100)); // pushes all off the device
+        const transfer = machine.tiers.prepareLoad(tokens);
+        if (transfer === undefined) throw new Error('no room');
+        machine.copy(transfer);
+        machine.tiers.complete(transfer, 'succeeded');
+      };
+      machine.visit(run(9));
+      machine.store(run(8));
+      load(run(9));
+      for (let first = 100; first < 1000; first += 100) {
+        machine.visit(run(5, first));
+        machine.store(run(4, first));
+        expect(machine.tiers.count('host')).toBeLessThanOrEqual(4);
+      }
+      machine.visit(run(44, 90_000));
+      return machine.tiers.lookup(run(9));
+    });
+    expect(left).toEqual([0, 8]);
+  });
+
+  it('random stores, loads, spills and failures keep every invariant, under each policy', () => {
+    const step = fc.record({
+      kind: fc.constantFrom('visit', 'visit', 'store', 'store', 'load', 'load', 'spill', 'end'),
+      prompt: fc.nat(5),
+      length: fc.integer({ min: 1, max: 24 }),
+      fails: fc.nat(3),
+    });
+    const policies = fc.constantFrom(() => undefined, lru<number>, arc<number>);
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 60 }), policies, (steps, policy) => {
+        const chosen = policy();
+        const host = { blocks: 6, ...(chosen === undefined ? {} : { policy: chosen }) };
+        const machine = new Machine(12, { host, storage: { blocks: 9 } });
+        const { tiers, manager } = machine;
+        const flights: TierTransfer[] = [];
+        const end = (fails: number): void => {
+          const transfer = flights.shift();
+          if (transfer === undefined) return;
+          machine.copy(transfer);
+          tiers.complete(transfer, (_, index) => (index + fails) % 3 > 0 || fails === 0);
+        };
+        for (const { kind, prompt: family, length, fails } of steps) {
+          const tokens = run(length, family * 1000);
+          if (kind === 'end') end(fails);
+          else if (kind === 'visit') {
+            if (manager.canAllocate(tokens)) machine.visit(tokens); // compares what it hits
+          } else {
+            const transfer =
+              kind === 'store'
+                ? tiers.prepareStore(machine.blocks(tokens))
+                : kind === 'load'
+                  ? tiers.prepareLoad(tokens)
+                  : tiers.prepareSpill(length % 4);
+            if (transfer !== undefined) flights.push(transfer);
+          }
+          machine.check();
+          const matched = manager.match(tokens);
+          expect(tiers.lookup(tokens)).toBeGreaterThanOrEqual(matched);
+        }
+        while (flights.length > 0) end(1);
+        machine.check();
+        expect(manager.pool.freeCount).toBe(11);
+      }),
+      { numRuns: 400 },
+    );
+  });
+
   it('behaviour 52: exactly the blocks of a transfer are written', () => {
     const machine = new Machine(9, { host: { blocks: 6 }, storage: { blocks: 6 } });
     machine.visit(prompt);
@@ -186,7 +259,7 @@ describe('KvTiers', () => {
     expect(machine.bytes.host.size).toBe(5);
   });
 
-  it('behaviour 53: after a failed load nothing hits what did not arrive; what is shared stays', () => {
+  it('behaviour 53: after a failed load nothing hits what did not arrive', () => {
     const machine = new Machine(12, { host: { blocks: 4 } });
     const { tiers, manager } = machine;
     machine.visit(prompt);

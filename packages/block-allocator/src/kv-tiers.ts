@@ -12,9 +12,9 @@
  *        └────────── prepareLoad ──────┴────────────────────────────┘
  * ```
  *
- * Store: blocks that are cached; the pool cannot hand them out before the move ends. Load: what of a
- * prompt's prefix is missing on the device and is to be had, into fresh blocks that can be hit once
- * the move has succeeded. A tier keeps the node of its contents alive, so give the cache a
+ * Store: blocks that are cached; the pool cannot hand them out before the move ends. Load: what of
+ * a prompt's prefix is missing on the device and is to be had, into fresh blocks that can be hit
+ * once the move has succeeded. A tier keeps the node of its contents alive, so give the cache a
  * `nodeCapacity` for all tiers together.
  *
  * The device is part of the `Residency` while a move reads or writes it, and not otherwise: what is
@@ -46,6 +46,7 @@ export interface FarTierOptions {
 
 /** Options of {@link KvTiers}. */
 export interface KvTiersOptions {
+  /** Room in host memory. */
   readonly host: FarTierOptions;
   /** Default: no storage. */
   readonly storage?: FarTierOptions;
@@ -137,8 +138,8 @@ export class KvTiers {
   }
 
   /**
-   * Begins to copy cached blocks into a tier. Blocks that are not cached, or there already, are left
-   * out.
+   * Begins to copy cached blocks into a tier. Blocks that are not cached, or there already, are
+   * left out.
    * @returns The moves, none where nothing is left; `undefined` where the tier cannot make room
    *   for all of them. Nothing has changed then.
    * @throws VramError `invalid-argument` for an id that is no block.

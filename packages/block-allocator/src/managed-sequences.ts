@@ -1,12 +1,13 @@
 /**
  * Sequences of a manager: a table in each group, and one content, changed together.
  *
- * {@link KvCacheManager} documents the calls; here is what they do to the layers below. A call first
- * asks whether all groups have room, then changes all of them, so that none can fail half way.
+ * {@link KvCacheManager} documents the calls; here is what they do to the layers below. A call
+ * first asks whether all groups have room, then changes all of them, so that none can fail half
+ * way.
  *
  * Invariants ({@link ManagedSequences.check}): the tables of a sequence have seen as many tokens as
- * each other, and at least as many as are certain; a cached block that is written again is forgotten
- * first.
+ * each other, and at least as many as are certain; a cached block that is written again is
+ * forgotten first.
  */
 import { assertInvariant, checkInteger, fail } from '@vramkit/core';
 import type { BlockTableView } from './block-table.js';

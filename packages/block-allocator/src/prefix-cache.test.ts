@@ -62,7 +62,7 @@ describe.each([fastHasher(), sha256Hasher()])('hasher $name', (hasher) => {
     }
   });
 
-  it('behaviours 11 and 12: a salt or extra key changes the first digest and, so, all behind it', () => {
+  it('behaviours 11 and 12: a salt or extra key changes its digest and all behind it', () => {
     const plain = chain(hasher, run(12));
     const salted = chain(hasher, run(12), '', 'salt');
     expect(chain(hasher, run(12), '', 'salt')).toEqual(salted);

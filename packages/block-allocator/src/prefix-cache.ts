@@ -18,6 +18,8 @@
  * A lookup is exact: the digest only finds candidates, and a node answers for its tokens, its extra
  * key and, through its parent, for everything before. A collision of digests costs a comparison.
  *
+ * Length: lookups, blocks, events and the state all turn on the same three arrays.
+ *
  * Invariants ({@link PrefixCache.check}): a block has a node exactly while it is in that node's
  * list of its group; a block has a rank above 0 exactly while it has a node; each block is a use of
  * its node.

@@ -84,7 +84,7 @@ function manage(blockCount: number): KvCacheManager {
   return new KvCacheManager(new BlockPool({ blockCount, blockSize }));
 }
 
-/** New prompts: each is hashed, missed, given blocks that others are pushed out of, and published. */
+/** New prompts: each is hashed, missed, given blocks that push others out, and published. */
 function newPrompts(manager: KvCacheManager): (blocks: number) => number {
   const prompts = new Prompts();
   const step = new SlotMapping();
@@ -221,6 +221,7 @@ interface Case {
   readonly peers: Readonly<Record<string, (blockCount: number) => (units: number) => number>>;
 }
 
+/** Every workload; each runs at every size. */
 export const cases: readonly Case[] = [
   {
     name: 'churn without caching',
