@@ -30,10 +30,12 @@ export interface SlotIndex<Id> {
   drop(slot: number): void;
 }
 
+/** Stands in a slot without an id; undefined may itself be one. */
+const FREE = Symbol('free');
+
 class MapIndex<Id> implements SlotIndex<Id> {
   readonly #slots = new Map<Id, number>();
-  /** By slot; undefined where it is free. */
-  readonly #ids: (Id | undefined)[] = Array.from({ length: FIRST_SLOT });
+  readonly #ids: (Id | typeof FREE)[] = Array.from({ length: FIRST_SLOT }, () => FREE);
   /** Free slots form a stack: each holds the one below it, the lowest holds 0. */
   #below = new Uint32Array(64);
   #free = 0;
@@ -56,7 +58,10 @@ class MapIndex<Id> implements SlotIndex<Id> {
     this.#slots.set(id, slot);
     // A set that added nothing has overwritten a slot: cheaper to find out than to ask before.
     if (this.#slots.size === this.#count) {
-      this.#slots.set(id, this.#ids.indexOf(id));
+      this.#slots.set(
+        id,
+        this.#ids.findIndex((each) => each === id || Object.is(each, id)),
+      );
       fail('invalid-argument', `'${String(id)}' has a slot already`, { id: String(id) });
     }
     this.#count += 1;
@@ -68,7 +73,7 @@ class MapIndex<Id> implements SlotIndex<Id> {
   }
 
   idOf(slot: number): Id {
-    // A taken slot holds an id; undefined may itself be one.
+    // A taken slot holds an id.
     const id = this.#ids[slot] as Id;
     this.#lastId = id;
     this.#lastSlot = slot;
@@ -79,7 +84,7 @@ class MapIndex<Id> implements SlotIndex<Id> {
     // As in idOf.
     this.#slots.delete(this.#ids[slot] as Id);
     this.#count -= 1;
-    this.#ids[slot] = undefined;
+    this.#ids[slot] = FREE;
     if (slot >= this.#below.length) {
       const grown = new Uint32Array(2 * slot);
       grown.set(this.#below);
