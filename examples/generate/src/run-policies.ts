@@ -50,7 +50,7 @@ export async function runPolicies(
 ): Promise<PolicyResults> {
   const { listener, signal } = options;
   const blockSize = session.sequences.pool.blockSize;
-  const trunk = session.create(full({ blockSize }));
+  const trunk = session.create(full({ blockSize }), policies);
   const onProgress = (done: number, total: number): void => {
     listener.progress(done, total, 'tokens');
     listener.sample();

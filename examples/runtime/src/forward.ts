@@ -18,6 +18,7 @@ import type { PagedKvCache } from '@vramkit/paged-attention';
 import { argmaxKernel } from './kernels/argmax.wgsl.js';
 import { combineExpertsKernel } from './kernels/combine-experts.wgsl.js';
 import { rmsNormKernel } from './kernels/rms-norm.wgsl.js';
+import type { KvMeasures } from './kv-measures.js';
 import { inverseFrequencies, writeRotations } from './kernels/rope.cpu.js';
 import { ropeKernel } from './kernels/rope.wgsl.js';
 import { routeExpertsKernel } from './kernels/route-experts.wgsl.js';
@@ -40,6 +41,8 @@ export interface StepSequence {
   readonly blocks: Uint32Array;
   /** Tokens cached before this step. */
   readonly contextLength: number;
+  /** What the step is measured for; begun. Default: nothing. */
+  readonly measures?: KvMeasures;
 }
 
 /** Inputs of a step on the host; arrays are read before the call returns. */
@@ -140,6 +143,11 @@ export class ForwardPass {
     const part = (offset: number) => ({ range: workspace.queryKeyValue, rowStride, offset });
     this.#norm(batch, layer.attentionNorm, { rows: tokens, firstRow: 0 });
     this.#project(batch, layer.queryKeyValue, workspace.normed, tokens, workspace.queryKeyValue);
+    let row = 0;
+    for (const { tokens: count, measures } of input.sequences) {
+      measures?.addQueries(batch, index, part(row * rowStride));
+      row += count;
+    }
     batch.dispatch(ropeKernel, {
       params: { style: config.ropeStyle },
       bindings: { rotations: workspace.rotations, rows: workspace.queryKeyValue },
@@ -189,12 +197,21 @@ export class ForwardPass {
         maxLength: input.sequences
           .slice(0, decoding)
           .reduce((most, { contextLength }) => Math.max(most, contextLength + 1), 0),
+        received: input.sequences
+          .slice(0, decoding)
+          .flatMap(({ measures, contextLength }, sequence) =>
+            (measures?.received(layer) ?? []).map(({ sums }) => ({
+              sums,
+              sequence,
+              length: contextLength + 1,
+            })),
+          ),
       });
     }
     let row = decoding;
     for (let index = decoding; index < input.sequences.length; index++) {
       // The loop's bound says that it exists; the type cannot.
-      const { tokens, contextLength } = input.sequences[index] as StepSequence;
+      const { tokens, contextLength, measures } = input.sequences[index] as StepSequence;
       this.#cache.prefillAttention(batch, {
         layer,
         heads,
@@ -202,6 +219,7 @@ export class ForwardPass {
         blockTable: workspace.tableRow(index),
         tokens,
         contextLength,
+        received: measures?.received(layer) ?? [],
       });
       row += tokens;
     }

@@ -11,9 +11,10 @@ import { Batch, createTensor, writeRange, type Tensor, type VramDevice } from '@
 import { bindPolicy, gatherTokens, type KvPolicy, type KvTokens } from '@vramkit/eviction';
 import type { BlockTableView, KvSequences } from '@vramkit/block-allocator';
 import type { PagedKvCache } from '@vramkit/paged-attention';
+import { KvMeasures, type MeasuresHost } from './kv-measures.js';
 
 /** The cache that sequences live in. */
-export interface EvictionHost {
+export interface EvictionHost extends MeasuresHost {
   readonly device: VramDevice;
   readonly sequences: KvSequences;
   readonly cache: PagedKvCache;
@@ -23,23 +24,49 @@ export interface EvictionHost {
 export class KvEviction {
   /** The policy, bound to the session's cache. */
   readonly policy: KvPolicy;
+  /** What is measured of the sequence, for its policy and those of forks. */
+  readonly measures: KvMeasures;
   readonly #host: EvictionHost;
   readonly #sequence: number;
   /** One score per full block of the table. */
   #scores: number[] = [];
 
-  /**
-   * @throws VramError `unsupported` where the cache cannot give what the policy needs,
-   * `invalid-argument` where block sizes differ.
-   */
-  constructor(host: EvictionHost, sequence: number, policy: KvPolicy) {
+  private constructor(
+    host: EvictionHost,
+    sequence: number,
+    policy: KvPolicy,
+    measures: KvMeasures,
+  ) {
     this.#host = host;
     this.#sequence = sequence;
-    this.policy = bindPolicy(policy, {
-      blockSize: host.sequences.pool.blockSize,
-      provides: ['keyNorm', 'valueNorm'],
-      attentionQueries: 0,
-    });
+    this.policy = policy;
+    this.measures = measures;
+  }
+
+  /**
+   * For an empty sequence.
+   * @param forks Policies that forks of the sequence will be under.
+   * @throws VramError `invalid-argument` where block sizes differ.
+   */
+  static create(
+    host: EvictionHost,
+    sequence: number,
+    policy: KvPolicy,
+    forks: readonly KvPolicy[] = [],
+  ): KvEviction {
+    const bound = bind(host, policy);
+    const measures = KvMeasures.create(host, [policy, ...forks]);
+    return new KvEviction(host, sequence, bound, measures);
+  }
+
+  /**
+   * For a fork of this sequence, under a policy of its own.
+   * @throws VramError `invalid-argument` where block sizes differ, `unsupported` where this
+   * sequence was not measured for such a policy.
+   */
+  async fork(sequence: number, policy: KvPolicy): Promise<KvEviction> {
+    const bound = bind(this.#host, policy);
+    return new KvEviction(this.#host, sequence, bound, await this.measures.fork(policy));
   }
 
   /**
@@ -58,7 +85,10 @@ export class KvEviction {
     const table = this.#table();
     const held = await this.#describe(table, 0);
     const kept = policy.selectTokens(held);
-    if (kept.length < held.tokenCount) this.#compact(kept);
+    if (kept.length < held.tokenCount) {
+      this.#compact(kept);
+      this.measures.keep(kept);
+    }
     if (policy.blockScore === 'when-triggered') return;
     this.#scores = [...policy.scoreBlocks(gatherTokens(held, kept))];
   }
@@ -82,6 +112,9 @@ export class KvEviction {
       if (!isRemembered) this.#scores = [...policy.scoreBlocks(await this.#describe(table, 0))];
       const victim = policy.selectVictim({ ...progress, positions, scores: this.#scores });
       if (victim === undefined) return;
+      const tokens = Array.from({ length: table.cachedTokenCount }, (_, i) => i);
+      const kept = tokens.filter((i) => Math.floor(i / blockSize) !== victim.victim);
+      this.measures.keep(Uint32Array.from(kept));
       this.#host.sequences.dropBlock(this.#sequence, victim.victim);
       this.#scores.splice(victim.victim, 1);
     }
@@ -97,9 +130,15 @@ export class KvEviction {
     const tokenCount = table.cachedTokenCount - start;
     const positions = table.positions.slice(start);
     const base = { tokenCount, layers, kvHeads, positions };
-    if (this.policy.needs.length === 0) return base;
+    const { needs } = this.policy;
+    if (needs.length === 0) return base;
     const slots = Uint32Array.from({ length: tokenCount }, (_, i) => table.slotAt(start + i));
-    return { ...base, ...(await this.#host.cache.readNorms(slots)) };
+    const hasNorms = needs.includes('keyNorm') || needs.includes('valueNorm');
+    return {
+      ...base,
+      ...(hasNorms ? await this.#host.cache.readNorms(slots) : {}),
+      ...(await this.measures.describe(this.policy, slots, table.tokenCount)),
+    };
   }
 
   #compact(kept: Uint32Array): void {
@@ -120,4 +159,20 @@ export class KvEviction {
     cache.moveSlots(batch, { from, to, count });
     batch.submit();
   }
+
+  /** Frees what was measured; idempotent. */
+  dispose(): void {
+    this.measures.dispose();
+  }
+}
+
+function bind(host: EvictionHost, policy: KvPolicy): KvPolicy {
+  return bindPolicy(policy, {
+    blockSize: host.sequences.pool.blockSize,
+    provides: [
+      ...(['keyNorm', 'valueNorm', 'keySimilarity', 'keys', 'values'] as const),
+      ...(['attention', 'queries'] as const),
+    ],
+    attentionQueries: Infinity,
+  });
 }

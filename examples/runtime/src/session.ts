@@ -80,12 +80,15 @@ export class InferenceSession {
 
   /**
    * A new, empty sequence under `policy`.
+   * @param forks Policies that forks of it will be under: what they need is measured from the
+   * start.
    * @throws VramError `unsupported` or `invalid-argument` where policy and cache do not fit.
    */
-  create(policy: KvPolicy): Sequence {
+  create(policy: KvPolicy, forks: readonly KvPolicy[] = []): Sequence {
     const id = this.sequences.create();
     try {
-      return { id, eviction: new KvEviction(this, id, policy), lastLogits: undefined };
+      const eviction = KvEviction.create(this, id, policy, forks);
+      return { id, eviction, lastLogits: undefined };
     } catch (error) {
       this.sequences.free(id);
       throw error;
@@ -95,16 +98,19 @@ export class InferenceSession {
   /**
    * A new sequence with the same tokens, under its own policy: full blocks are shared, and the
    * policy drops what is beyond its budget from the new sequence only.
-   * @throws VramError `out-of-memory` where the pool has too few blocks; nothing has changed then.
+   * @throws VramError `out-of-memory` where the pool has too few blocks, `unsupported` where the
+   * policy needs what was not measured; nothing has changed then.
    */
   async fork(sequence: Sequence, policy: KvPolicy): Promise<Sequence> {
     const { sequence: id, copies } = this.sequences.fork(sequence.id);
+    let eviction: KvEviction | undefined;
     try {
-      const eviction = new KvEviction(this, id, policy);
       this.#copy(copies);
+      eviction = await sequence.eviction.fork(id, policy);
       await eviction.afterPrefill();
       return { id, eviction, lastLogits: sequence.lastLogits };
     } catch (error) {
+      eviction?.dispose();
       this.sequences.free(id);
       throw error;
     }
@@ -113,6 +119,7 @@ export class InferenceSession {
   /** Ends a sequence; its blocks go back to the pool. */
   free(sequence: Sequence): void {
     this.sequences.free(sequence.id);
+    sequence.eviction.dispose();
   }
 
   /** Bytes of K, V and norms that the blocks of a sequence hold. */
@@ -128,11 +135,12 @@ export class InferenceSession {
   async prefill(sequence: Sequence, ids: Uint32Array, options: RunOptions = {}): Promise<void> {
     this.checkContext(sequence, ids.length);
     if (ids.length === 0) return;
+    const promptEnd = this.sequences.table(sequence.id).tokenCount + ids.length;
     for (let done = 0; done < ids.length;) {
       throwIfAborted(options.signal);
       const chunk = ids.subarray(done, done + this.chunkTokens);
       const batch = new Batch(this.device, 'prefill');
-      this.recordStep(batch, sequence, chunk);
+      this.recordStep(batch, sequence, chunk, promptEnd);
       done += chunk.length;
       if (done === ids.length) this.forward.logits(batch, chunk.length - 1, 1);
       batch.submit();
@@ -146,19 +154,29 @@ export class InferenceSession {
 
   /**
    * Records one step of `ids` into `batch`: blocks are allocated at once, so submit the batch.
+   * @param promptEnd Tokens after the prompt that the step is part of. Default: no prompt.
    * @throws VramError `out-of-memory` where the pool is exhausted; nothing has changed then.
    */
-  recordStep(batch: Batch, sequence: Sequence, ids: Uint32Array | 'device'): void {
+  recordStep(
+    batch: Batch,
+    sequence: Sequence,
+    ids: Uint32Array | 'device',
+    promptEnd?: number,
+  ): void {
     const count = ids === 'device' ? 1 : ids.length;
     const table = this.sequences.table(sequence.id);
     const contextLength = table.cachedTokenCount;
+    const start = table.tokenCount;
     const mapping: SlotMapping = this.sequences.append(sequence.id, count);
     this.#copy(mapping.copies);
+    const { measures } = sequence.eviction;
+    const prompt = promptEnd === undefined ? {} : { promptEnd };
+    measures.beginStep({ start, count, contextLength, ...prompt });
     this.forward.step(batch, {
       ids,
       positions: mapping.positions,
       slots: mapping.slots,
-      sequences: [{ tokens: count, blocks: table.blocks, contextLength }],
+      sequences: [{ tokens: count, blocks: table.blocks, contextLength, measures }],
     });
   }
 
