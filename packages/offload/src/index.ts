@@ -1,0 +1,37 @@
+/**
+ * Where optimizer state lives and when it moves: plans as plain JSON, a simulator that times them on a
+ * described machine, and an executor that runs them.
+ */
+export { buildIteration, type Iteration, type IterationOptions } from './iteration.js';
+export { checkMachine, perLane, rankShare, type Machine } from './machine.js';
+export {
+  auto,
+  type AutoOptions,
+  type AutoPlan,
+  type Budgets,
+  type MissingBytes,
+} from './planners/auto.js';
+export {
+  deepOptimizerStates,
+  type DeepOptimizerStatesOptions,
+} from './planners/deep-optimizer-states.js';
+export { gpuOnly } from './planners/gpu-only.js';
+export { twinFlow, type Residents, type TwinFlowOptions } from './planners/twin-flow.js';
+export { zeroOffload, type ZeroOffloadOptions } from './planners/zero-offload.js';
+export { A100_NODE, H100_NODE } from './published-machines.js';
+export {
+  checkSchedule,
+  LANES,
+  SUBGROUP_GRANULE,
+  type Lane,
+  type MemoryFootprint,
+  type Operation,
+  type OperationKind,
+  type Schedule,
+  type Site,
+  type StateDType,
+  type StateLayout,
+  type Subgroup,
+} from './schedule.js';
+export { simulate, type ModelTimes, type Simulation, type Span } from './simulate.js';
+export { bestStride, periodMsPerParam } from './stride.js';

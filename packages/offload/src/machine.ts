@@ -1,0 +1,87 @@
+/**
+ * What a planner and the simulator know of a machine: rates, latencies, and which of its parts work
+ * at the same time.
+ *
+ * A description is plain JSON. `calibrate()` measures one for the machine at hand; the ones named in
+ * published-machines.ts come from published logs. A rate is what its lane reaches alone; lanes that
+ * run together also share host memory (`hostBytesPerSecond`) and, where the driver computes on the
+ * CPU, its cores.
+ */
+import { assertArgument } from '@vramkit/core';
+import { LANES, type Lane } from './schedule.js';
+
+/** Rates of one machine, or of one rank's share of it. */
+export interface Machine {
+  /** Names the description; plans carry it as the measurement they rest on. */
+  readonly name: string;
+  /** Adam on the host, parameters per second, by all threads that the executor may use. */
+  readonly cpuAdamParamsPerSecond: number;
+  /** Narrowing f32 parameters to 16 bits on the host, parameters per second. */
+  readonly castParamsPerSecond: number;
+  /** Widening 16-bit gradients to f32 on the host, parameters per second. */
+  readonly upcastParamsPerSecond: number;
+  /** Adam on the device, parameters per second. */
+  readonly gpuAdamParamsPerSecond: number;
+  /** Host to device, end to end, bytes per second. */
+  readonly uploadBytesPerSecond: number;
+  /** Device to host, end to end, bytes per second. */
+  readonly downloadBytesPerSecond: number;
+  /** Host memory traffic, reads plus writes, bytes per second. */
+  readonly hostBytesPerSecond: number;
+  /** Fixed cost of one operation of each lane, milliseconds. */
+  readonly latencyMs: Readonly<Record<Lane, number>>;
+  /**
+   * `'single'`: uploads, downloads and device work take turns, as on a WebGPU queue. `'streams'`:
+   * each has its own, as with CUDA streams.
+   */
+  readonly queue: 'single' | 'streams';
+  /** Cores that lanes share; only where a driver computes on the CPU, else absent. */
+  readonly cores?: {
+    readonly available: number;
+    /** Cores that an operation of each lane keeps busy. */
+    readonly used: Readonly<Record<Lane, number>>;
+  };
+}
+
+/** The same number for each lane. */
+export function perLane(value: number): Record<Lane, number> {
+  return { 'cpu-adam': value, cast: value, upload: value, download: value, gpu: value };
+}
+
+/**
+ * Checks that rates are positive and latencies are not negative.
+ * @throws VramError `invalid-argument` naming the member.
+ */
+export function checkMachine(machine: Machine): void {
+  const rates = {
+    cpuAdamParamsPerSecond: machine.cpuAdamParamsPerSecond,
+    castParamsPerSecond: machine.castParamsPerSecond,
+    upcastParamsPerSecond: machine.upcastParamsPerSecond,
+    gpuAdamParamsPerSecond: machine.gpuAdamParamsPerSecond,
+    uploadBytesPerSecond: machine.uploadBytesPerSecond,
+    downloadBytesPerSecond: machine.downloadBytesPerSecond,
+    hostBytesPerSecond: machine.hostBytesPerSecond,
+  };
+  for (const [name, rate] of Object.entries(rates)) {
+    assertArgument(rate > 0, `${name} of machine '${machine.name}' must be above 0, is ${rate}`);
+  }
+  for (const lane of LANES) {
+    const latency = machine.latencyMs[lane];
+    assertArgument(latency >= 0, `latencyMs of lane '${lane}' must not be below 0, is ${latency}`);
+  }
+}
+
+/** One of `ranks` equal ranks that share `machine`: every rate divided by `ranks`. */
+export function rankShare(machine: Machine, ranks: number): Machine {
+  assertArgument(ranks >= 1, `${ranks} ranks`);
+  return {
+    ...machine,
+    cpuAdamParamsPerSecond: machine.cpuAdamParamsPerSecond / ranks,
+    castParamsPerSecond: machine.castParamsPerSecond / ranks,
+    upcastParamsPerSecond: machine.upcastParamsPerSecond / ranks,
+    gpuAdamParamsPerSecond: machine.gpuAdamParamsPerSecond / ranks,
+    uploadBytesPerSecond: machine.uploadBytesPerSecond / ranks,
+    downloadBytesPerSecond: machine.downloadBytesPerSecond / ranks,
+    hostBytesPerSecond: machine.hostBytesPerSecond / ranks,
+  };
+}
