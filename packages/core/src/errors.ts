@@ -39,6 +39,8 @@ export type VramErrorCode =
   | 'storage-full'
   /** The service or the file system refused the caller's credentials or permissions. */
   | 'access-denied'
+  /** A worker thread ended in the middle of its work. */
+  | 'worker-lost'
   /**
    * A structure's own invariant does not hold: a defect in vramkit or in a caller's bookkeeping.
    */

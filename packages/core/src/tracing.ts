@@ -45,6 +45,8 @@ export interface PhaseEvent {
   readonly timeMs: number;
   readonly durationMs: number;
   readonly label: string;
+  /** What did it, where several things work at once; spans of one lane do not overlap. */
+  readonly lane?: string;
 }
 
 /** Everything that a timeline can hold. */

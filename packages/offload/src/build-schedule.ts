@@ -1,16 +1,16 @@
 /**
  * From "which subgroup where" to the operations of an update.
  *
- * Streamed subgroups are staged in one period ahead: the copy of the next streamed subgroup is listed
- * before the host work that hides it, and waits only for the slot it takes. With one slot the copy up
- * waits for the copy down of the subgroup before (as the released Deep Optimizer States code does);
- * with two, both directions run at once.
+ * Streamed subgroups are staged in one period ahead: the copy of the next streamed subgroup is
+ * listed before the host work that hides it, and waits only for the slot it takes. With one slot
+ * the copy up waits for the copy down of the subgroup before (as the released Deep Optimizer States
+ * code does); with two, both directions run at once.
  *
  * Host subgroups alternate between two areas for narrowed parameters, so a cast waits for the push
  * before the last one.
  */
 import { dtypeBytes } from '@vramkit/core';
-import { measureFootprint } from './footprint.js';
+import { measureFootprint, NARROW_AREAS } from './footprint.js';
 import {
   checkSchedule,
   type Operation,
@@ -19,9 +19,6 @@ import {
   type StateLayout,
   type Subgroup,
 } from './schedule.js';
-
-/** Areas in which parameters are narrowed before they go up. */
-export const NARROW_AREAS = 2;
 
 /** What a planner has decided. */
 export interface Decision {

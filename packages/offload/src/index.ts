@@ -1,9 +1,30 @@
 /**
- * Where optimizer state lives and when it moves: plans as plain JSON, a simulator that times them on a
- * described machine, and an executor that runs them.
+ * Where optimizer state lives and when it moves: plans as plain JSON, a simulator that times them
+ * on a described machine, and an executor that runs them.
  */
+export {
+  ADAM_STEP_NAMES,
+  adamStep,
+  completeAdam,
+  type AdamOptions,
+  type AdamStep,
+} from './adam/adam.js';
+export { adamKernel, quadWorkgroups, type AdamKernelParams } from './adam/adam.wgsl.js';
+export { adamCpu, type AdamState } from './adam/adam.cpu.js';
+export type { HostWorker, SpawnWorker } from './host-worker.js';
+export { spawnWorker } from './host-worker.js';
+export { HostPool, type HostJob, type HostKernel, type HostPoolOptions } from './host-pool.js';
 export { buildIteration, type Iteration, type IterationOptions } from './iteration.js';
+export { warmupCosine, type LearningRate, type WarmupCosineOptions } from './learning-rate.js';
+export type { LossScale, LossScaleOptions } from './loss-scale.js';
 export { checkMachine, perLane, rankShare, type Machine } from './machine.js';
+export {
+  createOptimizer,
+  OffloadedOptimizer,
+  type OptimizerOptions,
+  type OptimizerState,
+  type StepResult,
+} from './optimizer.js';
 export {
   auto,
   type AutoOptions,

@@ -1,10 +1,12 @@
 /**
- * A whole training iteration around an update: forward, backward with the flush of gradients, update.
+ * A whole training iteration around an update: forward, backward with the flush of gradients,
+ * update.
  *
- * Backward runs over the subgroups in reverse order; the gradient of each one that the host updates is
- * flushed down as soon as it is there. A blocking flush makes backward wait until the host has widened
- * the gradient, as DeepSpeed did before its asynchronous copies. Accumulation repeats forward and
- * backward. The update starts when all gradients are there, because clipping needs their norm.
+ * Backward runs over the subgroups in reverse order; the gradient of each one that the host updates
+ * is flushed down as soon as it is there. A blocking flush makes backward wait until the host has
+ * widened the gradient, as DeepSpeed did before its asynchronous copies. Accumulation repeats
+ * forward and backward. The update starts when all gradients are there, because clipping needs
+ * their norm.
  */
 import { checkInteger, dtypeBytes } from '@vramkit/core';
 import type { Operation, Schedule } from './schedule.js';

@@ -2,10 +2,10 @@
  * What a planner and the simulator know of a machine: rates, latencies, and which of its parts work
  * at the same time.
  *
- * A description is plain JSON. `calibrate()` measures one for the machine at hand; the ones named in
- * published-machines.ts come from published logs. A rate is what its lane reaches alone; lanes that
- * run together also share host memory (`hostBytesPerSecond`) and, where the driver computes on the
- * CPU, its cores.
+ * A description is plain JSON. `calibrate()` measures one for the machine at hand; the ones named
+ * in published-machines.ts come from published logs. A rate is what its lane reaches alone; lanes
+ * that run together also share host memory (`hostBytesPerSecond`) and, where the driver computes on
+ * the CPU, its cores.
  */
 import { assertArgument } from '@vramkit/core';
 import { LANES, type Lane } from './schedule.js';

@@ -1,12 +1,12 @@
 /**
- * The simulator against published logs: update throughput over stride within 6 %, iteration times over
- * ratio within 10 %, and the split of the gain at ratio 1. The page that shows both side by side,
- * docs/guides/offload-model.md, is written by this test and compared on each run.
+ * The simulator against published logs: update throughput over stride within 6 %, iteration times
+ * over ratio within 10 %, and the split of the gain at ratio 1. The page that shows both side by
+ * side, docs/guides/offload-model.md, is written by this test and compared on each run.
  */
 import { format } from 'prettier';
 import { describe, expect, it } from 'vitest';
 import { A100_NODE, H100_NODE, type Machine } from './index.js';
-import { strideFigure } from './model-figure.fixture.js';
+import { strideFigure } from './testing/model-figure.js';
 import {
   BLOCKING_LOGS,
   predictBlocking,
@@ -14,7 +14,7 @@ import {
   predictStride,
   RATIO_LOGS,
   STRIDE_LOGS,
-} from './published-logs.fixture.js';
+} from './testing/published-logs.js';
 
 const NODES = { h100: H100_NODE, a100: A100_NODE } as const;
 const off = (predicted: number, logged: number): number => predicted / logged - 1;
@@ -61,9 +61,9 @@ describe('iteration time', () => {
 
 it('shows the logs beside the model in the docs', async () => {
   const folder = '../../../docs/guides';
-  await expect(await format(page(), { parser: 'markdown', printWidth: 100 })).toMatchFileSnapshot(
-    `${folder}/offload-model.md`,
-  );
+  await expect(
+    await format(page(), { parser: 'markdown', printWidth: 100, proseWrap: 'always' }),
+  ).toMatchFileSnapshot(`${folder}/offload-model.md`);
   await expect(strideFigure(strideRows)).toMatchFileSnapshot(`${folder}/offload-model.svg`);
 });
 
@@ -97,10 +97,11 @@ function page(): string {
   const gain = (from: number, to: number): string => `${(from / to).toFixed(2)}x`;
   return `# The offload model against published logs
 
-The simulator of \`@vramkit/offload\` runs the schedules of Deep Optimizer States (Maurya et al., 2024) and
-of TwinFlow on two described nodes. This page puts its predictions beside the logs that the authors
-released, for 20B parameters over four ranks. \`model-against-logs.test.ts\` writes it and fails where a
-prediction leaves its band: 6 % for throughput over stride, 10 % for iteration times over ratio.
+The simulator of \`@vramkit/offload\` runs the schedules of Deep Optimizer States (Maurya et
+al., 2024) and of TwinFlow on two described nodes. This page puts its predictions beside the
+logs that the authors released, for 20B parameters over four ranks.
+\`model-against-logs.test.ts\` writes it and fails where a prediction leaves its band: 6 % for
+throughput over stride, 10 % for iteration times over ratio.
 
 ## What goes in
 
@@ -111,11 +112,12 @@ Rates of the whole node, in billions of parameters or bytes per second:
 ${line(H100_NODE.name, ...rates(H100_NODE))}
 ${line(A100_NODE.name, ...rates(A100_NODE))}
 
-The link of the H100 node is published. Host memory is fitted to the sweep over strides, one number a
-node; CPU Adam is what that memory allows; the cast is fitted to the run without streaming. For the
-sweep over ratios the upcast and the time outside backward and update come from the row with ratio 0.5,
-and the backward time is the mean of the asynchronous runs; the other five rows are predictions. Nothing
-here was measured by us, and a fit is not a proof that the mechanism is the right one.
+The link of the H100 node is published. Host memory is fitted to the sweep over strides, one
+number a node; CPU Adam is what that memory allows; the cast is fitted to the run without
+streaming. For the sweep over ratios the upcast and the time outside backward and update come
+from the row with ratio 0.5, and the backward time is the mean of the asynchronous runs; the
+other five rows are predictions. Nothing here was measured by us, and a fit is not a proof that
+the mechanism is the right one.
 
 ## Update throughput over stride
 
@@ -131,11 +133,12 @@ ${strides.join('\n')}
 
 Milliseconds per iteration, 4xH100, micro batch 1, subgroups of 100M.
 
-| ratio | DeepSpeed, logged | model | with the asynchronous flush, logged | model | with stride 2, logged | model |
+| ratio | DeepSpeed, logged | model | async flush, logged | model | stride 2, logged | model |
 | --- | --- | --- | --- | --- | --- | --- |
 ${ratios.join('\n')}
 
-At ratio 1 the logs give 2.45x, of which 1.91x is the flush and 1.28x the interleaving. The model gives
-${gain(one.deepSpeed, one.interleaved)}, ${gain(one.deepSpeed, one.flush)} and ${gain(one.flush, one.interleaved)}.
+At ratio 1 the logs give 2.45x, of which 1.91x is the flush and 1.28x the interleaving. The
+model gives ${gain(one.deepSpeed, one.interleaved)}, ${gain(one.deepSpeed, one.flush)} and
+${gain(one.flush, one.interleaved)}.
 `;
 }

@@ -1,11 +1,11 @@
 /**
- * Two machines as the released logs of Deep Optimizer States describe them: a node of four H100 and a
- * node of four A100, each with the CPUs and the memory that its four ranks share.
+ * Two machines as the released logs of Deep Optimizer States describe them: a node of four H100 and
+ * a node of four A100, each with the CPUs and the memory that its four ranks share.
  *
- * The link rate of the H100 node is the peak in the authors' plot. The other rates are fitted to the
- * logs as model-against-logs.test.ts says: host memory to the sweep over strides, the CPU's rates to
- * runs without streaming, the device's to the run with everything on it. They are inputs of a model, not
- * data sheets.
+ * The link rate of the H100 node is the peak in the authors' plot. The other rates are fitted to
+ * the logs as model-against-logs.test.ts says: host memory to the sweep over strides, the CPU's
+ * rates to runs without streaming, the device's to the run with everything on it. They are inputs
+ * of a model, not data sheets.
  */
 import { perLane, type Machine } from './machine.js';
 

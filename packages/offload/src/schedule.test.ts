@@ -128,7 +128,8 @@ describe('the simulator', () => {
         );
         const actual = simulate(operations, smooth).totalMs / layout.parameterCount;
         const bound = periodMsPerParam(stride, smooth, 2);
-        // The closed form is a lower bound up to rounding; two rings and the ends cost at most twice.
+        // The closed form is a lower bound up to rounding; two rings and the ends cost at most
+        // twice.
         expect(actual).toBeGreaterThanOrEqual(bound * 0.999);
         expect(actual).toBeLessThanOrEqual(bound * 3);
       }),

@@ -3,8 +3,8 @@
  * update with what it waits for. Plain JSON, made by a planner, run by the executor, timed by the
  * simulator.
  *
- * Mental model: five lanes. An operation starts when the one before it in its lane has ended and all
- * of `after` have ended. `after` names earlier operations only, so the list order is one valid
+ * Mental model: five lanes. An operation starts when the one before it in its lane has ended and
+ * all of `after` have ended. `after` names earlier operations only, so the list order is one valid
  * sequential execution, and every other execution that respects lanes and `after` gives the same
  * numbers.
  *

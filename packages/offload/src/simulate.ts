@@ -1,11 +1,11 @@
 /**
  * Runs a list of operations on a described machine, in simulated time.
  *
- * Discrete events over lanes. Each lane works on its operations in order; on a machine with a single
- * queue, upload, download and gpu take turns, the operation listed first going first. Operations that
- * run at the same time slow each other where together they want more host memory traffic, or more
- * cores, than there is: each then runs at the share that is left (a fluid model, exact for constant
- * demands).
+ * Discrete events over lanes. Each lane works on its operations in order; on a machine with a
+ * single queue, upload, download and gpu take turns, the operation listed first going first.
+ * Operations that run at the same time slow each other where together they want more host memory
+ * traffic, or more cores, than there is: each then runs at the share that is left (a fluid model,
+ * exact for constant demands).
  *
  * Host traffic per parameter: Adam reads p, g, m, v and writes p, m, v (28 B); a cast reads 4 and
  * writes 2; what a link moves is read or written once. Write-allocate traffic is not counted.
@@ -32,7 +32,9 @@ export interface Simulation {
   readonly busyMs: Readonly<Record<Lane, number>>;
 }
 
-/** Time that model work takes, milliseconds per parameter; only operations of an iteration need it. */
+/**
+ * Time that model work takes, milliseconds per parameter; only operations of an iteration need it.
+ */
 export interface ModelTimes {
   readonly forwardMsPerParam: number;
   readonly backwardMsPerParam: number;
@@ -78,8 +80,8 @@ const ON_QUEUE: readonly Lane[] = ['upload', 'download', 'gpu'];
 
 /**
  * Times `operations` on `machine`. Time O(operations x lanes).
- * @throws VramError `invalid-argument` for a machine that `checkMachine` rejects, or operations that
- * wait for later ones.
+ * @throws VramError `invalid-argument` for a machine that `checkMachine` rejects, or operations
+ * that wait for later ones.
  */
 export function simulate(
   operations: readonly Operation[],

@@ -5,12 +5,13 @@
  *
  * Three bounds, the largest of which holds: host Adam (with the cast where it is not behind), the
  * link and the device (added up where one queue serves both, else the longer direction), and host
- * memory traffic. The subgroup size cancels: it matters only through latencies, buffers and the tail.
+ * memory traffic. The subgroup size cancels: it matters only through latencies, buffers and the
+ * tail.
  *
- * Source: Deep Optimizer States (Maurya et al., 2024) for the idea; the terms for host memory and for
- * a single queue are ours. The argmin is taken and not the balance point k at which no lane idles:
- * with rates of a large node the balance point is one too high. `simulate()` times the tail and the
- * latencies too, which this form ignores.
+ * Source: Deep Optimizer States (Maurya et al., 2024) for the idea; the terms for host memory and
+ * for a single queue are ours. The argmin is taken and not the balance point k at which no lane
+ * idles: with rates of a large node the balance point is one too high. `simulate()` times the tail
+ * and the latencies too, which this form ignores.
  */
 import { checkInteger } from '@vramkit/core';
 import type { Machine } from './machine.js';

@@ -1,6 +1,6 @@
 /**
- * The fastest plan that fits: every planner at every sensible setting, filtered by the byte budgets,
- * timed by the simulator, least time first. Ties go to the plan with fewer device bytes.
+ * The fastest plan that fits: every planner at every sensible setting, filtered by the byte
+ * budgets, timed by the simulator, least time first. Ties go to the plan with fewer device bytes.
  *
  * Where nothing fits, the answer says how many bytes the closest plan misses in each tier.
  */
@@ -22,7 +22,9 @@ export interface Budgets {
 
 /** Options of {@link auto}. */
 export interface AutoOptions {
+  /** Rates to plan for. */
   readonly machine: Machine;
+  /** Default: no limits. */
   readonly budgets?: Budgets;
   /** Shares of subgroups that may leave the device. Default: 0, 0.1, ... 1. */
   readonly ratios?: readonly number[];

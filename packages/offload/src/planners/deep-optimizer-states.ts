@@ -2,9 +2,9 @@
  * Deep Optimizer States (Maurya et al., 2024): of every k subgroups that are not resident, the last
  * is streamed through the device while the host updates the others.
  *
- * As in the released code the state of the streamed subgroup goes up and comes down in each step, and
- * its gradient never leaves the device. Differences: the stride can be chosen by the machine's rates
- * instead of by hand, and a tail shorter than k is updated on the host only where k > 1.
+ * As in the released code the state of the streamed subgroup goes up and comes down in each step,
+ * and its gradient never leaves the device. Differences: the stride can be chosen by the machine's
+ * rates instead of by hand, and a tail shorter than k is updated on the host only where k > 1.
  */
 import { assertArgument, dtypeBytes } from '@vramkit/core';
 import { buildSchedule, subgroupCount } from '../build-schedule.js';
@@ -30,8 +30,8 @@ export interface DeepOptimizerStatesOptions {
 
 /**
  * A schedule that interleaves host and device updates.
- * @throws VramError `invalid-argument` for a stride that is not a positive integer or `Infinity`, or
- * `'auto'` without a machine.
+ * @throws VramError `invalid-argument` for a stride that is not a positive integer or `Infinity`,
+ * or `'auto'` without a machine.
  */
 export function deepOptimizerStates(
   layout: StateLayout,

@@ -1,7 +1,7 @@
 /**
- * TwinFlow (ZeRO-Offload++, 2023): a fixed share of the subgroups is resident on the device, the rest
- * lives on the host. The number on the host is `floor(ratio x subgroups)`, so a small subgroup size
- * gives fine steps; the share that came out is `effective.ratio`.
+ * TwinFlow (ZeRO-Offload++, 2023): a fixed share of the subgroups is resident on the device, the
+ * rest lives on the host. The number on the host is `floor(ratio x subgroups)`, so a small subgroup
+ * size gives fine steps; the share that came out is `effective.ratio`.
  */
 import { assertArgument } from '@vramkit/core';
 import { buildSchedule, subgroupCount } from '../build-schedule.js';

@@ -1,6 +1,7 @@
 /**
  * ZeRO-Offload (Ren et al., 2021): all state on the host, Adam on the CPU. The released code pushes
- * each subgroup's parameters before it updates the next (`blockingPush`); by default pushes run behind.
+ * each subgroup's parameters before it updates the next (`blockingPush`); by default pushes run
+ * behind.
  */
 import { buildSchedule, subgroupCount } from '../build-schedule.js';
 import { completeLayout, type Schedule, type StateLayout } from '../schedule.js';

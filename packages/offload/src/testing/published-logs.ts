@@ -4,7 +4,8 @@
  * states-results; the paper is arXiv 2410.21316.
  *
  * A rank of four is simulated with a quarter of each rate. Gradients reach the host widened by the
- * device where the flush is asynchronous (f32 over the link) and widened by the host where it blocks.
+ * device where the flush is asynchronous (f32 over the link) and widened by the host where it
+ * blocks.
  */
 import {
   buildIteration,
@@ -15,7 +16,7 @@ import {
   type IterationOptions,
   type Machine,
   type Schedule,
-} from './index.js';
+} from '../index.js';
 
 const RANKS = 4;
 const BF16 = {

@@ -1,4 +1,6 @@
-/** The figure of docs/guides/offload-model.md: throughput over stride, logs as dots, model as lines. */
+/**
+ * The figure of docs/guides/offload-model.md: throughput over stride, logs as dots, model as lines.
+ */
 
 /** One point of the figure. */
 export interface StridePoint {
@@ -7,6 +9,12 @@ export interface StridePoint {
   readonly logged: number;
   readonly predicted: number;
 }
+
+const LABELS = { h100: '4xH100', a100: '4xA100' } as const;
+const HEAD =
+  '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 660 330" ' +
+  'font-family="sans-serif" font-size="13" fill="#8a949e">';
+const TITLE = 'stride; dots: logs, lines: model; billions of parameters per second';
 
 /** SVG text; colours that read on light and dark paper. */
 export function strideFigure(points: readonly StridePoint[]): string {
@@ -20,24 +28,23 @@ export function strideFigure(points: readonly StridePoint[]): string {
       ({ stride, logged }) =>
         `<circle cx="${x(stride)}" cy="${y(logged)}" r="4" fill="${colour}"/>`,
     );
+    const labelY = Number(y(own[0]?.predicted ?? 0)) - 6;
     return `<polyline points="${line}" fill="none" stroke="${colour}" stroke-width="2"/>
 ${dots.join('\n')}
-<text x="${x(8)}" y="${Number(y(own[0]?.predicted ?? 0)) - 6}" fill="${colour}">${name === 'h100' ? '4xH100' : '4xA100'}</text>`;
+<text x="${x(8)}" y="${labelY}" fill="${colour}">${LABELS[name]}</text>`;
   });
-  const grid = [0, 5, 10, 15].map(
-    (
-      value,
-    ) => `<line x1="60" x2="640" y1="${y(value)}" y2="${y(value)}" stroke="#8a949e" stroke-width="0.5"/>
-<text x="52" y="${Number(y(value)) + 4}" text-anchor="end">${value}</text>`,
-  );
+  const grid = [0, 5, 10, 15].map((value) => {
+    const label = `<text x="52" y="${Number(y(value)) + 4}" text-anchor="end">${value}</text>`;
+    return `<path d="M60 ${y(value)}H640" stroke="#8a949e" stroke-width="0.5"/>\n${label}`;
+  });
   const ticks = [2, 3, 4, 6, 8, 10].map(
     (stride) => `<text x="${x(stride)}" y="300" text-anchor="middle">${stride}</text>`,
   );
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 660 330" font-family="sans-serif" font-size="13" fill="#8a949e">
+  return `${HEAD}
 ${grid.join('\n')}
 ${ticks.join('\n')}
 ${series.join('\n')}
-<text x="350" y="322" text-anchor="middle">stride; dots: logs, lines: model; billions of parameters per second</text>
+<text x="350" y="322" text-anchor="middle">${TITLE}</text>
 </svg>
 `;
 }

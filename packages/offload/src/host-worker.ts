@@ -1,0 +1,46 @@
+/**
+ * Starts a thread from program text: `node:worker_threads` in Node, `Worker` in a page.
+ */
+import { fail } from '@vramkit/core';
+
+/** One thread. */
+export interface HostWorker {
+  post(message: unknown): void;
+  onMessage(listener: (message: unknown) => void): void;
+  /** Calls `listener` once the thread has ended, on purpose or not. */
+  onLost(listener: (reason: string) => void): void;
+  terminate(): Promise<void>;
+}
+
+/** Starts a thread that runs a program. */
+export type SpawnWorker = (program: string) => HostWorker;
+
+/** See the head of this file. @throws VramError `unsupported` where the runtime has no threads. */
+export function spawnWorker(program: string): HostWorker {
+  const node = globalThis.process?.getBuiltinModule?.('node:worker_threads');
+  if (node !== undefined) {
+    const worker = new node.Worker(program, { eval: true });
+    return {
+      post: (message) => worker.postMessage(message),
+      onMessage: (listener) => void worker.on('message', listener),
+      onLost: (listener) => {
+        worker.on('error', (error) => listener(error.message));
+        worker.on('exit', (code) => listener(`exit code ${code}`));
+      },
+      terminate: async () => void (await worker.terminate()),
+    };
+  }
+  if (typeof Worker === 'undefined') fail('unsupported', 'this runtime has no worker threads');
+  const address = URL.createObjectURL(new Blob([program], { type: 'text/javascript' }));
+  const worker = new Worker(address);
+  return {
+    post: (message) => worker.postMessage(message),
+    onMessage: (listener) => worker.addEventListener('message', ({ data }) => listener(data)),
+    onLost: (listener) => worker.addEventListener('error', ({ message }) => listener(message)),
+    terminate: () => {
+      worker.terminate();
+      URL.revokeObjectURL(address);
+      return Promise.resolve();
+    },
+  };
+}

@@ -1,0 +1,375 @@
+/**
+ * Runs a schedule: an optimizer whose state lies where the plan says.
+ *
+ * A step: gradients come in per subgroup (`addGradient`, any number of passes), each rounded to the
+ * flush type once, and summed in f32 on the host or on the device. `step()` then takes their norm,
+ * decides on clipping and skipping, and runs the schedule's operations by lanes.
+ *
+ * What a step computes does not depend on the plan: every element goes through the same operations
+ * in the same order, by the kernel of its site. Two plans differ only by the rounding of the CPU's
+ * kernel and of the device's.
+ *
+ * Failure. Where a flush fails, the gradients are forgotten and must be added again. Up to the
+ * update nothing has changed, and `step()` can be called again with the gradients that are there.
+ * In the update, an atomic plan reads one side of the state and writes the other; the sides turn
+ * only when all is done, so a failed step leaves the state, and the parameters on the device, of
+ * the last completed one. Without `atomic` the state is then half old, half new: the optimizer
+ * refuses everything but disposal. What was on a lost device only is gone with it.
+ */
+import {
+  assertArgument,
+  fail,
+  type BufferRange,
+  type MemoryResource,
+  type Tensor,
+  type TraceSink,
+  type VramDevice,
+  VramError,
+} from '@vramkit/core';
+import { adamStep, completeAdam, type AdamOptions } from './adam/adam.js';
+import { BOUNCE_BYTES, FLUSH_SLOTS } from './footprint.js';
+import { DeviceState } from './device-state.js';
+import { HostMemory } from './host-memory.js';
+import { HostPool } from './host-pool.js';
+import type { SpawnWorker } from './host-worker.js';
+import type { LearningRate } from './learning-rate.js';
+import {
+  gradientScaleOf,
+  nextLossScale,
+  type LossScale,
+  type LossScaleOptions,
+} from './loss-scale.js';
+import { runLanes } from './run-lanes.js';
+import { checkSchedule, type Operation, type Schedule } from './schedule.js';
+import { StateMover } from './state-mover.js';
+
+/** Options of {@link createOptimizer}. */
+export interface OptimizerOptions {
+  /** Settings of Adam; `learningRate` here is a constant one. */
+  readonly adam?: AdamOptions;
+  /** Rate by step; overrides the constant. Default: none. */
+  readonly learningRate?: LearningRate;
+  /** Largest global norm of the gradient; longer ones are scaled down to it. Default: no limit. */
+  readonly clipNorm?: number;
+  /** Scales losses to save 16-bit gradients; the caller multiplies the loss. Default: none. */
+  readonly lossScale?: LossScaleOptions;
+  /** Threads of the CPU's kernels. Default: 1. */
+  readonly threads?: number;
+  /**
+   * Where device and staging memory comes from; staging buffers are mapped, so it must give buffers
+   * of their own for them. Default: the device's budgeted memory.
+   */
+  readonly memory?: MemoryResource;
+  /** Receives a span per operation. Default: none, which costs nothing. */
+  readonly trace?: TraceSink;
+  /** Clock of the trace, milliseconds. Default: `performance.now`. */
+  readonly now?: () => number;
+  /** Starts threads. Default: Node's worker threads or a page's workers. */
+  readonly spawn?: SpawnWorker;
+}
+
+/**
+ * All state of an optimizer, [parameterCount] each; plain data that another plan can go on from.
+ */
+export interface OptimizerState {
+  /** Steps completed. */
+  readonly step: number;
+  readonly parameters: Float32Array;
+  readonly firstMoment: Float32Array;
+  readonly secondMoment: Float32Array;
+  readonly lossScale: LossScale;
+}
+
+/** What a step did. */
+export interface StepResult {
+  /** Steps completed, this one included. */
+  readonly step: number;
+  /** Whether a gradient was not finite, so that nothing was updated. */
+  readonly skipped: boolean;
+  /** Global norm of the gradient, the loss scale taken out. */
+  readonly gradientNorm: number;
+  /** Time of the update alone, milliseconds. */
+  readonly updateMs: number;
+}
+
+/** An optimizer under a plan; see {@link createOptimizer}. */
+export class OffloadedOptimizer {
+  readonly schedule: Schedule;
+  readonly #device: DeviceState;
+  readonly #host: HostMemory;
+  readonly #pool: HostPool;
+  readonly #mover: StateMover;
+  readonly #options: OptimizerOptions;
+  readonly #adam: Required<AdamOptions>;
+  readonly #now: () => number;
+  readonly #passes: number[];
+  readonly #flushes: Promise<void>[];
+  #nextFlush = 0;
+  #step = 0;
+  #side: 0 | 1 = 0;
+  #lossScale: LossScale;
+  #broken: VramError | undefined;
+  #stepping = false;
+
+  /** Use {@link createOptimizer}. */
+  constructor(device: VramDevice, schedule: Schedule, options: OptimizerOptions) {
+    checkSchedule(schedule);
+    this.schedule = schedule;
+    this.#options = options;
+    this.#adam = completeAdam(options.adam ?? {});
+    this.#now = options.now ?? (() => performance.now());
+    this.#host = new HostMemory(schedule);
+    this.#device = new DeviceState(device, schedule, options.memory ?? device.memory);
+    const { threads = 1, spawn } = options;
+    this.#pool = new HostPool(this.#host.memory, {
+      threads,
+      ...(spawn === undefined ? {} : { spawn }),
+    });
+    this.#mover = new StateMover(schedule, this.#device, this.#host, this.#pool);
+    this.#passes = schedule.subgroups.map(() => 0);
+    this.#flushes = Array.from({ length: FLUSH_SLOTS }, () => Promise.resolve());
+    this.#lossScale = { scale: options.lossScale?.initial ?? 1, goodSteps: 0 };
+    if (options.lossScale !== undefined && options.lossScale.initial === undefined) {
+      this.#lossScale = { scale: 65_536, goodSteps: 0 };
+    }
+  }
+
+  /** Parameters on the device, by subgroup, of the plan's parameter type; the model reads them. */
+  get weights(): readonly Tensor[] {
+    return this.#device.weights;
+  }
+
+  /** Steps completed. */
+  get stepCount(): number {
+    return this.#step;
+  }
+
+  /** What the caller multiplies the loss by before the backward pass. */
+  get lossScale(): number {
+    return this.#lossScale.scale;
+  }
+
+  /** Bytes on the host: shared memory, and the buffer through which things go up. */
+  get hostBytes(): number {
+    return this.#host.sizeBytes + BOUNCE_BYTES;
+  }
+
+  #assertUsable(): void {
+    if (this.#broken !== undefined) throw this.#broken;
+  }
+
+  /**
+   * Adds a gradient [count] f32 of one subgroup; repeated calls accumulate. Resolves when `source`
+   * may be reused by work submitted later; a flush goes on behind it.
+   * @throws VramError `invalid-argument` for an unknown subgroup or a range that is too small.
+   */
+  async addGradient(index: number, source: BufferRange): Promise<void> {
+    this.#assertUsable();
+    const subgroup = this.schedule.subgroups[index];
+    assertArgument(subgroup !== undefined, `there is no subgroup ${index}`);
+    assertArgument(
+      source.sizeBytes >= 4 * subgroup.count,
+      `subgroup ${index} has ${subgroup.count} gradients, got ${source.sizeBytes} B`,
+    );
+    const keep = (this.#passes[index] ?? 0) > 0;
+    if (subgroup.site !== 'host') {
+      this.#device.keepGradient(index, source, keep);
+      this.#passes[index] = (this.#passes[index] ?? 0) + 1;
+      return;
+    }
+    const slot = this.#nextFlush;
+    this.#nextFlush = (slot + 1) % FLUSH_SLOTS;
+    await this.#flushes[slot]?.catch(() => undefined);
+    this.#device.sendFlush(slot, index, source);
+    this.#passes[index] = (this.#passes[index] ?? 0) + 1;
+    const start = this.#now();
+    const flush = this.#mover.receiveFlush(slot, index, keep).then(() => {
+      this.#emit('download', 'flush', index, start, this.#flushBytes(index));
+    });
+    flush.catch(() => undefined); // Observed by step(), or by the slot's next user.
+    this.#flushes[slot] = flush;
+  }
+
+  #flushBytes(index: number): number {
+    const bytes = this.schedule.layout.flushDType === 'f32' ? 4 : 2;
+    return bytes * (this.schedule.subgroups[index]?.count ?? 0);
+  }
+
+  /** Forgets the gradients that were added since the last step. */
+  clearGradients(): void {
+    this.#passes.fill(0);
+  }
+
+  /**
+   * Updates all parameters by the gradients added so far. With a gradient that is not finite
+   * nothing changes but the loss scale, and `skipped` is true.
+   * @throws VramError `invalid-argument` where a subgroup has no gradient; `aborted`,
+   * `worker-lost`, `device-lost`: see the head of this file for what is left.
+   */
+  async step(options: { readonly signal?: AbortSignal } = {}): Promise<StepResult> {
+    this.#assertUsable();
+    assertArgument(!this.#stepping, 'a step is under way');
+    const missing = this.#passes.findIndex((passes) => passes === 0);
+    assertArgument(missing < 0, `subgroup ${missing} has no gradient`);
+    this.#stepping = true;
+    try {
+      return await this.#run(options.signal);
+    } finally {
+      this.#stepping = false;
+    }
+  }
+
+  async #run(signal: AbortSignal | undefined): Promise<StepResult> {
+    await this.#awaitFlushes();
+    const { clipNorm = Infinity, lossScale, learningRate } = this.#options;
+    const scaledNorm = await this.#mover.gradientNorm();
+    const { scale } = this.#lossScale;
+    const gradientNorm = scaledNorm / scale;
+    if (!Number.isFinite(scaledNorm)) {
+      if (lossScale) this.#lossScale = nextLossScale(this.#lossScale, false, lossScale);
+      this.clearGradients();
+      return { step: this.#step, skipped: true, gradientNorm, updateMs: 0 };
+    }
+    const next = this.#step + 1;
+    const rate = learningRate?.(next) ?? this.#adam.learningRate;
+    const gradientScale = gradientScaleOf(scaledNorm, scale, clipNorm);
+    const constants = adamStep({ ...this.#adam, learningRate: rate }, next, gradientScale);
+    const start = this.#now();
+    const { trace } = this.#options;
+    try {
+      await runLanes(
+        this.schedule.operations,
+        (operation) => this.#mover.execute(operation, this.#side, constants),
+        {
+          now: this.#now,
+          ...(signal === undefined ? {} : { signal }),
+          ...(trace === undefined ? {} : { onSpan: this.#onSpan }),
+        },
+      );
+      await this.#device.device.settle();
+    } catch (error) {
+      await this.#recover(error);
+      throw error;
+    }
+    this.#step = next;
+    if (this.schedule.layout.atomic) this.#side = this.#side === 0 ? 1 : 0;
+    if (lossScale) this.#lossScale = nextLossScale(this.#lossScale, true, lossScale);
+    this.clearGradients();
+    return { step: next, skipped: false, gradientNorm, updateMs: this.#now() - start };
+  }
+
+  /** A flush that failed leaves sums half added: all gradients must come again. */
+  async #awaitFlushes(): Promise<void> {
+    const results = await Promise.allSettled(this.#flushes);
+    const failed = results.find((result) => result.status === 'rejected');
+    if (failed === undefined) return;
+    for (const slot of this.#flushes.keys()) this.#flushes[slot] = Promise.resolve();
+    this.clearGradients();
+    throw failed.reason;
+  }
+
+  /** After a failed update: parameters on the device anew from the side that is whole. */
+  async #recover(cause: unknown): Promise<void> {
+    if (!this.schedule.layout.atomic) {
+      this.#broken = new VramError(
+        'invariant',
+        'an update failed part way and the plan is not atomic: restore a saved state',
+        { cause },
+      );
+      return;
+    }
+    if (this.#device.device.isLost) return;
+    try {
+      await this.#mover.writeAllWeights(this.#side);
+    } catch (error) {
+      if (this.#device.device.isLost) return;
+      const message = 'the parameters on the device could not be made anew: restore a saved state';
+      this.#broken = new VramError('invariant', message, { cause: error });
+    }
+  }
+
+  readonly #onSpan = (operation: Operation, startMs: number, endMs: number): void => {
+    const { lane, kind, subgroup, bytes } = operation;
+    this.#emit(lane, kind, subgroup, startMs, bytes, endMs);
+  };
+
+  #emit(
+    lane: string,
+    kind: string,
+    subgroup: number,
+    startMs: number,
+    bytes: number,
+    endMs = this.#now(),
+  ): void {
+    const { trace } = this.#options;
+    if (trace === undefined) return;
+    const span = { timeMs: startMs, durationMs: endMs - startMs, label: `${kind} ${subgroup}` };
+    if (lane === 'upload' || lane === 'download') {
+      trace({ type: 'transfer', direction: lane, sizeBytes: bytes, ...span });
+    } else trace({ type: 'phase', lane, ...span });
+  }
+
+  /**
+   * All state of the last completed step. After a lost device only what was on the host can be
+   * read.
+   * @throws VramError `device-lost` where subgroups were resident on it.
+   */
+  async readState(): Promise<OptimizerState> {
+    this.#assertUsable();
+    const arrays = await this.#mover.readState(this.#side);
+    return { step: this.#step, lossScale: this.#lossScale, ...arrays };
+  }
+
+  /**
+   * Replaces all state; the step count, moments and loss scale too where `state` has them.
+   * @throws VramError `invalid-argument` for arrays of another length.
+   */
+  async writeState(
+    state: Pick<OptimizerState, 'parameters'> & Partial<OptimizerState>,
+  ): Promise<void> {
+    await this.#mover.writeState(this.#side, state);
+    this.#step = state.step ?? 0;
+    this.#lossScale = state.lossScale ?? this.#lossScale;
+    this.#broken = undefined;
+    this.clearGradients();
+  }
+
+  /** Ends the threads and gives all device memory back; idempotent. */
+  async dispose(): Promise<void> {
+    this.#broken = new VramError('disposed', 'the optimizer was disposed');
+    await Promise.allSettled(this.#flushes);
+    await this.#pool.dispose();
+    this.#device.dispose();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose();
+  }
+}
+
+/**
+ * Takes the memory of a schedule, starts from `state` and is ready for gradients. The caller
+ * disposes it.
+ * @param state Parameters [parameterCount] f32, or a whole saved state to go on from.
+ * @throws VramError `out-of-memory` before anything is changed; `invalid-argument` for a schedule
+ * that `checkSchedule` rejects.
+ */
+export async function createOptimizer(
+  device: VramDevice,
+  schedule: Schedule,
+  state: Pick<OptimizerState, 'parameters'> & Partial<OptimizerState>,
+  options: OptimizerOptions = {},
+): Promise<OffloadedOptimizer> {
+  const { parameterCount } = schedule.layout;
+  if (state.parameters.length !== parameterCount) {
+    fail('invalid-argument', `${state.parameters.length} parameters for ${parameterCount}`);
+  }
+  const optimizer = new OffloadedOptimizer(device, schedule, options);
+  try {
+    await optimizer.writeState(state);
+  } catch (error) {
+    await optimizer.dispose();
+    throw error;
+  }
+  return optimizer;
+}
