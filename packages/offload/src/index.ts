@@ -11,6 +11,14 @@ export {
 } from './adam/adam.js';
 export { adamKernel, quadWorkgroups, type AdamKernelParams } from './adam/adam.wgsl.js';
 export { adamCpu, type AdamState } from './adam/adam.cpu.js';
+export {
+  calibrate,
+  isCalibrationOf,
+  type CalibratedRate,
+  type CalibrateOptions,
+  type Calibration,
+  type CalibrationSubject,
+} from './calibrate.js';
 export type { HostWorker, SpawnWorker } from './host-worker.js';
 export { spawnWorker } from './host-worker.js';
 export { HostPool, type HostJob, type HostKernel, type HostPoolOptions } from './host-pool.js';

@@ -1,6 +1,12 @@
 /** Failures: what is left after each, and that going on gives the uninterrupted run's result. */
 import { createGpu } from '@vramkit/adapter';
-import { openDevice, tracedResource, type MemoryEvent, type VramDevice } from '@vramkit/core';
+import {
+  openDevice,
+  tracedResource,
+  type MemoryEvent,
+  type TraceSink,
+  type VramDevice,
+} from '@vramkit/core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { roundCpu } from './adam/gradient.cpu.js';
 import {
@@ -65,7 +71,8 @@ describe('a failed step of an atomic plan', () => {
   it.each([0, 1, 5, 12])('is undone after an abort behind operation %i', async (operation) => {
     const controller = new AbortController();
     let spans = 0;
-    const trace = (): void => {
+    const trace: TraceSink = (event) => {
+      if (event.type === 'phase' && event.lane === undefined) return;
       spans += 1;
       if (armed && spans > operation) controller.abort();
     };
@@ -108,8 +115,8 @@ describe('a failed step of an atomic plan', () => {
     const whole = await train(device, plan, DATA, ADAM);
     const lost = await openDevice({ gpu });
     let armed = false;
-    const trace = (): void => {
-      if (armed) lost.gpuDevice.destroy();
+    const trace: TraceSink = (event) => {
+      if (armed && event.type === 'transfer') lost.gpuDevice.destroy();
     };
     const optimizer = await createOptimizer(lost, plan, DATA, { ...ADAM, trace });
     const [first = [], second = [], third = []] = DATA.gradients;
@@ -141,7 +148,9 @@ it('says that resident state is gone with a lost device', async () => {
 it('refuses to go on after a failed step without atomic, until a state is written', async () => {
   const plan = zeroOffload({ ...LAYOUT, atomic: false });
   const controller = new AbortController();
-  const trace = (): void => controller.abort();
+  const trace: TraceSink = (event) => {
+    if (event.type === 'phase' && event.lane !== undefined) controller.abort();
+  };
   const optimizer = await createOptimizer(device, plan, DATA, { ...ADAM, trace });
   await addGradients(device, optimizer, DATA.gradients[0] ?? []);
   const step = optimizer.step({ signal: controller.signal });

@@ -222,7 +222,9 @@ export class OffloadedOptimizer {
   async #run(signal: AbortSignal | undefined): Promise<StepResult> {
     await this.#awaitFlushes();
     const { clipNorm = Infinity, lossScale, learningRate } = this.#options;
+    const normStart = this.#now();
     const scaledNorm = await this.#mover.gradientNorm();
+    this.#emitPhase('gradient norm', normStart);
     const { scale } = this.#lossScale;
     const gradientNorm = scaledNorm / scale;
     if (!Number.isFinite(scaledNorm)) {
@@ -251,6 +253,7 @@ export class OffloadedOptimizer {
       await this.#recover(error);
       throw error;
     }
+    this.#emitPhase('update', start);
     this.#step = next;
     if (this.schedule.layout.atomic) this.#side = this.#side === 0 ? 1 : 0;
     if (lossScale) this.#lossScale = nextLossScale(this.#lossScale, true, lossScale);
@@ -292,6 +295,11 @@ export class OffloadedOptimizer {
     const { lane, kind, subgroup, bytes } = operation;
     this.#emit(lane, kind, subgroup, startMs, bytes, endMs);
   };
+
+  #emitPhase(label: string, startMs: number): void {
+    const durationMs = this.#now() - startMs;
+    this.#options.trace?.({ type: 'phase', timeMs: startMs, durationMs, label });
+  }
 
   #emit(
     lane: string,

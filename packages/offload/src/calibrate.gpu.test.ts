@@ -1,0 +1,36 @@
+/** A calibration has a line for every rate, survives JSON, and knows what it holds for. */
+import { createGpu } from '@vramkit/adapter';
+import { openDevice } from '@vramkit/core';
+import { expect, it } from 'vitest';
+import { auto, calibrate, checkMachine, isCalibrationOf } from './index.js';
+
+it('measures every rate and leaves nothing on the device', async () => {
+  const { gpu } = await createGpu();
+  const device = await openDevice({ gpu });
+  const live = device.memory.stats().liveBytes;
+  const options = {
+    largest: 32 * 1024,
+    runs: 2,
+    parameterDType: 'bf16',
+    softwareCores: 2,
+  } as const;
+  const calibration = await calibrate(device, options);
+  expect(device.memory.stats().liveBytes).toBe(live);
+  for (const { perSecond, fixedMs, samples } of Object.values(calibration.rates)) {
+    expect(perSecond).toBeGreaterThan(0);
+    expect(fixedMs).toBeGreaterThanOrEqual(0);
+    expect(samples).toHaveLength(4);
+  }
+  const saved = JSON.parse(JSON.stringify(calibration)) as typeof calibration;
+  expect(saved).toEqual(calibration);
+  checkMachine(saved.machine);
+  expect(isCalibrationOf(saved, device, options)).toBe(true);
+  expect(isCalibrationOf(saved, device, { ...options, threads: 2 })).toBe(false);
+  const plan = auto({ parameterCount: 100_000, subgroupSize: 10_000 }, { machine: saved.machine });
+  expect('schedule' in plan && plan.measurement).toBe(saved.machine.name);
+  const signal = AbortSignal.abort();
+  const aborted = expect.objectContaining({ code: 'aborted' });
+  await expect(calibrate(device, { ...options, signal })).rejects.toEqual(aborted);
+  expect(device.memory.stats().liveBytes).toBe(live);
+  device.dispose();
+});

@@ -1,0 +1,32 @@
+/**
+ * What happened on a device and around it: a recorder of core's trace events, and what to make of
+ * them.
+ */
+export { checkChromeTrace } from './check-chrome.js';
+export {
+  chromeTrace,
+  type ChromeEvent,
+  type ChromeTrace,
+  type ChromeTraceOptions,
+} from './chrome.js';
+export { nvmlCsv, type CsvOptions } from './csv.js';
+export {
+  memoryPlot,
+  occupancyTable,
+  phaseTable,
+  transferPlot,
+  type ReportTable,
+} from './report/figures.js';
+export { renderReport, type PlotLibrary, type ReportOptions } from './report/page.js';
+export type { Plot, PlotSeries } from './report/plot.js';
+export {
+  busyMs,
+  bytesByPhase,
+  bytesWithin,
+  laneNames,
+  laneSpans,
+  PHASE_LANE,
+  timeRange,
+  type LaneSpan,
+} from './spans.js';
+export { peakBytes, Timeline, type TimelineOptions } from './timeline.js';

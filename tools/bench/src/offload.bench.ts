@@ -1,0 +1,248 @@
+/**
+ * Does a plan take as long as it says, and is the plan that `auto` picks the fastest there is?
+ *
+ * In each round the machine is calibrated, 20 plans over strides, ratios and subgroup sizes are
+ * predicted from that alone, and each is then run; medians are over rounds. So a machine that slows
+ * down for a while slows the prediction as it does the plans. A report with the plots (HTML) and
+ * the timeline of the fastest plan (Chrome JSON) go to the system's folder for temporary files.
+ */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { availableParallelism, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createGpu } from '@vramkit/adapter';
+import { createTensor, openDevice, tracedResource } from '@vramkit/core';
+import type { VramDevice } from '@vramkit/core';
+import { auto, calibrate, createOptimizer, deepOptimizerStates, simulate } from '@vramkit/offload';
+import type { Calibration, OffloadedOptimizer, Schedule } from '@vramkit/offload';
+import { chromeTrace, renderReport, Timeline } from '@vramkit/trace';
+import type { Plot } from '@vramkit/trace';
+import type { BenchOptions } from './command-line.js';
+import { median, summarize } from './measure.js';
+import { formatTable } from './report.js';
+import type { BenchResult } from './report.js';
+
+/** The question that it answers, with the goal. */
+export const question =
+  'Do plans take as long as predicted (15 %, median of 20), and is auto within 5 % of the best?';
+
+interface Subject {
+  readonly name: string;
+  readonly schedule: Schedule;
+  readonly predictedMs: number[];
+  readonly measuredMs: number[];
+}
+
+const THREADS = 1;
+
+function plans(parameterCount: number): { name: string; schedule: Schedule }[] {
+  const third = Math.ceil(parameterCount / 24);
+  const settings: [stride: number, ratio: number, subgroupSize: number][] = [
+    ...[1, 2, 3, 4, 5, 6, 7, 8, Infinity].map((k): [number, number, number] => [k, 1, third]),
+    ...[0, 0.25, 0.5, 0.75].map((ratio): [number, number, number] => [2, ratio, third]),
+    ...[0.25, 0.5, 0.75].map((ratio): [number, number, number] => [Infinity, ratio, third]),
+    ...[1, 2].map((k): [number, number, number] => [k, 1, 2 * third]),
+    ...[2, 3].map((k): [number, number, number] => [k, 1, 4 * third]),
+  ];
+  return settings.map(([stride, ratio, subgroupSize]) => ({
+    name: `stride ${stride}, ratio ${ratio}, ${Math.round(subgroupSize / 1024)}K`,
+    schedule: deepOptimizerStates(
+      { parameterCount, subgroupSize, parameterDType: 'bf16', flushDType: 'bf16' },
+      { stride, ratio },
+    ),
+  }));
+}
+
+async function giveGradients(device: VramDevice, optimizer: OffloadedOptimizer): Promise<void> {
+  const { subgroupSize } = optimizer.schedule.layout;
+  using gradient = createTensor(device, {
+    dtype: 'f32',
+    shape: [subgroupSize],
+    kind: 'gradients',
+    label: 'bench gradient',
+  });
+  gradient.write(new Float32Array(subgroupSize).fill(0.01));
+  for (const index of optimizer.schedule.subgroups.keys()) {
+    await optimizer.addGradient(index, gradient);
+  }
+  await device.settle();
+}
+
+/** Median update time of a few steps in a row, after one that does not count. */
+async function updateMs(device: VramDevice, schedule: Schedule, steps: number): Promise<number> {
+  const parameters = new Float32Array(schedule.layout.parameterCount).fill(0.5);
+  const optimizer = await createOptimizer(device, schedule, { parameters }, { threads: THREADS });
+  const times: number[] = [];
+  for (let step = -1; step < steps; step++) {
+    await giveGradients(device, optimizer);
+    const result = await optimizer.step();
+    if (step >= 0) times.push(result.updateMs);
+  }
+  await optimizer.dispose();
+  return median(times);
+}
+
+/** Measures. */
+export async function run({ quick, log }: BenchOptions): Promise<readonly BenchResult[]> {
+  const { gpu, adapter, driver } = await createGpu();
+  log(`driver: ${driver}`);
+  const device = await openDevice({ gpu });
+  const parameterCount = (quick ? 6 : 24) * 256 * 1024;
+  const softwareCores = adapter === 'gpu' ? 0 : availableParallelism();
+  const subjects = plans(parameterCount).map((plan): Subject => ({
+    ...plan,
+    predictedMs: [],
+    measuredMs: [],
+  }));
+  const measureRates = (): Promise<Calibration> =>
+    calibrate(device, {
+      threads: THREADS,
+      parameterDType: 'bf16',
+      softwareCores,
+      largest: parameterCount / 6,
+    });
+  let calibration = await measureRates();
+  for (let round = 0; round < 5; round++) {
+    if (round > 0) calibration = await measureRates();
+    for (const { schedule, predictedMs, measuredMs } of subjects) {
+      predictedMs.push(simulate(schedule.operations, calibration.machine).totalMs);
+      measuredMs.push(await updateMs(device, schedule, 2));
+    }
+  }
+  log(formatCalibration(calibration));
+  const { machine } = calibration;
+  const rows = subjects.map((subject) => {
+    const measured = median(subject.measuredMs);
+    const predictedMs = median(subject.predictedMs);
+    return { ...subject, predictedMs, measured, off: predictedMs / measured - 1 };
+  });
+  const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
+  const cells = rows.map(({ name, predictedMs, measured, off }) => [
+    name,
+    '',
+    predictedMs.toFixed(1),
+    measured.toFixed(1),
+    percent(off),
+  ]);
+  log(formatTable([['plan', '', 'predicted, ms', 'measured, ms', 'off'], ...cells]));
+  const error = median(rows.map(({ off }) => Math.abs(off)));
+  const best = rows.reduce((a, b) => (b.measured < a.measured ? b : a));
+  const chosen = rows.reduce((a, b) => (b.predictedMs < a.predictedMs ? b : a));
+  log(`median error ${percent(error)} of ${rows.length} plans`);
+  log(`best measured: ${best.name}; fastest by prediction: ${chosen.name}`);
+  const timeline = await traceOnePlan(device, best.schedule);
+  writeReport(log, driver, calibration, timeline, rows);
+  const picked = auto(best.schedule.layout, { machine });
+  if ('schedule' in picked) {
+    log(`auto: ${picked.schedule.planner} ${JSON.stringify(picked.schedule.effective)}`);
+  }
+  device.dispose();
+  const common = { suite: 'offload', driver, metric: 'update time', unit: 'ms' } as const;
+  return rows.map((row) => {
+    const { min, max, runs } = summarize(row.measuredMs);
+    return {
+      ...common,
+      case: row.name,
+      ours: row.measured,
+      peers: { predicted: row.predictedMs },
+      ratios: { predicted: row.predictedMs / row.measured },
+      runs,
+      min,
+      max,
+    };
+  });
+}
+
+function formatCalibration({ rates }: Calibration): string {
+  const rows = Object.entries(rates).map(([name, { fixedMs, perSecond, samples }]) => [
+    name,
+    '',
+    fixedMs.toFixed(3),
+    (perSecond / 1e6).toFixed(1),
+    ...samples.map(({ medianMs, minMs, maxMs }) =>
+      [medianMs, minMs, maxMs].map((ms) => ms.toFixed(1)).join('/'),
+    ),
+  ]);
+  const sizes = ['1/8', '1/4', '1/2', '1'].map((share) => `${share}: median/min/max, ms`);
+  return formatTable([['rate', '', 'fixed, ms', 'M per s', ...sizes], ...rows]);
+}
+
+async function traceOnePlan(device: VramDevice, schedule: Schedule): Promise<Timeline> {
+  const timeline = new Timeline();
+  const now = (): number => performance.now();
+  const memory = tracedResource(device.memory, timeline.sink, { now });
+  const parameters = new Float32Array(schedule.layout.parameterCount).fill(0.5);
+  const optimizer = await createOptimizer(
+    device,
+    schedule,
+    { parameters },
+    { threads: THREADS, memory, trace: timeline.sink, now },
+  );
+  for (let step = 0; step < 3; step++) {
+    const start = now();
+    await giveGradients(device, optimizer);
+    timeline.sink({ type: 'phase', timeMs: start, durationMs: now() - start, label: 'gradients' });
+    await optimizer.step();
+  }
+  await optimizer.dispose();
+  memory.dispose();
+  return timeline;
+}
+
+function writeReport(
+  log: (line: string) => void,
+  driver: string,
+  calibration: Calibration,
+  timeline: Timeline,
+  rows: readonly { name: string; predictedMs: number; measured: number; schedule: Schedule }[],
+): void {
+  const require = createRequire(import.meta.url);
+  const asset = (name: string): string =>
+    readFileSync(require.resolve(`uplot/dist/${name}`), 'utf8');
+  const sorted = [...rows].sort((a, b) => a.predictedMs - b.predictedMs);
+  const against: Plot = {
+    title: 'Update time, predicted and measured',
+    xLabel: 'predicted, ms',
+    yLabel: 'ms',
+    x: sorted.map(({ predictedMs }) => predictedMs),
+    series: [
+      { label: 'measured', values: sorted.map(({ measured }) => measured), dots: true },
+      { label: 'as predicted', values: sorted.map(({ predictedMs }) => predictedMs) },
+    ],
+  };
+  const strides = rows.filter(({ name }) => /^stride \d+, ratio 1,/.test(name)).slice(0, 8);
+  const sweep: Plot = {
+    title: 'Update time over stride',
+    xLabel: 'stride',
+    yLabel: 'ms',
+    x: strides.map(({ schedule }) => schedule.effective.stride ?? 0),
+    series: [
+      { label: 'measured', values: strides.map(({ measured }) => measured), dots: true },
+      { label: 'predicted', values: strides.map(({ predictedMs }) => predictedMs) },
+    ],
+  };
+  const links: Plot = {
+    title: 'Link rate over size',
+    xLabel: 'MB moved at once',
+    yLabel: 'GB/s',
+    x: calibration.rates.stageIn.samples.map(({ work }) => work / 1e6),
+    series: (['stageIn', 'stageOut'] as const).map((name) => ({
+      label: name === 'stageIn' ? 'up' : 'down',
+      values: calibration.rates[name].samples.map(({ work, medianMs }) => work / medianMs / 1e6),
+    })),
+  };
+  const page = renderReport(
+    timeline.events,
+    { script: asset('uPlot.iife.min.js'), style: asset('uPlot.min.css') },
+    {
+      title: 'Optimizer offloading: plans against the machine',
+      facts: { driver, parameters: String(rows[0]?.schedule.layout.parameterCount ?? 0) },
+      parameterCount: rows[0]?.schedule.layout.parameterCount ?? 1,
+      plots: [against, sweep, links],
+    },
+  );
+  const base = join(tmpdir(), 'vramkit-offload');
+  writeFileSync(`${base}.html`, page);
+  writeFileSync(`${base}.trace.json`, JSON.stringify(chromeTrace(timeline.events)));
+  log(`report: ${base}.html; timeline: ${base}.trace.json`);
+}
