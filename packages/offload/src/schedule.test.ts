@@ -7,6 +7,7 @@ import {
   checkSchedule,
   deepOptimizerStates,
   gpuOnly,
+  H100_NODE,
   LANES,
   perLane,
   periodMsPerParam,
@@ -159,25 +160,47 @@ describe('the simulator', () => {
 describe('auto', () => {
   it('never takes longer than any plan within its budgets, and stays within them', () => {
     fc.assert(
-      fc.property(layouts, machines, options, fc.double({ min: 0.2, max: 1 }), (...given) => {
-        const [layout, machine, other, share] = given;
-        const deviceBytes = Math.floor(gpuOnly(layout).footprint.deviceBytes * share);
-        const plan = auto(layout, { machine, budgets: { deviceBytes }, ratios: [0, 0.5, 1] });
-        const rival = deepOptimizerStates(layout, { ...other, ratio: 1 });
-        const fits = rival.footprint.deviceBytes + rival.footprint.stagingBytes <= deviceBytes;
-        if ('infeasible' in plan) {
-          expect(plan.infeasible.deviceBytes).toBeGreaterThan(0);
-          expect(fits && (other.stride <= 8 || other.stride === Infinity)).toBe(false);
-          return;
-        }
-        const { deviceBytes: device, stagingBytes } = plan.schedule.footprint;
-        expect(device + stagingBytes).toBeLessThanOrEqual(deviceBytes);
-        if (fits && other.stride <= 8) {
-          const rivalMs = simulate(buildIteration(rival).operations, machine).totalMs;
-          expect(plan.predictedMs).toBeLessThanOrEqual(rivalMs * (1 + 1e-9));
-        }
-      }),
+      fc.property(
+        layouts,
+        machines,
+        options,
+        fc.double({ min: 0.2, max: 1, noNaN: true }),
+        (...given) => {
+          const [layout, machine, other, share] = given;
+          const deviceBytes = Math.floor(gpuOnly(layout).footprint.deviceBytes * share);
+          const plan = auto(layout, { machine, budgets: { deviceBytes }, ratios: [0, 0.5, 1] });
+          const rival = deepOptimizerStates(layout, { ...other, ratio: 1 });
+          const fits = rival.footprint.deviceBytes + rival.footprint.stagingBytes <= deviceBytes;
+          if ('infeasible' in plan) {
+            expect(plan.infeasible.deviceBytes).toBeGreaterThan(0);
+            expect(fits && (other.stride <= 8 || other.stride === Infinity)).toBe(false);
+            return;
+          }
+          const { deviceBytes: device, stagingBytes } = plan.schedule.footprint;
+          expect(device + stagingBytes).toBeLessThanOrEqual(deviceBytes);
+          if (fits && other.stride <= 8) {
+            const rivalMs = simulate(buildIteration(rival).operations, machine).totalMs;
+            expect(plan.predictedMs).toBeLessThanOrEqual(rivalMs * (1 + 1e-9));
+          }
+        },
+      ),
       { numRuns: 40 },
     );
+  });
+
+  it('says what is missing, and refuses budgets that mean nothing', () => {
+    const layout = { parameterCount: 10_000, subgroupSize: 1024 };
+    const machine = H100_NODE;
+    const need = zeroOffload(layout).footprint;
+    const plan = auto(layout, { machine, budgets: { deviceBytes: 0, hostBytes: need.hostBytes } });
+    const missing = need.deviceBytes + need.stagingBytes;
+    expect(plan).toMatchObject({ infeasible: { planner: 'zeroOffload', hostBytes: 0 } });
+    expect('infeasible' in plan && plan.infeasible.deviceBytes).toBeLessThanOrEqual(missing);
+    const { hostBytes } = gpuOnly(layout).footprint;
+    const lean = auto(layout, { machine, budgets: { hostBytes } });
+    expect('schedule' in lean && lean.schedule.footprint.hostBytes).toBe(hostBytes);
+    for (const deviceBytes of [-1, NaN]) {
+      expect(() => auto(layout, { machine, budgets: { deviceBytes } })).toThrow();
+    }
   });
 });

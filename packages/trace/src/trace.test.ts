@@ -164,9 +164,11 @@ it('keeps the start of a run that outgrows it, and counts the rest', () => {
 
 it('makes a page that fetches nothing and that no text can break out of', () => {
   const require = createRequire(import.meta.url);
-  const read = (name: string): string =>
-    readFileSync(require.resolve(`uplot/dist/${name}`), 'utf8');
-  const library = { script: read('uPlot.iife.min.js'), style: read('uPlot.min.css') };
+  const read = (path: string): string => readFileSync(path, 'utf8');
+  const library = {
+    script: read(require.resolve('uplot/dist/uPlot.iife.min.js')),
+    style: read(require.resolve('uplot/dist/uPlot.min.css')),
+  };
   fc.assert(
     fc.property(sorted, (list) => {
       const page = renderReport(list, library, { title: '<b>', facts: { a: '</dl>' } });

@@ -197,8 +197,10 @@ function writeReport(
   rows: readonly { name: string; predictedMs: number; measured: number; schedule: Schedule }[],
 ): void {
   const require = createRequire(import.meta.url);
-  const asset = (name: string): string =>
-    readFileSync(require.resolve(`uplot/dist/${name}`), 'utf8');
+  const library = {
+    script: readFileSync(require.resolve('uplot/dist/uPlot.iife.min.js'), 'utf8'),
+    style: readFileSync(require.resolve('uplot/dist/uPlot.min.css'), 'utf8'),
+  };
   const sorted = [...rows].sort((a, b) => a.predictedMs - b.predictedMs);
   const against: Plot = {
     title: 'Update time, predicted and measured',
@@ -231,16 +233,12 @@ function writeReport(
       values: calibration.rates[name].samples.map(({ work, medianMs }) => work / medianMs / 1e6),
     })),
   };
-  const page = renderReport(
-    timeline.events,
-    { script: asset('uPlot.iife.min.js'), style: asset('uPlot.min.css') },
-    {
-      title: 'Optimizer offloading: plans against the machine',
-      facts: { driver, parameters: String(rows[0]?.schedule.layout.parameterCount ?? 0) },
-      parameterCount: rows[0]?.schedule.layout.parameterCount ?? 1,
-      plots: [against, sweep, links],
-    },
-  );
+  const page = renderReport(timeline.events, library, {
+    title: 'Optimizer offloading: plans against the machine',
+    facts: { driver, parameters: String(rows[0]?.schedule.layout.parameterCount ?? 0) },
+    parameterCount: rows[0]?.schedule.layout.parameterCount ?? 1,
+    plots: [against, sweep, links],
+  });
   const base = join(tmpdir(), 'vramkit-offload');
   writeFileSync(`${base}.html`, page);
   writeFileSync(`${base}.trace.json`, JSON.stringify(chromeTrace(timeline.events)));

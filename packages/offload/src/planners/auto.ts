@@ -4,6 +4,7 @@
  *
  * Where nothing fits, the answer says how many bytes the closest plan misses in each tier.
  */
+import { assertArgument } from '@vramkit/core';
 import { buildIteration, type IterationOptions } from '../iteration.js';
 import type { Machine } from '../machine.js';
 import type { MemoryFootprint, Schedule, StateLayout } from '../schedule.js';
@@ -53,9 +54,15 @@ export interface MissingBytes {
 const TENTHS = [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1];
 const STRIDES = [1, 2, 3, 4, 5, 6, 7, 8, Infinity];
 
-/** The fastest plan within the budgets. Simulates at most ratios x strides plans. */
+/**
+ * The fastest plan within the budgets. Simulates at most ratios x strides plans.
+ * @throws VramError `invalid-argument` for a budget below 0 or NaN.
+ */
 export function auto(layout: StateLayout, options: AutoOptions): AutoPlan {
   const { machine, budgets = {}, ratios = TENTHS, strides = STRIDES } = options;
+  const { deviceBytes = Infinity, hostBytes = Infinity } = budgets;
+  assertArgument(deviceBytes >= 0, `the device's budget is ${deviceBytes} B`);
+  assertArgument(hostBytes >= 0, `the host's budget is ${hostBytes} B`);
   const candidates = new Map<string, Schedule>();
   const add = (schedule: Schedule): void => {
     const key = schedule.subgroups.map(({ site }) => site[0]).join('');
