@@ -42,10 +42,12 @@ async function runTask(
     };
   const [[rival, rivalSide] = [], ...others] = sides;
   if (rival === undefined || rivalSide === undefined) throw new RangeError('there is no rival');
-  const measured = await measureInTurn({
+  const all = {
     ours: measure(rival, rivalSide),
     peers: Object.fromEntries(others.map(([name, side]) => [name, measure(name, side)])),
-  });
+  };
+  // The first rounds of a process compile it; fewer than three show in the first trace.
+  const measured = await measureInTurn(all, { warmUps: 3 });
   return Object.entries(measured.peers).flatMap(([name, ours]) => {
     const exact = (of: string): Summary => {
       const median = ratios.get(of) ?? NaN;
