@@ -22,7 +22,7 @@ afterAll(() => {
 
 describe.each([
   { segments: 1, dtype: 'f16', headDim: 64, blockSize: 16, blockCount: 48, heads: 6 },
-  { segments: 3, dtype: 'f32', headDim: 128, blockSize: 16, blockCount: 80, heads: 10 },
+  { segments: 3, dtype: 'f32', headDim: 32, blockSize: 32, blockCount: 140, heads: 10 },
 ] as const)('$dtype heads of $headDim in $segments segments', ({ heads, segments, ...shape }) => {
   let fixture: CacheFixture;
   let table: number[];
@@ -30,7 +30,7 @@ describe.each([
     const random = seededRandom(shape.headDim);
     const options = { layers: 2, kvHeads: 2, ...shape };
     fixture = new CacheFixture(segments > 1 ? small : device, random, options);
-    table = scatteredBlocks(random, 20, shape.blockCount);
+    table = scatteredBlocks(random, Math.ceil(320 / shape.blockSize), shape.blockCount);
     fixture.write(tableSlots(table, shape.blockSize));
     expect(fixture.cache.segmentCount).toBe(segments);
   });
