@@ -110,6 +110,7 @@ export class OffloadedOptimizer {
   #lossScale: LossScale;
   #broken: VramError | undefined;
   #stepping = false;
+  #gpuEndMs = 0;
 
   /** Use {@link createOptimizer}. */
   constructor(device: VramDevice, schedule: Schedule, options: OptimizerOptions) {
@@ -293,6 +294,18 @@ export class OffloadedOptimizer {
 
   readonly #onSpan = (operation: Operation, startMs: number, endMs: number): void => {
     const { lane, kind, subgroup, bytes } = operation;
+    if (lane === 'gpu') {
+      // Recording returns at once; the work itself ends when the queue says so, in order.
+      void this.#device.device.gpuDevice.queue.onSubmittedWorkDone().then(
+        () => {
+          const start = Math.max(startMs, this.#gpuEndMs);
+          this.#gpuEndMs = Math.max(start, this.#now());
+          this.#emit(lane, kind, subgroup, start, bytes, this.#gpuEndMs);
+        },
+        () => undefined, // The device is lost, which the step reports.
+      );
+      return;
+    }
     this.#emit(lane, kind, subgroup, startMs, bytes, endMs);
   };
 
