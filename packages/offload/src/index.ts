@@ -19,6 +19,12 @@ export {
   type Calibration,
   type CalibrationSubject,
 } from './calibrate.js';
+export {
+  stateFromTensors,
+  stateToTensors,
+  type StateMetadata,
+  type StateTensor,
+} from './checkpoint.js';
 export type { HostWorker, SpawnWorker } from './host-worker.js';
 export { spawnWorker } from './host-worker.js';
 export { HostPool, type HostJob, type HostKernel, type HostPoolOptions } from './host-pool.js';
