@@ -7,6 +7,7 @@ import { gatherRowsCpu } from './kernels/gather-rows.cpu.js';
 import {
   deviceMatrix,
   deviceTensor,
+  OTHER_GROUPS,
   sampleMatrix,
   STORAGES,
   worstError,
@@ -58,6 +59,10 @@ describe.each(STORAGES)('gatherRows of $format $groupSize', (storage) => {
     expect(await gatherError(small, shape, ids)).toBeLessThanOrEqual(1);
     small.dispose();
   });
+});
+
+it.each(OTHER_GROUPS)('gathers $format in groups of $groupSize', async (shape) => {
+  expect(await gatherError(device, shape, [0, 32, 7, 33])).toBeLessThanOrEqual(1);
 });
 
 it('does nothing for no ids and rejects ranges that are too small', async () => {

@@ -1,4 +1,6 @@
-/** Packed weights, the products that read them, and the file formats they come from. */
+/** Quantizers, packed weights, the products that read them, and file formats. */
+export { codeAt, packCodes, unpackCodes } from './code-words.js';
+export { compareWeights, errorMetrics, type ErrorMetrics } from './error-metrics.js';
 export {
   affineFormat,
   affineValues,
@@ -41,7 +43,13 @@ export {
 export { readTensorRows, type TensorRange } from './formats/tensor-range.js';
 export { gatherRows, type GatherRowsArguments } from './gather.js';
 export { gatherRowsCpu } from './kernels/gather-rows.cpu.js';
-export { elementAt, hostMatrix, rowValues, type HostMatrix } from './kernels/host-matrix.js';
+export {
+  elementAt,
+  hostMatrix,
+  matrixValues,
+  rowValues,
+  type HostMatrix,
+} from './kernels/host-matrix.js';
 export {
   indexedMatmulCpu,
   matmulCpu,
@@ -53,10 +61,14 @@ export { defaultMatmulTuning, type MatmulTuning } from './matmul-tuning.js';
 export { tuneMatmul, type TuneMatmulOptions } from './tune-matmul.js';
 export { matmul, type MatmulArguments } from './matmul.js';
 export {
+  affineMatrixFormat,
+  bitsPerWeight,
   isAffine,
   MATRIX_FORMATS,
   matrixBytes,
   matrixLayout,
+  type AffineMatrixFormat,
+  type CodeBits,
   type GroupSize,
   type MatrixFormat,
   type MatrixLayout,
@@ -70,3 +82,75 @@ export {
   type MatrixSegment,
   type MatrixUploadOptions,
 } from './matrix.js';
+export {
+  findNonFinite,
+  quantizeMatrix,
+  type GroupChoice,
+  type QuantizeOptions,
+} from './quantize-matrix.js';
+export { gptq, type GptqOptions } from './quantizers/gptq.js';
+export { hqq, type HqqOptions } from './quantizers/hqq.js';
+export { activationMoments, columnPower, outputErrorOf } from './quantizers/moments.js';
+export { optRtn, type OptRtnOptions } from './quantizers/opt-rtn.js';
+export type {
+  GroupFit,
+  GroupOfWeights,
+  QuantizeInput,
+  QuantizedRows,
+  Quantizer,
+} from './quantizers/quantizer.js';
+export { rtn, type RtnConvention, type RtnOptions } from './quantizers/rtn.js';
+export { signRound, type SignRoundOptions } from './quantizers/sign-round.js';
+export {
+  allocateBits,
+  bytesForBits,
+  reachableBytes,
+  type AllocatedUnit,
+  type Allocation,
+  type AllocationUnit,
+  type Allocator,
+  type WidthChoice,
+} from './allocators/allocator.js';
+export {
+  kMeans,
+  kMeansAllocator,
+  uniformAllocator,
+  type KMeansOptions,
+} from './allocators/k-means.js';
+export {
+  knapsackAllocator,
+  lagrangianAllocator,
+  type KnapsackOptions,
+} from './allocators/knapsack.js';
+export {
+  applyRules,
+  matchesName,
+  ruleFor,
+  tieUnits,
+  unmatchedRules,
+  widthsOf,
+  type TiedUnits,
+  type WidthRule,
+} from './allocators/rules.js';
+export {
+  activationFrequency,
+  hybrid,
+  type FrequencyOptions,
+  type HybridPart,
+} from './scorers/frequency.js';
+export {
+  estimateHessianTrace,
+  hessianTrace,
+  type CalibrationLoss,
+  type HessianTraceOptions,
+  type TraceEstimate,
+} from './scorers/hessian-trace.js';
+export { frobeniusNorm, mopeq, mopeqProbe, type MopeqProbeOptions } from './scorers/mopeq.js';
+export {
+  imatrixError,
+  measureUnit,
+  outputError,
+  type MeasureOptions,
+} from './scorers/output-error.js';
+export { correlationReport, rankCorrelation } from './scorers/rank-correlation.js';
+export type { LoadedUnit, Scorer, UnitTensor } from './scorers/scorer.js';

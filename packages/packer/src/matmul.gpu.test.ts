@@ -7,6 +7,7 @@ import { indexedMatmulCpu, matmulCpu } from './kernels/matmul.cpu.js';
 import {
   deviceMatrix,
   deviceTensor,
+  OTHER_GROUPS,
   sampleFloats,
   sampleMatrix,
   STORAGES,
@@ -92,6 +93,11 @@ describe.each(STORAGES)('matmul of $format $groupSize', (storage) => {
       expect(await productError(device, shape, xRows, extra)).toBeLessThanOrEqual(1);
     }
   });
+});
+
+it.each(OTHER_GROUPS)('multiplies $format in groups of $groupSize', async (shape) => {
+  for (const xRows of [1, 6])
+    expect(await productError(device, shape, xRows)).toBeLessThanOrEqual(1);
 });
 
 describe('limits', () => {

@@ -7,12 +7,19 @@
  *     codes    row 0: word 0, word 1, ...   row 1: ...
  *     affine4  word = 8 codes, element k in word k / 8 at bit 4 * (k % 8)
  *     affine8  word = 4 codes, element k in word k / 4 at bit 8 * (k % 4)
+ *     affine2  word = 16 codes, element k in word k / 16 at bit 4 * (k % 8) + 2 * (k / 8 % 2)
+ *     affine3  three words for 32 codes: the upper two bits of each in two words as affine2, the
+ *              lowest bit in the third at bit 4 * (k % 8) + k / 8 % 4; exactly 3 bits a code
  *     f16/bf16 word = 2 elements, the even one in the low half
  *     scales   one word per group of `groupSize` columns: f16 scale (low half), f16 minimum (high)
  *
  * The value of an affine code is `scale * code + minimum` with an unsigned code. This holds every
- * uniform scheme of 4 or 8 bits: a symmetric one has `minimum = -zeroPoint * scale`, rounded to
- * f16.
+ * uniform scheme: a symmetric one has `minimum = -zeroPoint * scale`, rounded to f16; a float zero
+ * point is a minimum that is no multiple of the scale.
+ *
+ * The order of 2- and 3-bit codes lets a kernel spread eight of them into the nibbles of a word by
+ * one shift and one mask, and from there on read them like 4-bit codes. The two upper bits of a
+ * 3-bit code alone are a 2-bit code of twice the scale.
  *
  * Rejected: blocks that mix scale and codes (18 or 34 bytes, as in GGUF files). They save nothing
  * and make every other load unaligned.
@@ -20,19 +27,36 @@
 import { assertArgument, fail } from '@vramkit/core';
 
 /** How the elements of a weight matrix are stored. */
-export type MatrixFormat = 'f32' | 'f16' | 'bf16' | 'affine4' | 'affine8';
+export type MatrixFormat = 'f32' | 'f16' | 'bf16' | 'affine2' | 'affine3' | 'affine4' | 'affine8';
+
+/** The formats that have codes, scales and groups. */
+export type AffineMatrixFormat = 'affine2' | 'affine3' | 'affine4' | 'affine8';
+
+/** Bits of one code. */
+export type CodeBits = 2 | 3 | 4 | 8;
 
 /** Every {@link MatrixFormat}. */
-export const MATRIX_FORMATS: readonly MatrixFormat[] = ['f32', 'f16', 'bf16', 'affine4', 'affine8'];
+export const MATRIX_FORMATS: readonly MatrixFormat[] = [
+  'f32',
+  'f16',
+  'bf16',
+  'affine2',
+  'affine3',
+  'affine4',
+  'affine8',
+];
 
-/** Columns that share one scale and minimum. */
-export type GroupSize = 16 | 32;
+/** Columns that share one scale and minimum: 16, 32, 64, 128, or all columns of a row. */
+export type GroupSize = number;
 
 /** Shape and storage of a weight matrix. */
 export interface MatrixShape {
   /** Output features: each row gives one element of the product. */
   readonly rows: number;
-  /** Input features. A multiple of `groupSize` for affine formats, of 4 for dense ones. */
+  /**
+   * Input features. A multiple of `groupSize` for affine formats, and of 32 for 2 and 3 bits; of 4
+   * for dense ones.
+   */
   readonly columns: number;
   readonly format: MatrixFormat;
   /** Columns that share a scale; affine formats only. Default: 32. */
@@ -45,20 +69,34 @@ export interface MatrixLayout {
   readonly columns: number;
   readonly format: MatrixFormat;
   /** Columns that share a scale, or 0 for dense formats. */
-  readonly groupSize: GroupSize | 0;
+  readonly groupSize: GroupSize;
   /** Bits of one code or element. */
-  readonly bits: 4 | 8 | 16 | 32;
+  readonly bits: CodeBits | 16 | 32;
   /** 32-bit words of codes or dense elements in a row. */
   readonly codeWordsPerRow: number;
   /** Words of scales in a row; 0 for dense formats. */
   readonly scaleWordsPerRow: number;
 }
 
-const BITS = { f32: 32, f16: 16, bf16: 16, affine4: 4, affine8: 8 } as const;
+const BITS = {
+  f32: 32,
+  f16: 16,
+  bf16: 16,
+  affine2: 2,
+  affine3: 3,
+  affine4: 4,
+  affine8: 8,
+} as const;
+const GROUP_SIZES: readonly number[] = [16, 32, 64, 128];
+
+/** The format whose codes have `bits` bits. */
+export function affineMatrixFormat(bits: CodeBits): AffineMatrixFormat {
+  return `affine${bits}`;
+}
 
 /** Whether the format has scales and groups. */
-export function isAffine(format: MatrixFormat): format is 'affine4' | 'affine8' {
-  return format === 'affine4' || format === 'affine8';
+export function isAffine(format: MatrixFormat): format is AffineMatrixFormat {
+  return format.startsWith('affine');
 }
 
 /**
@@ -76,13 +114,15 @@ export function matrixLayout(shape: MatrixShape): MatrixLayout {
   );
   const groupSize = isAffine(format) ? (shape.groupSize ?? 32) : 0;
   assertArgument(
-    isAffine(format) ? groupSize === 16 || groupSize === 32 : shape.groupSize === undefined,
+    isAffine(format)
+      ? GROUP_SIZES.includes(groupSize) || (groupSize === columns && columns % 32 === 0)
+      : shape.groupSize === undefined,
     `format ${format} has no groups of ${shape.groupSize}`,
     { ...context, groupSize },
   );
-  const step = groupSize === 0 ? 4 : groupSize;
-  assertArgument(columns % step === 0, `${format} needs columns in multiples of ${step}`, context);
   const bits = BITS[format];
+  const step = groupSize === 0 ? 4 : bits < 4 ? Math.max(32, groupSize) : groupSize;
+  assertArgument(columns % step === 0, `${format} needs columns in multiples of ${step}`, context);
   const codeWordsPerRow = (columns * bits) / 32;
   // Kernels address elements with u32, and a matrix is addressed as a whole by indexed products.
   assertArgument(rows * columns <= 2 ** 42 && rows <= 2 ** 31, 'the matrix is too large', context);
@@ -95,6 +135,11 @@ export function matrixLayout(shape: MatrixShape): MatrixLayout {
     codeWordsPerRow,
     scaleWordsPerRow: groupSize === 0 ? 0 : columns / groupSize,
   };
+}
+
+/** Bits of storage for each weight: codes, scales and minimums. */
+export function bitsPerWeight(layout: MatrixLayout): number {
+  return (32 * (layout.codeWordsPerRow + layout.scaleWordsPerRow)) / layout.columns;
 }
 
 /** Bytes of all rows: codes and scales, without padding between segments. */

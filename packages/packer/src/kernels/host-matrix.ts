@@ -4,7 +4,8 @@
  * This is the definition of the storage formats: kernels and CPU twins agree with it.
  */
 import { bf16ToF32, f16ToF32 } from '@vramkit/core';
-import { matrixLayout, type MatrixLayout, type MatrixShape } from '../matrix-layout.js';
+import { codeAt } from '../code-words.js';
+import { isAffine, matrixLayout, type MatrixLayout, type MatrixShape } from '../matrix-layout.js';
 
 /** The words of a matrix; see `MatrixLayout`. */
 export interface HostMatrix {
@@ -30,9 +31,14 @@ export function hostMatrix(
 /** The value of element (row, column). */
 export function elementAt(matrix: HostMatrix, row: number, column: number): number {
   const { format, bits, groupSize, codeWordsPerRow, scaleWordsPerRow } = matrix.layout;
+  if (isAffine(format)) {
+    const code = codeAt(matrix.layout, matrix.codes, row, column);
+    const group = matrix.scales[row * scaleWordsPerRow + Math.floor(column / groupSize)] ?? 0;
+    return f16ToF32(group & 0xffff) * code + f16ToF32(group >>> 16);
+  }
   const bit = column * bits;
   const word = matrix.codes[row * codeWordsPerRow + Math.floor(bit / 32)] ?? 0;
-  const raw = bits === 32 ? word : (word >>> (bit % 32)) & (2 ** bits - 1);
+  const raw = bits === 32 ? word : (word >>> (bit % 32)) & 0xffff;
   switch (format) {
     case 'f32':
       return new Float32Array(Uint32Array.of(raw).buffer)[0] ?? 0;
@@ -40,15 +46,18 @@ export function elementAt(matrix: HostMatrix, row: number, column: number): numb
       return f16ToF32(raw);
     case 'bf16':
       return bf16ToF32(raw);
-    case 'affine4':
-    case 'affine8': {
-      const group = matrix.scales[row * scaleWordsPerRow + Math.floor(column / groupSize)] ?? 0;
-      return f16ToF32(group & 0xffff) * raw + f16ToF32(group >>> 16);
-    }
   }
 }
 
 /** All values of a row. */
 export function rowValues(matrix: HostMatrix, row: number): Float64Array {
   return Float64Array.from({ length: matrix.layout.columns }, (_, k) => elementAt(matrix, row, k));
+}
+
+/** All values, [rows, columns], each rounded once to f32. */
+export function matrixValues(matrix: HostMatrix): Float32Array {
+  const { rows, columns } = matrix.layout;
+  const values = new Float32Array(rows * columns);
+  for (let row = 0; row < rows; row++) values.set(rowValues(matrix, row), row * columns);
+  return values;
 }

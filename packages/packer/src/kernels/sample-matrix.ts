@@ -5,7 +5,8 @@ import { createTensor, f32ToBf16, f32ToF16, Uploader } from '@vramkit/core';
 import type { HostArray, Tensor, VramDevice } from '@vramkit/core';
 import { isAffine, type GroupSize, type MatrixFormat, type MatrixShape } from '../matrix-layout.js';
 import { createMatrix, type DeviceMatrix } from '../matrix.js';
-import { hostMatrix, type HostMatrix } from './host-matrix.js';
+import { seededRandom as seeded } from '../scorers/seeded-random.js';
+import { elementAt, hostMatrix, type HostMatrix } from './host-matrix.js';
 
 /** Every storage: format and group size. */
 export const STORAGES: readonly {
@@ -15,22 +16,23 @@ export const STORAGES: readonly {
   { format: 'f32' },
   { format: 'f16' },
   { format: 'bf16' },
+  { format: 'affine2', groupSize: 32 },
+  { format: 'affine3', groupSize: 32 },
   { format: 'affine4', groupSize: 16 },
   { format: 'affine4', groupSize: 32 },
   { format: 'affine8', groupSize: 16 },
   { format: 'affine8', groupSize: 32 },
 ];
 
-/** Numbers in [0, 1) from a seed (mulberry32). */
-export function seeded(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let t = Math.imul(state ^ (state >>> 15), state | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
+/** Group sizes beside those: 16 of narrow codes, several steps, whole rows. */
+export const OTHER_GROUPS: readonly Required<MatrixShape>[] = [
+  { format: 'affine2', groupSize: 16, rows: 33, columns: 96 },
+  { format: 'affine3', groupSize: 16, rows: 33, columns: 64 },
+  { format: 'affine4', groupSize: 64, rows: 33, columns: 192 },
+  { format: 'affine3', groupSize: 128, rows: 33, columns: 256 },
+  { format: 'affine2', groupSize: 96, rows: 33, columns: 96 },
+  { format: 'affine8', groupSize: 160, rows: 33, columns: 160 },
+];
 
 /** Floats in [-1, 1). */
 export function sampleFloats(count: number, seed: number): Float32Array {

@@ -5,11 +5,14 @@
  * loads and whole groups. A kernel loads the words of a step into variables `<row>_0`, `<row>_1`,
  * ... and takes each element as an expression over them.
  *
- * Codes are not shifted into place. A masked word is the code times a power of two, which converts
- * to f32 exactly, and {@link WeightStep.exponent} says which power; whoever multiplies scales the
- * other factor by its inverse, once for many rows. This saves a shift for each code, and a shift by
- * a vector is not a single instruction everywhere. The topmost code of a word would come out
- * negative: flipping its highest bit and adding 2^31 undoes that, exactly as well.
+ * Codes are not shifted into place. A masked word is the code times a power of two, which converts to
+ * f32 exactly, and {@link WeightStep.exponent} says which power; whoever multiplies scales the other
+ * factor by its inverse, once for many rows. This saves a shift for each code, and a shift by a vector
+ * is not a single instruction everywhere. The topmost code of a word would come out negative: flipping
+ * its highest bit and adding 2^31 undoes that, exactly as well.
+ *
+ * Codes of 2 and 3 bits are first spread, eight at a time, into the nibbles of a word, and read from
+ * there like 4-bit codes.
  */
 import type { GroupSize, MatrixFormat } from '../matrix-layout.js';
 
@@ -17,7 +20,7 @@ import type { GroupSize, MatrixFormat } from '../matrix-layout.js';
 export interface StorageParams {
   readonly format: MatrixFormat;
   /** Columns that share a scale, or 0 for dense formats. */
-  readonly groupSize: GroupSize | 0;
+  readonly groupSize: GroupSize;
   /** Elements of a step; see {@link stepElements}. */
   readonly stepElements: number;
 }
@@ -32,8 +35,10 @@ export interface WeightStep {
   readonly loadType: string;
   /** Loads of codes in a step. */
   readonly loads: number;
-  /** Groups in a step, each with its scale and minimum; 0 for dense formats. */
+  /** Groups that a step touches, each with its scale and minimum; 0 for dense formats. */
   readonly groups: number;
+  /** Steps that share a group; 1 where a step has a group or more. */
+  readonly stepsPerGroup: number;
   /** WGSL type of the scales of a step; a dense kernel declares it and never reads it. */
   readonly scalesType: string;
   /** Statements to place before the elements of a quad are used. */
@@ -59,32 +64,56 @@ export function stepElements(columns: number, groupSize: number): number {
 /** How to read a step of this storage. */
 export function weightStep(params: StorageParams): WeightStep {
   const { format, groupSize, stepElements: elements } = params;
-  const bits = { f32: 32, f16: 16, bf16: 16, affine4: 4, affine8: 8 }[format];
+  const bits = BITS[format];
   const words = (elements * bits) / 32;
-  const width = Math.min(4, words);
-  const perWord = 32 / bits;
-  const groups = groupSize === 0 ? 0 : elements / groupSize;
-  const wordOf = (row: string, index: number): string => {
-    const word = Math.floor(index / perWord);
-    return `${row}_${Math.floor(word / width)}.${COMPONENTS[word % width]}`;
-  };
+  // Three words are no vector: one of three components takes the room of four.
+  const width = words === 3 ? 1 : Math.min(4, words);
+  const groups = groupSize === 0 ? 0 : Math.max(1, elements / groupSize);
+  const word = (row: string, at: number): string =>
+    width === 1 ? `${row}_${at}` : `${row}_${Math.floor(at / width)}.${COMPONENTS[at % width]}`;
+  const wordOf = (row: string, index: number): string =>
+    bits < 4 ? `${row}_n${Math.floor(index / 8)}` : word(row, Math.floor((index * bits) / 32));
   return {
     elements,
     quads: elements / 4,
-    loadType: `vec${width}<u32>`,
+    loadType: width === 1 ? 'u32' : `vec${width}<u32>`,
     loads: words / width,
     groups,
+    stepsPerGroup: groupSize === 0 ? 1 : Math.max(1, groupSize / elements),
     scalesType: groups === 2 ? 'vec2<u32>' : 'u32',
-    prepare: (row, quad) =>
-      format !== 'f16'
-        ? []
-        : [0, 2].map((i) => {
-            const index = 4 * quad + i;
-            return `let ${row}_h${index} = unpack2x16float(${wordOf(row, index)});`;
-          }),
+    prepare: (row, quad) => {
+      if (format === 'f16') {
+        return [0, 2].map((i) => {
+          const index = 4 * quad + i;
+          return `let ${row}_h${index} = unpack2x16float(${wordOf(row, index)});`;
+        });
+      }
+      if (bits > 3 || quad % 2 === 1) return [];
+      const eight = quad / 2;
+      return [`let ${row}_n${eight} = ${nibbles(bits, (at) => word(row, at), eight)};`];
+    },
     element: (row, index) => elementExpression(format, row, index, wordOf(row, index)),
-    exponent: (index) => (groups === 0 ? 0 : bits * (index % perWord)),
+    exponent: (index) => (groups === 0 ? 0 : bits === 8 ? 8 * (index % 4) : 4 * (index % 8)),
   };
+}
+
+const BITS = {
+  f32: 32,
+  f16: 16,
+  bf16: 16,
+  affine2: 2,
+  affine3: 3,
+  affine4: 4,
+  affine8: 8,
+} as const;
+
+/** Codes 8 * `eight` to 8 * `eight` + 7 of a step, one in each nibble; other bits are left over. */
+function nibbles(bits: number, word: (at: number) => string, eight: number): string {
+  const upper = word(Math.floor(eight / 2));
+  if (bits === 2) return eight % 2 === 0 ? upper : `${upper} >> 2u`;
+  const spread = `((${upper} ${eight % 2 === 0 ? '<<' : '>>'} 1u) & 0x66666666u)`;
+  const lowest = eight === 0 ? word(2) : `(${word(2)} >> ${eight}u)`;
+  return `${spread} | (${lowest} & 0x11111111u)`;
 }
 
 function elementExpression(format: MatrixFormat, row: string, index: number, word: string): string {
@@ -96,6 +125,10 @@ function elementExpression(format: MatrixFormat, row: string, index: number, wor
     case 'bf16':
       // A multiplication, because some drivers have no shift of a vector by a constant.
       return `bitcast<f32>(${index % 2 === 0 ? `${word} * 65536u` : `${word} & 0xffff0000u`})`;
+    case 'affine2':
+      return codeExpression(word, 0x3, 4 * (index % 8), 32);
+    case 'affine3':
+      return codeExpression(word, 0x7, 4 * (index % 8), 32);
     case 'affine4':
       return codeExpression(word, 0xf, 4 * (index % 8), 28);
     case 'affine8':
@@ -105,6 +138,7 @@ function elementExpression(format: MatrixFormat, row: string, index: number, wor
 
 function codeExpression(word: string, mask: number, shift: number, topShift: number): string {
   const masked = `${word} & ${mask * 2 ** shift}u`;
+  // Codes that leave the top bit of a word alone have no `topShift` to reach.
   if (shift < topShift) return `f32(bitcast<i32>(${masked}))`;
   return `(f32(bitcast<i32>((${masked}) ^ 0x80000000u)) + 2147483648.0)`;
 }
@@ -120,7 +154,8 @@ export function loadStep(step: WeightStep, row: string, at: string): string[] {
     const word = step.groups === 1 ? `${row}_s` : `${row}_s.${COMPONENTS[group]}`;
     return `let ${row}_g${group} = unpack2x16float(${word});`;
   });
-  return [...codes, `let ${row}_s = scales[${at}];`, ...scales];
+  const group = step.stepsPerGroup === 1 ? at : `(${at}) / ${step.stepsPerGroup}u`;
+  return [...codes, `let ${row}_s = scales[${group}];`, ...scales];
 }
 
 /** Powers of two as a WGSL vector that undoes the exponents of a quad's elements. */

@@ -1,0 +1,114 @@
+/**
+ * Scales and codes of one group, decided exactly, so that every machine and the GPU give the same bytes.
+ *
+ * A scale and a minimum are stored as f16 first; codes are then the nearest to what was stored, never
+ * to the numbers before rounding. All ties go to even. Why f64 decides exactly: a quotient of an f32 by
+ * an f16 or a small integer is either on a tie and then representable, or further from it than f64
+ * rounds.
+ */
+import { f16ToF32, f32ToF16, fail } from '@vramkit/core';
+
+const INFINITY_F16 = 0x7c00;
+/** Adding and subtracting it rounds an f64 below 2^51 to an integer, ties to even. */
+const ROUNDER = 1.5 * 2 ** 52;
+
+/** The integer nearest to `value`, ties to even; |value| below 2^51. */
+export function roundEven(value: number): number {
+  return value + ROUNDER - ROUNDER;
+}
+
+/**
+ * f16 bits nearest to `value`; a magnitude that would round to zero gives the smallest one instead.
+ * @throws VramError `unsupported` above the f16 range.
+ */
+export function f16Bits(value: number): number {
+  const bits = nearestF16(value);
+  if ((bits & INFINITY_F16) === INFINITY_F16) {
+    fail('unsupported', `scale or minimum ${value} is above the f16 range`, { value });
+  }
+  return (bits & 0x7fff) === 0 && value !== 0 ? bits | 1 : bits;
+}
+
+/** Rounded once: the detour over f32 can land on a midpoint of f16 where the f64 was beside it. */
+function nearestF16(value: number): number {
+  const bits = f32ToF16(value);
+  if ((bits & INFINITY_F16) === INFINITY_F16) return bits;
+  const distance = (each: number): number => Math.abs(f16ToF32(each) - value);
+  if (distance(bits - 1) < distance(bits)) return bits - 1;
+  return distance(bits + 1) < distance(bits) ? bits + 1 : bits;
+}
+
+/** A scale and a minimum as they are stored: f16 scale in the low half, f16 minimum in the high. */
+export function groupWord(scale: number, minimum: number): number {
+  const low = f16Bits(scale);
+  const high = minimum === 0 ? 0 : f16Bits(minimum);
+  return (low | (high << 16)) >>> 0;
+}
+
+/** The scale of a stored pair. */
+export function scaleOf(word: number): number {
+  return f16ToF32(word & 0xffff);
+}
+
+/** The minimum of a stored pair. */
+export function minimumOf(word: number): number {
+  return f16ToF32(word >>> 16);
+}
+
+/** The code whose stored value is nearest to `value`, in [0, maxCode]. */
+export function nearestCode(
+  value: number,
+  scale: number,
+  minimum: number,
+  maxCode: number,
+): number {
+  if (scale === 0) return 0;
+  const position = Math.fround(value - minimum) / scale;
+  return roundEven(Math.min(Math.max(position, 0), maxCode));
+}
+
+/** Writes the nearest codes of a group to `codes` from element `start` on. */
+export function assignCodes(
+  values: Float32Array,
+  start: number,
+  count: number,
+  group: { readonly word: number; readonly maxCode: number; readonly codes: Uint8Array },
+): void {
+  const { codes, maxCode, word } = group;
+  const scale = scaleOf(word);
+  const minimum = minimumOf(word);
+  if (scale === 0) {
+    codes.fill(0, start, start + count);
+    return;
+  }
+  // The body of nearestCode, written out: this is the inner loop of packing.
+  for (let i = start; i < start + count; i++) {
+    const position = Math.fround((values[i] ?? 0) - minimum) / scale;
+    codes[i] = position <= 0 ? 0 : position >= maxCode ? maxCode : position + ROUNDER - ROUNDER;
+  }
+}
+
+/** Squared error of a group's nearest codes, each weighted by the importance of its column. */
+export function groupError(
+  values: Float32Array,
+  start: number,
+  count: number,
+  group: {
+    readonly word: number;
+    readonly maxCode: number;
+    readonly importance: Float32Array | undefined;
+    readonly column: number;
+  },
+): number {
+  const { importance, column, maxCode, word } = group;
+  const scale = scaleOf(word);
+  const minimum = minimumOf(word);
+  let sum = 0;
+  for (let i = 0; i < count; i++) {
+    const value = values[start + i] ?? 0;
+    const code = nearestCode(value, scale, minimum, maxCode);
+    const error = scale * code + minimum - value;
+    sum += (importance?.[column + i] ?? 1) * error * error;
+  }
+  return sum;
+}

@@ -1,0 +1,63 @@
+/**
+ * Second moments of activations: what a linear layer's output error depends on.
+ *
+ * With H = mean over samples of x x^T, the mean squared change of an output whose weights change by d
+ * is d^T H d. One matrix of columns by columns stands for any number of samples.
+ */
+import { assertArgument } from '@vramkit/core';
+
+/**
+ * Mean of x x^T over samples, [columns, columns], in f64.
+ * @param activations Finite, [samples, columns].
+ * @throws VramError `invalid-argument` for a part of a sample, none, or a value that is not finite.
+ */
+export function activationMoments(activations: Float32Array, columns: number): Float64Array {
+  const samples = activations.length / columns;
+  assertArgument(
+    Number.isInteger(samples) && samples > 0,
+    `${activations.length} activations are not samples of ${columns}`,
+    { elements: activations.length, columns },
+  );
+  const bad = activations.findIndex((value) => !Number.isFinite(value));
+  assertArgument(bad < 0, `activation ${bad} is ${activations[bad]}`, { index: bad });
+  const moments = new Float64Array(columns * columns);
+  for (let sample = 0; sample < samples; sample++) {
+    const x = activations.subarray(sample * columns, (sample + 1) * columns);
+    for (let i = 0; i < columns; i++) {
+      const xi = (x[i] ?? 0) / samples;
+      if (xi === 0) continue;
+      const row = i * columns;
+      for (let j = 0; j <= i; j++) moments[row + j] = (moments[row + j] ?? 0) + xi * (x[j] ?? 0);
+    }
+  }
+  for (let i = 0; i < columns; i++) {
+    for (let j = 0; j < i; j++) moments[j * columns + i] = moments[i * columns + j] ?? 0;
+  }
+  return moments;
+}
+
+/** Mean squared change of the outputs, summed over rows, where row r changes by `difference[r]`. */
+export function outputErrorOf(
+  difference: Float64Array,
+  moments: Float64Array,
+  columns: number,
+): number {
+  let sum = 0;
+  for (let start = 0; start < difference.length; start += columns) {
+    for (let i = 0; i < columns; i++) {
+      const di = difference[start + i] ?? 0;
+      if (di === 0) continue;
+      let inner = 0;
+      for (let j = 0; j < columns; j++) {
+        inner += (moments[i * columns + j] ?? 0) * (difference[start + j] ?? 0);
+      }
+      sum += di * inner;
+    }
+  }
+  return sum;
+}
+
+/** The moments' diagonal: the mean square of each column, [columns]. */
+export function columnPower(moments: Float64Array, columns: number): Float32Array {
+  return Float32Array.from({ length: columns }, (_, i) => moments[i * columns + i] ?? 0);
+}
