@@ -1,5 +1,12 @@
 /** Quantizers, packed weights, the products that read them, and file formats. */
-export { codeAt, packCodes, unpackCodes } from './code-words.js';
+export {
+  codeAt,
+  factorsAt,
+  packRows,
+  unpackRows,
+  type AffineCodes,
+  type AffineWords,
+} from './code-words.js';
 export { compareWeights, errorMetrics, type ErrorMetrics } from './error-metrics.js';
 export {
   affineFormat,
@@ -92,13 +99,7 @@ export { gptq, type GptqOptions } from './quantizers/gptq.js';
 export { hqq, type HqqOptions } from './quantizers/hqq.js';
 export { activationMoments, columnPower, outputErrorOf } from './quantizers/moments.js';
 export { optRtn, type OptRtnOptions } from './quantizers/opt-rtn.js';
-export type {
-  GroupFit,
-  GroupOfWeights,
-  QuantizeInput,
-  QuantizedRows,
-  Quantizer,
-} from './quantizers/quantizer.js';
+export type { GroupFit, GroupOfWeights, QuantizeInput, Quantizer } from './quantizers/quantizer.js';
 export { rtn, type RtnConvention, type RtnOptions } from './quantizers/rtn.js';
 export { signRound, type SignRoundOptions } from './quantizers/sign-round.js';
 export {
@@ -154,3 +155,47 @@ export {
 } from './scorers/output-error.js';
 export { correlationReport, rankCorrelation } from './scorers/rank-correlation.js';
 export type { LoadedUnit, Scorer, UnitTensor } from './scorers/scorer.js';
+export { fileSink, memorySink, type ByteSink, type FileSinkOptions } from './formats/file-sink.js';
+export { toGgmlBlocks, type WritableBlock } from './formats/ggml-writer.js';
+export { writeGguf, type GgufTensorToWrite, type WriteGgufOptions } from './formats/gguf-writer.js';
+export {
+  fromMatMulNBits,
+  matMulNBitsValues,
+  toMatMulNBits,
+  type MatMulNBits,
+} from './formats/ort.js';
+export {
+  isPackedFile,
+  PackedWriter,
+  readPackedFile,
+  readPackedRows,
+  verifyPacked,
+  type PackedFile,
+} from './formats/packed-file.js';
+export {
+  PACKED_ALIGNMENT,
+  packedMatrixLayout,
+  planPackedFile,
+  type PackedLayout,
+  type PackedSection,
+  type PackedStorage,
+  type PackedTensor,
+  type PlacedTensor,
+} from './formats/packed-layout.js';
+export { sourceTensors, sourceValues, type SourceTensor } from './formats/weight-source.js';
+export {
+  packModel,
+  planModel,
+  type ModelPlan,
+  type PackModelOptions,
+  type PackProgress,
+  type PlanModelOptions,
+  type TensorPlan,
+} from './pack-model.js';
+export {
+  createExpertArena,
+  ExpertArena,
+  type ExpertArenaOptions,
+  type ExpertSlot,
+  type ExpertWidth,
+} from './expert-arena.js';

@@ -22,6 +22,15 @@ export interface IndexedMatmulArguments {
   readonly rowsPerExpert: number;
   /** Expert of each row of the result, u32 [xRows], on the device. An unknown id gives zeros. */
   readonly expertIds: BufferRange;
+  /**
+   * Where the weights hold only some experts: the slot of each, u32 [experts], on the device. Rows of
+   * experts whose slot is beyond the weights are left as they are. Default: expert e is the e-th.
+   */
+  readonly slots?: BufferRange;
+  /** Number of experts; with `slots` only. Default: those of the weights. */
+  readonly experts?: number;
+  /** Whether rows of an unknown id get zeros. Default: true. */
+  readonly zeroUnknown?: boolean;
   /** Consecutive rows of the result that share a row of x (experts per token). Default: 1. */
   readonly xRowDivisor?: number;
   /** Result, f32; element (i, n) at `yOffset + i * yStride + n`. */
@@ -49,15 +58,28 @@ export interface IndexedMatmulArguments {
 export function indexedMatmul(batch: Batch, args: IndexedMatmulArguments): void {
   const { x, xRows, weights, rowsPerExpert, expertIds, y, xRowDivisor = 1 } = args;
   const { accumulate = false, firstXRow = 0, yOffset = 0, yStride = rowsPerExpert } = args;
+  const { slots, zeroUnknown = true } = args;
   const { device, rows, columns, format, groupSize, segments } = weights;
   checkInteger('rowsPerExpert', rowsPerExpert, 1, rows);
   checkInteger('xRowDivisor', xRowDivisor, 1);
   checkInteger('firstXRow', firstXRow);
   assertArgument(rows % rowsPerExpert === 0, `${rows} rows are not experts of ${rowsPerExpert}`);
+  const slotCount = rows / rowsPerExpert;
+  const experts = slots === undefined ? slotCount : checkInteger('experts', args.experts ?? 0, 1);
+  assertArgument(
+    slots === undefined || experts * 4 <= slots.sizeBytes,
+    `a table of ${slots?.sizeBytes} B for ${experts} experts`,
+    { experts, tableBytes: slots?.sizeBytes },
+  );
   checkResult(args, { yOffset, yStride, outputs: rowsPerExpert });
   if (xRows === 0) return;
   checkActivations(x, firstXRow + Math.ceil(xRows / xRowDivisor), columns);
-  const storage = { format, groupSize, stepElements: stepElements(columns, groupSize) };
+  const storage = {
+    format,
+    groupSize,
+    stepElements: stepElements(columns, groupSize),
+    indexing: slots === undefined ? ('ids' as const) : ('slots' as const),
+  };
   const steps = columns / storage.stepElements;
   const { vector } = args.tuning ?? defaultMatmulTuning(device);
   const lanes = sharedLanes(device);
@@ -81,7 +103,14 @@ export function indexedMatmul(batch: Batch, args: IndexedMatmulArguments): void 
     const yFirst = yOffset + first * yStride;
     const to = bindingWindow(device, y, yFirst, (count - 1) * yStride + rowsPerExpert);
     for (const { firstRow, rowCount, codes, scales } of segments) {
-      const bindings = { x: from.range, codes, scales, expertIds: ids.range, y: to.range };
+      const bindings = {
+        x: from.range,
+        codes,
+        scales,
+        expertIds: ids.range,
+        slots: slots ?? ids.range,
+        y: to.range,
+      };
       const uniforms = {
         xRows: count,
         outputs: rowsPerExpert,
@@ -91,7 +120,9 @@ export function indexedMatmul(batch: Batch, args: IndexedMatmulArguments): void 
         yStride,
         accumulate: accumulate ? 1 : 0,
         xRowDivisor,
-        experts: rows / rowsPerExpert,
+        experts,
+        slotCount,
+        writesUnknown: zeroUnknown ? 1 : 0,
         segmentFirst: firstRow,
         segmentRows: rowCount,
         idBase: ids.base,

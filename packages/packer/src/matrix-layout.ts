@@ -8,18 +8,20 @@
  *     affine4  word = 8 codes, element k in word k / 8 at bit 4 * (k % 8)
  *     affine8  word = 4 codes, element k in word k / 4 at bit 8 * (k % 4)
  *     affine2  word = 16 codes, element k in word k / 16 at bit 4 * (k % 8) + 2 * (k / 8 % 2)
- *     affine3  three words for 32 codes: the upper two bits of each in two words as affine2, the
- *              lowest bit in the third at bit 4 * (k % 8) + k / 8 % 4; exactly 3 bits a code
+ *     affine3  the upper two bits of each code as affine2; the lowest ones among the scales
  *     f16/bf16 word = 2 elements, the even one in the low half
  *     scales   one word per group of `groupSize` columns: f16 scale (low half), f16 minimum (high)
+ *     affine3  each group's word, or the words of two groups of 16, and then a word for every 32
+ *              columns: the lowest bit of code k at bit 4 * (k % 8) + k / 8 % 4. Exactly 3 bits a code
  *
  * The value of an affine code is `scale * code + minimum` with an unsigned code. This holds every
  * uniform scheme: a symmetric one has `minimum = -zeroPoint * scale`, rounded to f16; a float zero
  * point is a minimum that is no multiple of the scale.
  *
  * The order of 2- and 3-bit codes lets a kernel spread eight of them into the nibbles of a word by
- * one shift and one mask, and from there on read them like 4-bit codes. The two upper bits of a
- * 3-bit code alone are a 2-bit code of twice the scale.
+ * one shift and one mask, and from there on read them like 4-bit codes. The `codes` of an affine3 matrix
+ * are those of an affine2 matrix of twice the scale. Its lowest bits lie beside the scales because both
+ * are then one load: a load costs the same for one word or two.
  *
  * Rejected: blocks that mix scale and codes (18 or 34 bytes, as in GGUF files). They save nothing
  * and make every other load unaligned.
@@ -72,9 +74,9 @@ export interface MatrixLayout {
   readonly groupSize: GroupSize;
   /** Bits of one code or element. */
   readonly bits: CodeBits | 16 | 32;
-  /** 32-bit words of codes or dense elements in a row. */
+  /** 32-bit words of codes or dense elements in a row; without the lowest bits of affine3. */
   readonly codeWordsPerRow: number;
-  /** Words of scales in a row; 0 for dense formats. */
+  /** Words of scales, and of lowest bits, in a row; 0 for dense formats. */
   readonly scaleWordsPerRow: number;
 }
 
@@ -123,7 +125,7 @@ export function matrixLayout(shape: MatrixShape): MatrixLayout {
   const bits = BITS[format];
   const step = groupSize === 0 ? 4 : bits < 4 ? Math.max(32, groupSize) : groupSize;
   assertArgument(columns % step === 0, `${format} needs columns in multiples of ${step}`, context);
-  const codeWordsPerRow = (columns * bits) / 32;
+  const codeWordsPerRow = (columns * (bits === 3 ? 2 : bits)) / 32;
   // Kernels address elements with u32, and a matrix is addressed as a whole by indexed products.
   assertArgument(rows * columns <= 2 ** 42 && rows <= 2 ** 31, 'the matrix is too large', context);
   return {
@@ -133,7 +135,7 @@ export function matrixLayout(shape: MatrixShape): MatrixLayout {
     groupSize,
     bits,
     codeWordsPerRow,
-    scaleWordsPerRow: groupSize === 0 ? 0 : columns / groupSize,
+    scaleWordsPerRow: (groupSize === 0 ? 0 : columns / groupSize) + (bits === 3 ? columns / 32 : 0),
   };
 }
 

@@ -5,7 +5,7 @@
  * groups that do not divide a row are errors, or handled as the caller chose.
  */
 import { assertArgument, fail } from '@vramkit/core';
-import { packCodes } from './code-words.js';
+import { packRows } from './code-words.js';
 import { hostMatrix, type HostMatrix } from './kernels/host-matrix.js';
 import { affineMatrixFormat, matrixLayout, type CodeBits } from './matrix-layout.js';
 import type { Quantizer } from './quantizers/quantizer.js';
@@ -103,12 +103,11 @@ export function quantizeMatrix(values: Float32Array, options: QuantizeOptions): 
     options.unevenGroups ?? 'reject',
   );
   const shape = { rows, columns, format: affineMatrixFormat(bits), groupSize };
-  matrixLayout(shape);
+  const layout = matrixLayout(shape);
   checkImportance(name, importance, columns);
   const finite = finiteValues(values, options);
   const input = { values: finite, rows, columns, bits, groupSize, importance, moments };
-  const { codes, scales } = quantizer.quantize(input);
-  return hostMatrix(shape, { codes: packCodes(bits, codes), scales });
+  return hostMatrix(shape, packRows(layout, quantizer.quantize(input)));
 }
 
 function checkImportance(

@@ -4,7 +4,7 @@
  * This is the definition of the storage formats: kernels and CPU twins agree with it.
  */
 import { bf16ToF32, f16ToF32 } from '@vramkit/core';
-import { codeAt } from '../code-words.js';
+import { codeAt, factorsAt } from '../code-words.js';
 import { isAffine, matrixLayout, type MatrixLayout, type MatrixShape } from '../matrix-layout.js';
 
 /** The words of a matrix; see `MatrixLayout`. */
@@ -30,11 +30,11 @@ export function hostMatrix(
 
 /** The value of element (row, column). */
 export function elementAt(matrix: HostMatrix, row: number, column: number): number {
-  const { format, bits, groupSize, codeWordsPerRow, scaleWordsPerRow } = matrix.layout;
+  const { format, bits, codeWordsPerRow } = matrix.layout;
   if (isAffine(format)) {
-    const code = codeAt(matrix.layout, matrix.codes, row, column);
-    const group = matrix.scales[row * scaleWordsPerRow + Math.floor(column / groupSize)] ?? 0;
-    return f16ToF32(group & 0xffff) * code + f16ToF32(group >>> 16);
+    const factors = factorsAt(matrix.layout, matrix, row, column);
+    const code = codeAt(matrix.layout, matrix, row, column);
+    return f16ToF32(factors & 0xffff) * code + f16ToF32(factors >>> 16);
   }
   const bit = column * bits;
   const word = matrix.codes[row * codeWordsPerRow + Math.floor(bit / 32)] ?? 0;

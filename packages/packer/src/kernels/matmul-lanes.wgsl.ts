@@ -23,6 +23,7 @@ import {
   rowSetup,
   storeResult,
   weightRows,
+  type Indexing,
 } from './matmul-operands.wgsl.js';
 import { range, weightStep } from './weight-step.wgsl.js';
 
@@ -31,7 +32,8 @@ export interface LaneMatmulParams extends LaneTileParams {
   readonly workgroupSize: number;
 }
 
-function source(params: LaneMatmulParams, indexed: boolean): string {
+function source(params: LaneMatmulParams, indexing: Indexing): string {
+  const indexed = indexing !== 'none';
   const { workgroupSize, tileRows, tileOutputs } = params;
   const perWorkgroup = workgroupSize * tileOutputs;
   const columns = range(tileOutputs).map((n) => `output + ${n * workgroupSize}u`);
@@ -52,7 +54,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
   let row = (tile / tiles) * ${tileRows}u;
   let output = (tile % tiles) * ${perWorkgroup}u + local;
   if (row >= uniforms.xRows) { return; }
-${rowSetup(indexed)}
+${rowSetup(indexing)}
 ${activationRows(weightStep(params).quads, tileRows, indexed)}
 ${weightRows(columns, indexed)}
 ${declareAccumulators(params)}
@@ -68,7 +70,7 @@ export const laneMatmulKernel = defineKernel({
   bindings: MATMUL_BINDINGS,
   uniforms: MATMUL_UNIFORMS,
   enables: () => ['subgroups'],
-  source: (params: LaneMatmulParams) => source(params, false),
+  source: (params: LaneMatmulParams) => source(params, 'none'),
 });
 
 /** The indexed form; see the head of this file. */
@@ -77,5 +79,6 @@ export const laneIndexedKernel = defineKernel({
   bindings: INDEXED_BINDINGS,
   uniforms: INDEXED_UNIFORMS,
   enables: () => ['subgroups'],
-  source: (params: LaneMatmulParams) => source(params, true),
+  source: (params: LaneMatmulParams & { readonly indexing: 'ids' | 'slots' }) =>
+    source(params, params.indexing),
 });

@@ -5,10 +5,13 @@
  * one segment of `MatrixLayout`, `outputs` rows of `steps` steps; `y` element (m, n) at
  * `yBase + m * yStride + n`.
  *
- * The indexed form takes the weights of row i from the expert that `expertIds[idBase + i]` names,
- * and its x from row `i / xRowDivisor`; `outputs` is the rows of one expert. A dispatch sees the
- * rows of weights `[segmentFirst, segmentFirst + segmentRows)` and writes the columns computed from
- * them. Where an id names no expert, the first segment's dispatch writes zeros.
+ * The indexed form takes the weights of row i from the expert that `expertIds[idBase + i]` names, and
+ * its x from row `i / xRowDivisor`; `outputs` is the rows of one expert. A dispatch sees the rows of
+ * weights `[segmentFirst, segmentFirst + segmentRows)` and writes the columns computed from them. Where
+ * an id names no expert, the first segment's dispatch writes zeros.
+ *
+ * In the mapped form the weights hold some of the experts: expert e is the one in slot `slots[e]`, and
+ * where that is no slot, another matrix has it and this dispatch leaves its rows alone.
  */
 import { range, weightStep, type StorageParams } from './weight-step.wgsl.js';
 
@@ -30,6 +33,8 @@ export const MATMUL_BINDINGS = {
 export const INDEXED_BINDINGS = {
   ...MATMUL_BINDINGS,
   expertIds: { access: 'read', type: 'array<u32>' },
+  /** The mapped form's table, [experts]; unused by the other. */
+  slots: { access: 'read', type: 'array<u32>' },
 } as const;
 
 /** Uniforms of a product. */
@@ -51,22 +56,32 @@ export const INDEXED_UNIFORMS = {
   segmentFirst: 'u32',
   segmentRows: 'u32',
   idBase: 'u32',
+  /** Slots of the weights; `experts` where they are not mapped. */
+  slotCount: 'u32',
+  /** Whether rows of no expert are this matrix's to fill with zeros. */
+  writesUnknown: 'u32',
 } as const;
+
+/** How rows choose their weights: all alike, by expert id, or by id and a table of slots. */
+export type Indexing = 'none' | 'ids' | 'slots';
 
 /**
  * WGSL after `row` is known: what {@link weightRows} and {@link storeResult} use. `steps` is zero
  * where the segment has nothing for the row, so that no control flow depends on the id.
  */
-export function rowSetup(indexed: boolean): string {
-  if (!indexed) return '  let steps = uniforms.steps;';
+export function rowSetup(indexing: Indexing): string {
+  if (indexing === 'none') return '  let steps = uniforms.steps;';
+  const slot = indexing === 'ids' ? 'expert' : 'slots[min(expert, uniforms.experts - 1u)]';
   return /* wgsl */ `
   let expert = expertIds[uniforms.idBase + row];
-  let known = expert < uniforms.experts;
-  let firstRow = select(0u, expert, known) * uniforms.outputs;
+  let slot = ${slot};
+  let known = expert < uniforms.experts && slot < uniforms.slotCount;
+  let firstRow = select(0u, slot, known) * uniforms.outputs;
   let segmentEnd = uniforms.segmentFirst + uniforms.segmentRows;
   let here = known && firstRow < segmentEnd && firstRow + uniforms.outputs > uniforms.segmentFirst;
   let steps = select(0u, uniforms.steps, here);
-  let writesZeros = !known && uniforms.segmentFirst == 0u;`;
+  let writesZeros =
+    expert >= uniforms.experts && uniforms.segmentFirst == 0u && uniforms.writesUnknown != 0u;`;
 }
 
 /** `x<m>`, the first vector of tile row m, clamped to the last row. */

@@ -21,6 +21,7 @@ import {
   rowSetup,
   storeResult,
   weightRows,
+  type Indexing,
 } from './matmul-operands.wgsl.js';
 import {
   loadStep,
@@ -84,7 +85,8 @@ function stepProducts(step: WeightStep): string[] {
   return lines;
 }
 
-function source(params: SplitMatmulParams, indexed: boolean): string {
+function source(params: SplitMatmulParams, indexing: Indexing): string {
+  const indexed = indexing !== 'none';
   const { splits } = params;
   const step = weightStep(params);
   const outputs = range(SPLIT.outputs);
@@ -103,7 +105,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
   if (row >= uniforms.xRows) { return; }
   let part = local % ${splits}u;
   let output = (tile % tiles) * ${perWorkgroup}u + (local / ${splits}u) * ${SPLIT.outputs}u;
-${rowSetup(indexed)}
+${rowSetup(indexing)}
 ${activationRows(step.quads, 1, indexed)}
 ${weightRows(
   outputs.map((n) => `output + ${n}u`),
@@ -134,7 +136,7 @@ export const splitMatmulKernel = defineKernel({
   name: 'matmul-split',
   bindings: MATMUL_BINDINGS,
   uniforms: MATMUL_UNIFORMS,
-  source: (params: SplitMatmulParams) => source(params, false),
+  source: (params: SplitMatmulParams) => source(params, 'none'),
 });
 
 /** The indexed form; see the head of this file. */
@@ -142,5 +144,6 @@ export const splitIndexedKernel = defineKernel({
   name: 'matmul-split-indexed',
   bindings: INDEXED_BINDINGS,
   uniforms: INDEXED_UNIFORMS,
-  source: (params: SplitMatmulParams) => source(params, true),
+  source: (params: SplitMatmulParams & { readonly indexing: 'ids' | 'slots' }) =>
+    source(params, params.indexing),
 });

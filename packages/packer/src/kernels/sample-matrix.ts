@@ -3,6 +3,7 @@
  */
 import { createTensor, f32ToBf16, f32ToF16, Uploader } from '@vramkit/core';
 import type { HostArray, Tensor, VramDevice } from '@vramkit/core';
+import { packRows } from '../code-words.js';
 import { isAffine, type GroupSize, type MatrixFormat, type MatrixShape } from '../matrix-layout.js';
 import { createMatrix, type DeviceMatrix } from '../matrix.js';
 import { seededRandom as seeded } from '../scorers/seeded-random.js';
@@ -46,16 +47,14 @@ export function sampleMatrix(shape: MatrixShape, seed: number): HostMatrix {
   const { layout } = hostMatrix(shape, { codes: new Uint32Array() });
   const { rows, columns, format, bits } = layout;
   if (isAffine(format)) {
-    const codes = Uint32Array.from(
-      { length: rows * layout.codeWordsPerRow },
-      () => next() * 2 ** 32,
-    );
-    const scales = Uint32Array.from({ length: rows * layout.scaleWordsPerRow }, () => {
+    const codes = Uint8Array.from({ length: rows * columns }, () => next() * 2 ** bits);
+    const groups = (rows * columns) / layout.groupSize;
+    const factors = Uint32Array.from({ length: groups }, () => {
       const scale = (0.5 + next()) * 2 ** (1 - bits);
       const minimum = -scale * 2 ** (bits - 1) * (0.9 + 0.2 * next());
       return (f32ToF16(scale) | (f32ToF16(minimum) << 16)) >>> 0;
     });
-    return hostMatrix(shape, { codes, scales });
+    return hostMatrix(shape, packRows(layout, { codes, factors }));
   }
   const values = sampleFloats(rows * columns, seed);
   const narrow = format === 'f16' ? f32ToF16 : f32ToBf16;

@@ -41,6 +41,8 @@ export interface WeightStep {
   readonly stepsPerGroup: number;
   /** WGSL type of the scales of a step; a dense kernel declares it and never reads it. */
   readonly scalesType: string;
+  /** Whether the scales of a step end with a word of lowest bits. */
+  readonly hasLowestPlane: boolean;
   /** Statements to place before the elements of a quad are used. */
   readonly prepare: (row: string, quad: number) => readonly string[];
   /** Element `index` of the step times two to the power of its exponent, as an f32 expression. */
@@ -65,22 +67,23 @@ export function stepElements(columns: number, groupSize: number): number {
 export function weightStep(params: StorageParams): WeightStep {
   const { format, groupSize, stepElements: elements } = params;
   const bits = BITS[format];
-  const words = (elements * bits) / 32;
-  // Three words are no vector: one of three components takes the room of four.
-  const width = words === 3 ? 1 : Math.min(4, words);
+  // The lowest bits of 3-bit codes lie among the scales.
+  const words = (elements * (bits === 3 ? 2 : bits)) / 32;
+  const width = Math.min(4, words);
   const groups = groupSize === 0 ? 0 : Math.max(1, elements / groupSize);
   const word = (row: string, at: number): string =>
-    width === 1 ? `${row}_${at}` : `${row}_${Math.floor(at / width)}.${COMPONENTS[at % width]}`;
+    `${row}_${Math.floor(at / width)}.${COMPONENTS[at % width]}`;
   const wordOf = (row: string, index: number): string =>
     bits < 4 ? `${row}_n${Math.floor(index / 8)}` : word(row, Math.floor((index * bits) / 32));
   return {
     elements,
     quads: elements / 4,
-    loadType: width === 1 ? 'u32' : `vec${width}<u32>`,
+    loadType: `vec${width}<u32>`,
     loads: words / width,
     groups,
     stepsPerGroup: groupSize === 0 ? 1 : Math.max(1, groupSize / elements),
-    scalesType: groups === 2 ? 'vec2<u32>' : 'u32',
+    scalesType: scalesType(bits, groups, groupSize / elements),
+    hasLowestPlane: bits === 3,
     prepare: (row, quad) => {
       if (format === 'f16') {
         return [0, 2].map((i) => {
@@ -90,7 +93,7 @@ export function weightStep(params: StorageParams): WeightStep {
       }
       if (bits > 3 || quad % 2 === 1) return [];
       const eight = quad / 2;
-      return [`let ${row}_n${eight} = ${nibbles(bits, (at) => word(row, at), eight)};`];
+      return [`let ${row}_n${eight} = ${nibbles(bits, word(row, eight >> 1), `${row}_p`, eight)};`];
     },
     element: (row, index) => elementExpression(format, row, index, wordOf(row, index)),
     exponent: (index) => (groups === 0 ? 0 : bits === 8 ? 8 * (index % 4) : 4 * (index % 8)),
@@ -107,13 +110,21 @@ const BITS = {
   affine8: 8,
 } as const;
 
-/** Codes 8 * `eight` to 8 * `eight` + 7 of a step, one in each nibble; other bits are left over. */
-function nibbles(bits: number, word: (at: number) => string, eight: number): string {
-  const upper = word(Math.floor(eight / 2));
+/**
+ * Type of the scales of a step. Three bits: one word more, which holds the lowest bits; where groups
+ * are longer than a step, words are loaded one by one.
+ */
+function scalesType(bits: number, groups: number, stepsPerGroup: number): string {
+  if (bits !== 3) return groups === 2 ? 'vec2<u32>' : 'u32';
+  if (stepsPerGroup > 1) return 'u32';
+  return groups === 2 ? 'array<u32, 3>' : 'vec2<u32>';
+}
+
+/** Codes 8 * `eight` to 8 * `eight` + 7 of a step, one in each nibble; other bits may be left over. */
+function nibbles(bits: number, upper: string, lowest: string, eight: number): string {
   if (bits === 2) return eight % 2 === 0 ? upper : `${upper} >> 2u`;
   const spread = `((${upper} ${eight % 2 === 0 ? '<<' : '>>'} 1u) & 0x66666666u)`;
-  const lowest = eight === 0 ? word(2) : `(${word(2)} >> ${eight}u)`;
-  return `${spread} | (${lowest} & 0x11111111u)`;
+  return `${spread} | (${eight === 0 ? lowest : `(${lowest} >> ${eight}u)`} & 0x11111111u)`;
 }
 
 function elementExpression(format: MatrixFormat, row: string, index: number, word: string): string {
@@ -143,19 +154,36 @@ function codeExpression(word: string, mask: number, shift: number, topShift: num
   return `(f32(bitcast<i32>((${masked}) ^ 0x80000000u)) + 2147483648.0)`;
 }
 
-/** Statements that load step `at` (an expression) of a row into `<row>_0`, ... and `<row>_s`. */
+/**
+ * Statements that load step `at` (an expression) of a row: codes into `<row>_0`, ..., the factors of
+ * each group into `<row>_g0`, ... and lowest bits into `<row>_p`.
+ */
 export function loadStep(step: WeightStep, row: string, at: string): string[] {
   const codes = range(step.loads).map((load) => {
     const index = step.loads === 1 ? at : `(${at}) * ${step.loads}u + ${load}u`;
     return `let ${row}_${load} = codes[${index}];`;
   });
-  if (step.groups === 0) return codes;
-  const scales = range(step.groups).map((group) => {
-    const word = step.groups === 1 ? `${row}_s` : `${row}_s.${COMPONENTS[group]}`;
-    return `let ${row}_g${group} = unpack2x16float(${word});`;
-  });
-  const group = step.stepsPerGroup === 1 ? at : `(${at}) / ${step.stepsPerGroup}u`;
-  return [...codes, `let ${row}_s = scales[${group}];`, ...scales];
+  return step.groups === 0 ? codes : [...codes, ...loadScales(step, row, at)];
+}
+
+function loadScales(step: WeightStep, row: string, at: string): string[] {
+  const { groups, stepsPerGroup, hasLowestPlane } = step;
+  const words = groups + (hasLowestPlane ? 1 : 0);
+  if (stepsPerGroup > 1) {
+    const group = `let ${row}_q = (${at}) / ${stepsPerGroup}u;`;
+    const factors = (index: string): string => `let ${row}_g0 = unpack2x16float(scales[${index}]);`;
+    if (!hasLowestPlane) return [group, factors(`${row}_q`)];
+    // A group is its factors and then a word of lowest bits for each step.
+    const lowest = `let ${row}_p = scales[${at} + ${row}_q + 1u];`;
+    return [group, factors(`${row}_q * ${stepsPerGroup + 1}u`), lowest];
+  }
+  const word = (i: number): string => {
+    if (words === 1) return `${row}_s`;
+    return words === 3 ? `${row}_s[${i}]` : `${row}_s.${COMPONENTS[i]}`;
+  };
+  const factors = range(groups).map((i) => `let ${row}_g${i} = unpack2x16float(${word(i)});`);
+  const lowest = hasLowestPlane ? [`let ${row}_p = ${word(groups)};`] : [];
+  return [`let ${row}_s = scales[${at}];`, ...factors, ...lowest];
 }
 
 /** Powers of two as a WGSL vector that undoes the exponents of a quad's elements. */

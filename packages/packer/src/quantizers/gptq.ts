@@ -84,7 +84,7 @@ function quantize(input: QuantizeInput, damping: number, fit: GroupFit) {
   const moments = requireMoments('gptq', input);
   const upper = inverseFactor(moments, columns, damping);
   const codes = new Uint8Array(rows * columns);
-  const scales = new Uint32Array((rows * columns) / groupSize);
+  const factors = new Uint32Array((rows * columns) / groupSize);
   const maxCode = fit.maxCode(bits);
   // Weights as changed so far: f64 for the sums, f32 for the fit of a group.
   const row = new Float64Array(columns);
@@ -99,7 +99,7 @@ function quantize(input: QuantizeInput, damping: number, fit: GroupFit) {
       if (i % groupSize === 0) {
         values.set(row.subarray(i, i + groupSize), i);
         word = fit.fit({ values, start: i, count: groupSize, column: i, bits, importance });
-        scales[(r * columns + i) / groupSize] = word;
+        factors[(r * columns + i) / groupSize] = word;
       }
       const scale = scaleOf(word);
       const value = row[i] ?? 0;
@@ -110,7 +110,7 @@ function quantize(input: QuantizeInput, damping: number, fit: GroupFit) {
       for (let j = i + 1; j < columns; j++) row[j] = (row[j] ?? 0) - error * (upper[at + j] ?? 0);
     }
   }
-  return { codes, scales };
+  return { codes, factors };
 }
 
 /** GPTQ; see the head of this file. Needs moments. */

@@ -6,6 +6,7 @@
  * bytes, whatever the number of workers.
  */
 import { fail } from '@vramkit/core';
+import type { AffineCodes } from '../code-words.js';
 import type { CodeBits } from '../matrix-layout.js';
 import { assignCodes } from './group-codes.js';
 
@@ -27,14 +28,6 @@ export interface QuantizeInput {
   readonly moments?: Float64Array | undefined;
 }
 
-/** Codes of one byte each, and scales as the matrix stores them. */
-export interface QuantizedRows {
-  /** [rows, columns]. */
-  readonly codes: Uint8Array;
-  /** [rows, columns / groupSize] pairs of f16: scale in the low half, minimum in the high. */
-  readonly scales: Uint32Array;
-}
-
 /** Turns weights into codes; pure and deterministic. */
 export interface Quantizer {
   /** Name in reports and manifests. */
@@ -46,7 +39,7 @@ export interface Quantizer {
    * @throws VramError `invalid-argument` where what it needs is missing; `unsupported` where a scale is
    * above the f16 range.
    */
-  quantize(input: QuantizeInput): QuantizedRows;
+  quantize(input: QuantizeInput): AffineCodes;
 }
 
 /** A group of one row, as a {@link GroupFit} sees it. */
@@ -78,17 +71,17 @@ export function groupQuantizer(fit: GroupFit): Quantizer {
     quantize: (input) => {
       const { values, rows, columns, bits, groupSize, importance } = input;
       const codes = new Uint8Array(values.length);
-      const scales = new Uint32Array(values.length / groupSize);
+      const factors = new Uint32Array(values.length / groupSize);
       const maxCode = fit.maxCode(bits);
       for (let row = 0, group = 0; row < rows; row++) {
         for (let column = 0; column < columns; column += groupSize, group++) {
           const start = row * columns + column;
           const word = fit.fit({ values, start, count: groupSize, column, bits, importance });
-          scales[group] = word;
+          factors[group] = word;
           assignCodes(values, start, groupSize, { word, maxCode, codes });
         }
       }
-      return { codes, scales };
+      return { codes, factors };
     },
   };
 }

@@ -3,7 +3,7 @@
 import { f16ToF32 } from '@vramkit/core';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { unpackCodes } from '../code-words.js';
+import { factorsAt, unpackRows } from '../code-words.js';
 import { errorMetrics } from '../error-metrics.js';
 import { matrixValues } from '../kernels/host-matrix.js';
 import { sampleFloats } from '../kernels/sample-matrix.js';
@@ -85,11 +85,11 @@ describe.each(ALL)('$name', (quantizer) => {
   it.each(BITS)('checklist 18: %i-bit codes belong to the stored scales', (bits) => {
     const values = normals(4 * columns, 17);
     const matrix = quantize(values, bits, quantizer);
-    const codes = unpackCodes(matrix.layout, matrix.codes);
+    const { codes } = unpackRows(matrix.layout, matrix);
     const stored = matrixValues(matrix);
     const moved = quantizer.needs === 'moments';
     values.forEach((value, i) => {
-      const word = matrix.scales[Math.floor(i / 32)] ?? 0;
+      const word = factorsAt(matrix.layout, matrix, Math.floor(i / columns), i % columns);
       const scale = Math.abs(scaleOf(word));
       expect(stored[i]).toBe(Math.fround(scaleOf(word) * (codes[i] ?? 0) + minimumOf(word)));
       const [lowest, highest] = [
@@ -146,7 +146,7 @@ describe.each(ALL)('$name', (quantizer) => {
 describe('checklist 2: conventions', () => {
   const values = Float32Array.from({ length: 32 }, (_, i) => (i === 3 ? -4 : i === 9 ? 3.5 : 0.5));
   const word = (quantizer: Quantizer, bits: CodeBits): number =>
-    quantizer.quantize({ values, rows: 1, columns: 32, bits, groupSize: 32 }).scales[0] ?? 0;
+    quantizer.quantize({ values, rows: 1, columns: 32, bits, groupSize: 32 }).factors[0] ?? 0;
 
   it('asymmetric has an integer zero point over the range with 0', () => {
     const pair = word(rtn(), 4);
@@ -159,20 +159,20 @@ describe('checklist 2: conventions', () => {
     expect([scaleOf(pair), minimumOf(pair)]).toEqual([0.5, -4]);
     const flipped = values.map((value) => -value);
     const input = { values: flipped, rows: 1, columns: 32, bits: 4, groupSize: 32 } as const;
-    const { scales } = rtn({ convention: 'symmetric-full' }).quantize(input);
-    expect([scaleOf(scales[0] ?? 0), minimumOf(scales[0] ?? 0)]).toEqual([-0.5, 4]);
+    const { factors } = rtn({ convention: 'symmetric-full' }).quantize(input);
+    expect([scaleOf(factors[0] ?? 0), minimumOf(factors[0] ?? 0)]).toEqual([-0.5, 4]);
   });
 
   it('symmetric-restricted leaves the last code unused', () => {
     const restricted = rtn({ convention: 'symmetric-restricted' });
-    const { scales, codes } = restricted.quantize({
+    const { factors, codes } = restricted.quantize({
       values,
       rows: 1,
       columns: 32,
       bits: 4,
       groupSize: 32,
     });
-    expect(scaleOf(scales[0] ?? 0)).toBeCloseTo(4 / 7, 3);
+    expect(scaleOf(factors[0] ?? 0)).toBeCloseTo(4 / 7, 3);
     expect(Math.max(...codes)).toBeLessThanOrEqual(14);
     expect(codes[3]).toBe(0);
   });

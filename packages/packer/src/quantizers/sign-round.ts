@@ -143,7 +143,7 @@ function quantize(input: QuantizeInput, options: SignRoundOptions) {
   const first = options.learningRate ?? (bits <= 3 && iterations >= 1000 ? 2 : 1) / iterations;
   const row = new RowTraining(input, requireMoments('signRound', input));
   const codes = new Uint8Array(rows * columns);
-  const scales = new Uint32Array((rows * columns) / groupSize);
+  const factors = new Uint32Array((rows * columns) / groupSize);
   for (let r = 0; r < rows; r++) {
     const weights = input.values.subarray(r * columns, (r + 1) * columns);
     row.start(weights);
@@ -153,12 +153,12 @@ function quantize(input: QuantizeInput, options: SignRoundOptions) {
       if (loss < least) {
         least = loss;
         codes.set(row.codes, r * columns);
-        scales.set(row.words, (r * columns) / groupSize);
+        factors.set(row.words, (r * columns) / groupSize);
       }
       if (step < iterations) row.step(first * (1 - step / iterations));
     }
   }
-  return { codes, scales };
+  return { codes, factors };
 }
 
 /** SignRound; see the head of this file. Needs moments. */

@@ -4,6 +4,7 @@
  * It writes what it is told, so that a test can state a wrong count, type or offset; nothing here
  * checks that the result is valid. Kinds of metadata follow from the JavaScript value.
  */
+import { ByteWriter } from '../formats/byte-writer.js';
 import { ggmlTypeId, type GgmlType } from '../formats/ggml-types.js';
 
 /** A metadata value: integer numbers become u32, others f32; bigint u64; arrays by element. */
@@ -87,47 +88,5 @@ function writeValue(writer: ByteWriter, value: BuildGgufValue): void {
   } else {
     writer.u32(9).u32(8).u64(value.length);
     for (const text of value) writer.string(text);
-  }
-}
-
-class ByteWriter {
-  #bytes = new Uint8Array(1024);
-  #length = 0;
-
-  u32(value: number): this {
-    return this.bytes(new Uint8Array(Uint32Array.of(value).buffer));
-  }
-
-  f32(value: number): this {
-    return this.bytes(new Uint8Array(Float32Array.of(value).buffer));
-  }
-
-  u64(value: number | bigint): this {
-    return this.bytes(new Uint8Array(BigUint64Array.of(BigInt(value)).buffer));
-  }
-
-  string(text: string): this {
-    const bytes = new TextEncoder().encode(text);
-    return this.u64(bytes.byteLength).bytes(bytes);
-  }
-
-  bytes(bytes: Uint8Array): this {
-    const length = this.#length + bytes.byteLength;
-    if (length > this.#bytes.byteLength) {
-      const grown = new Uint8Array(Math.max(length, this.#bytes.byteLength * 2));
-      grown.set(this.#bytes);
-      this.#bytes = grown;
-    }
-    this.#bytes.set(bytes, this.#length);
-    this.#length = length;
-    return this;
-  }
-
-  pad(multiple: number): this {
-    return this.bytes(new Uint8Array(align(this.#length, multiple) - this.#length));
-  }
-
-  finish(): Uint8Array {
-    return this.#bytes.slice(0, this.#length);
   }
 }

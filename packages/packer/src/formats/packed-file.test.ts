@@ -1,0 +1,263 @@
+// Packed files: what is written is read back; headers that lie are refused; memory and interruption.
+import fc from 'fast-check';
+import { mkdtemp, readFile, rm, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { matrixValues } from '../kernels/host-matrix.js';
+import { sampleFloats } from '../kernels/sample-matrix.js';
+import { packModel, planModel, type TensorPlan } from '../pack-model.js';
+import { quantizeMatrix } from '../quantize-matrix.js';
+import { rtn } from '../quantizers/rtn.js';
+import { buildSafetensors } from '../testing/build-safetensors.js';
+import { bytesSource, type ByteSource } from './byte-source.js';
+import { fileSink, memorySink, type ByteSink } from './file-sink.js';
+import { fileSource } from './file-source.js';
+import { readPackedFile, readPackedRows, verifyPacked } from './packed-file.js';
+import { PACKED_ALIGNMENT } from './packed-layout.js';
+import { readSafetensors } from './safetensors.js';
+import { sourceTensors, type SourceTensor } from './weight-source.js';
+
+const quantizer = rtn();
+
+function f32Tensor(name: string, shape: readonly number[], seed: number) {
+  const values = sampleFloats(
+    shape.reduce((a, b) => a * b, 1),
+    seed,
+  );
+  return { name, type: 'F32', shape, bytes: new Uint8Array(values.buffer), values };
+}
+
+const inputs = [
+  f32Tensor('norm', [96], 1),
+  f32Tensor('a', [5, 96], 2),
+  f32Tensor('b', [7, 64], 3),
+  f32Tensor('experts', [3, 4, 32], 4),
+];
+
+async function sources(): Promise<SourceTensor[]> {
+  const source = bytesSource('in', buildSafetensors(inputs));
+  return sourceTensors(source, (await readSafetensors(source)).tensors.values());
+}
+
+const WIDTHS = [2, 3, 4, 8] as const;
+
+/** Every width in one file. */
+function planOf({ name, shape }: SourceTensor): TensorPlan {
+  if (shape.length !== 2) return 'keep';
+  const bits = WIDTHS[(name.charCodeAt(0) + name.charCodeAt(name.length - 1)) % 4] ?? 4;
+  return { bits, quantizer };
+}
+
+async function packed(): Promise<Uint8Array> {
+  const sink = memorySink('out');
+  await packModel(planModel(await sources(), { plan: planOf, notes: { made: 'here' } }), sink);
+  return sink.bytes();
+}
+
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'vramkit-packer-'));
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+describe('a packed file', () => {
+  it('checklist 1, 6 and 7: holds every width, experts of a fused tensor apart', async () => {
+    const bytes = await packed();
+    const file = await readPackedFile(bytesSource('out', bytes));
+    expect([...file.tensors.keys()]).toEqual([
+      'norm',
+      'a',
+      'b',
+      'experts.0',
+      'experts.1',
+      'experts.2',
+    ]);
+    const formats = [...file.tensors.values()].map(({ storage }) => storage.format);
+    expect(new Set(formats)).toEqual(new Set(['F32', 'affine2', 'affine3', 'affine4', 'affine8']));
+    expect(file.layout.notes).toEqual({ made: 'here' });
+    expect(file.layout.sizeBytes).toBe(bytes.byteLength);
+    for (const tensor of file.tensors.values()) await verifyPacked(file, tensor);
+  });
+
+  it('holds the words of quantizeMatrix, rows by range', async () => {
+    const file = await readPackedFile(bytesSource('out', await packed()));
+    const tensor = file.tensors.get('b');
+    const input = inputs[2];
+    if (tensor === undefined || input === undefined) throw new Error('b is missing');
+    const plan = planOf({ name: 'b', shape: [7, 64] } as unknown as SourceTensor);
+    if (plan === 'keep') throw new Error('b is packed');
+    const matrix = quantizeMatrix(input.values, { ...plan, name: 'b', rows: 7, columns: 64 });
+    const perRow = matrix.layout.codeWordsPerRow;
+    const rows = await readPackedRows(file, tensor, { section: 'codes', firstRow: 2, rowCount: 3 });
+    const words = new Uint32Array(rows.slice().buffer);
+    expect(words).toEqual(matrix.codes.slice(2 * perRow, 5 * perRow));
+    expect(matrixValues(matrix).length).toBe(448);
+    const outside = { section: 'scales', firstRow: 6, rowCount: 2 } as const;
+    expect(() => readPackedRows(file, tensor, outside)).toThrow(/rows 6 \+ 2 of scales/);
+  });
+
+  it('checklist 8: every section starts at a multiple of 256 B', async () => {
+    const file = await readPackedFile(bytesSource('out', await packed()));
+    for (const { begin } of file.layout.tensors.flatMap(({ sections }) => sections)) {
+      expect((file.layout.dataOffset + begin) % PACKED_ALIGNMENT).toBe(0);
+    }
+  });
+
+  it('checklist 22: has the same bytes every time', async () => {
+    expect(await packed()).toEqual(await packed());
+  });
+
+  it('checklist 24: a dry run knows the size to the byte', async () => {
+    const reads: string[] = [];
+    const watched = (await sources()).map((tensor) => ({
+      ...tensor,
+      readBytes: (signal?: AbortSignal) => {
+        reads.push(tensor.name);
+        return tensor.readBytes(signal);
+      },
+    }));
+    const plan = planModel(watched, { plan: planOf, notes: { made: 'here' } });
+    expect(reads).toEqual([]);
+    expect(plan.layout.sizeBytes).toBe((await packed()).byteLength);
+  });
+});
+
+describe('checklist 23 and 24: packing to disk', () => {
+  it('reads one tensor at a time and writes each before the next is read', async () => {
+    const order: string[] = [];
+    const inner = memorySink('out');
+    const sink: ByteSink = {
+      ...inner,
+      write: async (offset, bytes) => {
+        order.push('write');
+        await inner.write(offset, bytes);
+      },
+    };
+    const watched = (await sources()).map((tensor) => ({
+      ...tensor,
+      readBytes: (signal?: AbortSignal) => {
+        order.push('read');
+        return tensor.readBytes(signal);
+      },
+    }));
+    await packModel(planModel(watched, { plan: planOf }), sink);
+    const text = order.map((each) => each[0]).join('');
+    // One read, then its one or two sections; gaps and the header come last.
+    expect(text).toMatch(/^(rww?){6}w*$/);
+  });
+
+  it('resumes after an interruption, and the file appears whole', async () => {
+    const path = join(folder, 'model.safetensors');
+    const done = new Map<string, string>();
+    const plan = planModel(await sources(), { plan: planOf, notes: { made: 'here' } });
+    const first = await fileSink(path);
+    const stop = new AbortController();
+    const interrupted = packModel(plan, first, {
+      signal: stop.signal,
+      onProgress: ({ tensor, checksum, doneBytes, totalBytes }) => {
+        done.set(tensor, checksum);
+        expect(doneBytes).toBeLessThanOrEqual(totalBytes);
+        if (done.size === 3) stop.abort();
+      },
+    });
+    await expect(interrupted).rejects.toMatchObject({ code: 'aborted' });
+    await first.close();
+    await expect(stat(path)).rejects.toThrow();
+    const second = await fileSink(path, { resume: true });
+    const written: string[] = [];
+    await packModel(plan, second, {
+      done,
+      onProgress: ({ tensor }) => void written.push(tensor),
+    });
+    expect(written).toHaveLength(3);
+    expect(new Uint8Array(await readFile(path))).toEqual(await packed());
+    await expect(stat(`${path}.part`)).rejects.toThrow();
+    const source = await fileSource(path);
+    expect((await readPackedFile(source)).tensors.size).toBe(6);
+    await source.close();
+  });
+});
+
+describe('checklist 26 to 31: what is refused', () => {
+  it('26: a changed weight, a file cut short and one too long', async () => {
+    const bytes = await packed();
+    const file = await readPackedFile(bytesSource('out', bytes));
+    const begin = file.layout.dataOffset + (file.tensors.get('a')?.sections[0]?.begin ?? 0);
+    bytes[begin + 3] = (bytes[begin + 3] ?? 0) ^ 1;
+    const changed = await readPackedFile(bytesSource('out', bytes));
+    const tensor = changed.tensors.get('a');
+    if (tensor === undefined) throw new Error('a is missing');
+    await expect(verifyPacked(changed, tensor)).rejects.toMatchObject({
+      code: 'corrupt-data',
+      context: { tensor: 'a' },
+    });
+    const corrupt = { code: 'corrupt-data' };
+    const short = bytesSource('out', bytes.slice(0, -1));
+    await expect(readPackedFile(short)).rejects.toMatchObject(corrupt);
+    const long = bytesSource('out', Uint8Array.from([...bytes, 0]));
+    await expect(readPackedFile(long)).rejects.toMatchObject(corrupt);
+  });
+
+  it('27: weights that are not finite, kept or packed', async () => {
+    const bad = f32Tensor('w', [2, 32], 5);
+    bad.values[40] = NaN;
+    const source = bytesSource('in', buildSafetensors([bad]));
+    const tensors = sourceTensors(source, (await readSafetensors(source)).tensors.values());
+    for (const plan of ['keep', { bits: 4, quantizer }] as const) {
+      const packing = packModel(planModel(tensors, { plan: () => plan }), memorySink('out'));
+      await expect(packing).rejects.toMatchObject({ code: 'corrupt-data', context: { index: 40 } });
+    }
+  });
+
+  it('28: element types without weights, and repeated names', async () => {
+    const ids = { name: 'ids', type: 'I64', shape: [2], bytes: new Uint8Array(16) };
+    const source = bytesSource('in', buildSafetensors([ids]));
+    const { tensors } = await readSafetensors(source);
+    expect(() => sourceTensors(source, tensors.values())).toThrow(/'ids' of I64 holds no weights/);
+    const [tensor] = await sources();
+    if (tensor === undefined) throw new Error('no tensor');
+    expect(() => planModel([tensor, tensor], { plan: () => 'keep' })).toThrow(/is taken/);
+  });
+
+  it('31: quantizing what is quantized already, unless allowed', async () => {
+    const [, tensor] = await sources();
+    if (tensor === undefined) throw new Error('no tensor');
+    const blocks: SourceTensor = {
+      ...tensor,
+      type: 'Q8_0',
+      shape: [5, 96],
+      readBytes: async () => new Uint8Array(15 * 34),
+    };
+    const plan = { plan: () => ({ bits: 4, quantizer }) as const };
+    expect(() => planModel([blocks], plan)).toThrow(/'a' is Q8_0 already/);
+    const sink = memorySink('out');
+    await packModel(planModel([blocks], { ...plan, allowRequantize: true }), sink);
+    const file = await readPackedFile(bytesSource('out', sink.bytes()));
+    expect(file.tensors.get('a')?.storage.format).toBe('affine4');
+  });
+
+  it('fuzz: bytes of the header changed at random give a typed error or a file that is checked', async () => {
+    const bytes = await packed();
+    const { layout } = await readPackedFile(bytesSource('out', bytes));
+    const open = async (changed: Uint8Array): Promise<void> => {
+      const source: ByteSource = bytesSource('out', changed);
+      const file = await readPackedFile(source).catch((error: unknown) => error);
+      if (file instanceof Error) expect(file).toMatchObject({ name: 'VramError' });
+    };
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.tuple(fc.nat(layout.dataOffset - 1), fc.integer({ min: 0x20, max: 0x7e })), {
+          minLength: 1,
+          maxLength: 4,
+        }),
+        async (changes) => {
+          const copy = bytes.slice();
+          for (const [at, value] of changes) copy[at] = value;
+          await open(copy);
+        },
+      ),
+      { seed: 9, numRuns: 300 },
+    );
+  });
+});

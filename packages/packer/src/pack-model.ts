@@ -1,0 +1,179 @@
+/**
+ * Packs the tensors of a model file one after the other into a packed file.
+ *
+ * Mental model: a plan says how each tensor is stored, and with it the exact size of the file, before a
+ * weight is read. Then one tensor at a time is read, quantized and written where the plan has it. Host
+ * memory is bounded by the largest tensor: its bytes, its f32 values, its codes. An interrupted run goes
+ * on from the checksums of the tensors it has written; the file appears under its name at the end.
+ */
+import { assertArgument, fail, throwIfAborted } from '@vramkit/core';
+import { denseToF32, f32ArrayToF16 } from './formats/dense.js';
+import type { ByteSink } from './formats/file-sink.js';
+import { PackedWriter } from './formats/packed-file.js';
+import { planPackedFile, type PackedLayout, type PackedStorage } from './formats/packed-layout.js';
+import { isDense, sourceValues, type SourceTensor } from './formats/weight-source.js';
+import type { HostMatrix } from './kernels/host-matrix.js';
+import { affineMatrixFormat, type CodeBits } from './matrix-layout.js';
+import {
+  groupSizeFor,
+  quantizeMatrix,
+  type GroupChoice,
+  type QuantizeOptions,
+} from './quantize-matrix.js';
+import type { Quantizer } from './quantizers/quantizer.js';
+
+/** How one tensor is stored. */
+export type TensorPlan =
+  | {
+      readonly bits: CodeBits;
+      readonly groupSize?: GroupChoice;
+      readonly quantizer: Quantizer;
+      readonly importance?: Float32Array | undefined;
+      readonly moments?: Float64Array | undefined;
+    }
+  /** As it is: floats stay what they are, blocks become F16. */
+  | 'keep';
+
+/** Options of {@link planModel}. */
+export interface PlanModelOptions {
+  /** How a tensor is stored; asked once for each. */
+  readonly plan: (tensor: SourceTensor) => TensorPlan;
+  /** Whether tensors that are quantized already may be quantized again. Default: false. */
+  readonly allowRequantize?: boolean;
+  /** See `QuantizeOptions`. Default: 'reject'. */
+  readonly unevenGroups?: 'reject' | 'smaller';
+  /** See `QuantizeOptions`. Default: 'reject'. */
+  readonly nonFinite?: 'reject' | 'zero';
+  /** Free text for the manifest. Default: none. */
+  readonly notes?: Readonly<Record<string, string>>;
+}
+
+/** A packing that has not begun: exact sizes, no weight read. */
+export interface ModelPlan {
+  readonly layout: PackedLayout;
+  readonly tensors: readonly SourceTensor[];
+  readonly plans: ReadonlyMap<string, TensorPlan>;
+  readonly options: PlanModelOptions;
+}
+
+/**
+ * Plans a packed file.
+ * @throws VramError `invalid-argument` for groups that do not divide a tensor and for tensors that
+ * are quantized already; what `planPackedFile` throws.
+ */
+export function planModel(tensors: readonly SourceTensor[], options: PlanModelOptions): ModelPlan {
+  const plans = new Map<string, TensorPlan>();
+  const packed = tensors.map((tensor) => {
+    const { name, type, shape } = tensor;
+    const plan = options.plan(tensor);
+    plans.set(name, plan);
+    if (plan === 'keep') {
+      return { name, shape, storage: { format: isDense(type) ? type : 'F16' } as PackedStorage };
+    }
+    if (!isDense(type) && options.allowRequantize !== true) {
+      fail('invalid-argument', `'${name}' is ${type} already: allowRequantize packs it again`, {
+        tensor: name,
+        type,
+      });
+    }
+    assertArgument(shape.length === 2, `'${name}' has ${shape.length} extents, not 2`, {
+      tensor: name,
+      shape,
+    });
+    const { unevenGroups = 'reject' } = options;
+    const groupSize = groupSizeFor(shape[1] ?? 0, plan.groupSize ?? 32, unevenGroups);
+    const format = affineMatrixFormat(plan.bits);
+    return { name, shape, storage: { format, groupSize, quantizer: plan.quantizer.name } };
+  });
+  return { layout: planPackedFile(packed, options.notes), tensors, plans, options };
+}
+
+/** Progress of {@link packModel}; plain data. */
+export interface PackProgress {
+  /** The tensor that was just written. */
+  readonly tensor: string;
+  readonly checksum: string;
+  /** Bytes of the input read so far, and in all. */
+  readonly doneBytes: number;
+  readonly totalBytes: number;
+}
+
+/** Options of {@link packModel}. */
+export interface PackModelOptions {
+  /** Checksums of tensors that an earlier run wrote to the same sink. Default: none. */
+  readonly done?: ReadonlyMap<string, string>;
+  /** Called after each tensor; awaited, so that it can keep a journal. */
+  readonly onProgress?: (progress: PackProgress) => void | Promise<void>;
+  /** Called with each packed matrix and its weights, for error reports. */
+  readonly onMatrix?: (name: string, matrix: HostMatrix, weights: Float32Array) => void;
+  /** Stops between tensors; what was written stays in the part. */
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Carries out a plan and commits the file; the caller closes the sink.
+ * @throws VramError `aborted`; `corrupt-data` for weights that are not finite, naming the tensor; what
+ * reading, the quantizer and the sink throw.
+ */
+export async function packModel(
+  plan: ModelPlan,
+  sink: ByteSink,
+  options: PackModelOptions = {},
+): Promise<void> {
+  const { done = new Map<string, string>(), signal } = options;
+  const writer = new PackedWriter(sink, plan.layout, done);
+  const totalBytes = plan.tensors.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+  let doneBytes = 0;
+  for (const tensor of plan.tensors) {
+    throwIfAborted(signal);
+    doneBytes += tensor.sizeBytes;
+    if (done.has(tensor.name)) continue;
+    const sections = await packTensor(plan, tensor, options);
+    const checksum = await writer.write(tensor.name, sections);
+    await options.onProgress?.({ tensor: tensor.name, checksum, doneBytes, totalBytes });
+  }
+  await writer.finish();
+}
+
+async function packTensor(
+  plan: ModelPlan,
+  tensor: SourceTensor,
+  { onMatrix, signal }: PackModelOptions,
+): Promise<Uint8Array[]> {
+  const tensorPlan = plan.plans.get(tensor.name) ?? 'keep';
+  if (tensorPlan === 'keep') {
+    const bytes = await tensor.readBytes(signal);
+    if (isDense(tensor.type)) {
+      checkFinite(tensor, denseToF32(tensor.type, bytes));
+      return [bytes];
+    }
+    return [bytesOf(f32ArrayToF16(await sourceValues(tensor, signal)))];
+  }
+  const values = await sourceValues(tensor, signal);
+  const [rows = 0, columns = 0] = tensor.shape;
+  const { unevenGroups = 'reject', nonFinite = 'reject' } = plan.options;
+  const options: QuantizeOptions = {
+    ...tensorPlan,
+    name: tensor.name,
+    rows,
+    columns,
+    unevenGroups,
+    nonFinite,
+  };
+  const matrix = quantizeMatrix(values, options);
+  onMatrix?.(tensor.name, matrix, values);
+  return [bytesOf(matrix.codes), bytesOf(matrix.scales)];
+}
+
+function checkFinite(tensor: SourceTensor, values: Float32Array): void {
+  const index = values.findIndex((value) => !Number.isFinite(value));
+  if (index < 0) return;
+  fail('corrupt-data', `'${tensor.name}' is not finite at ${index}`, {
+    tensor: tensor.name,
+    index,
+  });
+}
+
+function bytesOf(array: Uint32Array | Uint16Array): Uint8Array {
+  return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+}
