@@ -13,7 +13,13 @@
  * ```
  */
 import { type Batch, type Tensor, type VramDevice, writeRange } from '@vramkit/core';
-import { gatherRows, indexedMatmul, matmul } from '@vramkit/packer';
+import {
+  ExpertArena,
+  gatherRows,
+  indexedMatmul,
+  matmul,
+  type IndexedMatmulArguments,
+} from '@vramkit/packer';
 import type { PagedKvCache } from '@vramkit/paged-attention';
 import { argmaxKernel } from './kernels/argmax.wgsl.js';
 import { combineExpertsKernel } from './kernels/combine-experts.wgsl.js';
@@ -27,6 +33,7 @@ import { tokenLossKernel } from './kernels/token-loss.wgsl.js';
 import type {
   DenseFeedForward,
   ExpertFeedForward,
+  ExpertMatrices,
   LanguageModel,
   LayerWeights,
   StackedMatrix,
@@ -64,6 +71,16 @@ function decodingCount({ sequences }: StepInput): number {
 }
 
 const LANES = 64;
+
+/** Records the product of each row with the expert that its id names. */
+function multiplyExperts(
+  batch: Batch,
+  weights: ExpertMatrices,
+  args: Omit<IndexedMatmulArguments, 'weights'>,
+): void {
+  if (weights instanceof ExpertArena) weights.multiply(batch, args);
+  else indexedMatmul(batch, { ...args, weights });
+}
 
 /** Runs steps of one model over one cache; owns the activations. */
 export class ForwardPass {
@@ -287,20 +304,18 @@ export class ForwardPass {
       workgroups: Math.ceil(tokens / LANES),
     });
     const rows = tokens * chosen;
-    indexedMatmul(batch, {
+    multiplyExperts(batch, weights.gateUp, {
       x: workspace.normed,
       xRows: rows,
       xRowDivisor: chosen,
-      weights: weights.gateUp,
       rowsPerExpert: 2 * intermediateSize,
       expertIds: buffers.ids,
       y: workspace.gateUp,
     });
     this.#silu(batch, rows);
-    indexedMatmul(batch, {
+    multiplyExperts(batch, weights.down, {
       x: workspace.activation,
       xRows: rows,
-      weights: weights.down,
       rowsPerExpert: hiddenSize,
       expertIds: buffers.ids,
       y: buffers.outputs,

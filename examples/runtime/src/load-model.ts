@@ -12,16 +12,19 @@ import {
   createTensor,
   throwIfAborted,
   Uploader,
+  VramError,
   type Tensor,
   type VramDevice,
 } from '@vramkit/core';
 import {
   affineFormat,
+  createExpertArena,
   createMatrix,
   denseToF32,
   dequantize,
   toAffine,
   type DeviceMatrix,
+  type ExpertWidth,
   type GroupSize,
   type MatrixFormat,
   type MatrixRows,
@@ -30,6 +33,7 @@ import type { ModelConfig, ModelFile, ModelTensor } from './model-file.js';
 import type {
   DenseFeedForward,
   ExpertFeedForward,
+  ExpertMatrices,
   LanguageModel,
   LayerWeights,
   StackedMatrix,
@@ -124,15 +128,51 @@ class Loader {
     const of = (expert: number, part: string): ModelTensor =>
       this.#file.tensor(name(`experts.${expert}.${part}`));
     const each = Array.from({ length: experts }, (_, expert) => expert);
-    const gateUps = each.flatMap((expert) => [of(expert, 'gate'), of(expert, 'up')]);
-    const gateUp = await this.matrix(gateUps, name('experts gate and up'));
-    const downs = each.map((expert) => of(expert, 'down'));
-    return {
-      type: 'experts',
-      router,
-      gateUp,
-      down: await this.matrix(downs, name('experts down')),
-    };
+    const gateUps = each.map((expert) => [of(expert, 'gate'), of(expert, 'up')]);
+    const gateUp = await this.#expertMatrices(gateUps, name('experts gate and up'));
+    const downs = each.map((expert) => [of(expert, 'down')]);
+    const down = await this.#expertMatrices(downs, name('experts down'));
+    return { type: 'experts', router, gateUp, down };
+  }
+
+  /** One stacked matrix where all experts are stored alike, else an arena with their widths. */
+  async #expertMatrices(
+    experts: readonly (readonly ModelTensor[])[],
+    label: string,
+  ): Promise<ExpertMatrices> {
+    const parts = experts.flat();
+    const [first] = parts;
+    if (first === undefined) throw new RangeError(`'${label}' has no experts`);
+    if (parts.every((part) => this.#sameStorage(part, first))) return this.matrix(parts, label);
+    const widths: (ExpertWidth & { slots: number })[] = [];
+    const widthOf = experts.map((own) => {
+      const [lead = first] = own;
+      if (!own.every((part) => this.#sameStorage(part, lead))) {
+        const names = own.map((part) => part.storedName).join("', '");
+        throw new VramError('unsupported', `'${names}' are multiplied together but stored apart`);
+      }
+      const { format, groupSize } = this.#storedAs(lead);
+      let index = widths.findIndex((w) => w.format === format && w.groupSize === groupSize);
+      if (index < 0) {
+        index = widths.push({ format, ...(groupSize && { groupSize }), slots: 0 }) - 1;
+      }
+      const width = widths[index];
+      if (width !== undefined) width.slots += 1;
+      return index;
+    });
+    const rowsPerExpert = (experts[0] ?? []).reduce((sum, part) => sum + part.rows, 0);
+    const sizes = { experts: experts.length, rowsPerExpert, columns: first.columns };
+    const arena = createExpertArena(this.#device, { ...sizes, label, widths });
+    this.#owned.push(arena);
+    for (const [expert, own] of experts.entries()) {
+      const width = widthOf[expert] ?? 0;
+      const format = widths[width]?.format ?? 'f32';
+      const rows: MatrixRows[] = [];
+      for (const part of own) rows.push(await this.#rows(part, 0, part.rows, format));
+      const request = { width, rows: joinRows(rows), ...this.#signal() };
+      await arena.tryStore(this.#uploader, expert, request);
+    }
+    return arena;
   }
 
   async #vector(source: ModelTensor): Promise<Tensor> {
@@ -171,7 +211,8 @@ class Loader {
 
   /** How a tensor is kept on the device. */
   #storedAs(source: ModelTensor): StoredAs {
-    const { type } = source;
+    const { type, packed } = source;
+    if (packed !== undefined) return packed.layout;
     const floats = this.#options.floats ?? 'as-stored';
     if (type === 'F32') return { format: floats === 'f16' ? 'f16' : 'f32' };
     if (type === 'F16') return { format: floats === 'f32' ? 'f32' : 'f16' };
@@ -194,8 +235,7 @@ class Loader {
       const chunk = Math.max(1, Math.floor(CHUNK_BYTES / part.rowBytes));
       for (let row = 0; row < part.rows; row += chunk) {
         const count = Math.min(chunk, part.rows - row);
-        const bytes = await this.#read(part, row, count);
-        const data = convert(part, bytes, count, stored.format);
+        const data = await this.#rows(part, row, count, stored.format);
         await matrix.upload(this.#uploader, firstRow + row, data, this.#signal());
       }
       firstRow += part.rows;
@@ -203,12 +243,32 @@ class Loader {
     return matrix;
   }
 
+  /** Rows as the device stores them. */
+  async #rows(
+    source: ModelTensor,
+    row: number,
+    count: number,
+    format: MatrixFormat,
+  ): Promise<MatrixRows> {
+    if (source.packed === undefined) {
+      return convert(source, await this.#read(source, row, count), count, format);
+    }
+    throwIfAborted(this.#options.signal);
+    const rows = await source.packed.read(row, count, this.#options.signal);
+    this.#advance(count * source.rowBytes);
+    return rows;
+  }
+
   async #read(source: ModelTensor, row: number, count: number): Promise<Uint8Array> {
     throwIfAborted(this.#options.signal);
     const bytes = await source.read(row, count);
-    this.#doneBytes += bytes.byteLength;
-    this.#options.onProgress?.(this.#doneBytes, this.#file.tensorBytes);
+    this.#advance(bytes.byteLength);
     return bytes;
+  }
+
+  #advance(bytes: number): void {
+    this.#doneBytes += bytes;
+    this.#options.onProgress?.(this.#doneBytes, this.#file.tensorBytes);
   }
 
   #signal(): { signal?: AbortSignal } {
@@ -216,7 +276,32 @@ class Loader {
   }
 }
 
-/** Rows as the device stores them. */
+/** Parts one below the other. */
+function joinRows(parts: readonly MatrixRows[]): MatrixRows {
+  const join = <T extends Uint32Array | Uint16Array | Float32Array>(arrays: readonly T[]): T => {
+    const [first] = arrays;
+    if (first === undefined) throw new RangeError('there are no rows to join');
+    const size = arrays.reduce((sum, array) => sum + array.length, 0);
+    // The constructor of a typed array makes another of its kind.
+    const whole = new (first.constructor as new (size: number) => T)(size);
+    let at = 0;
+    for (const array of arrays) {
+      whole.set(array, at);
+      at += array.length;
+    }
+    return whole;
+  };
+  const words = parts.flatMap((part) => ('codes' in part ? part : []));
+  if (words.length === parts.length) {
+    return {
+      codes: join(words.map(({ codes }) => codes)),
+      scales: join(words.map(({ scales }) => scales)),
+    };
+  }
+  return { dense: join(parts.flatMap((part) => ('dense' in part ? part.dense : []))) };
+}
+
+/** Rows of a file in the device's format. */
 function convert(
   source: ModelTensor,
   bytes: Uint8Array,

@@ -13,9 +13,16 @@
  * one that would be left over, since ignoring a weight (a bias, say) changes what the model
  * computes.
  */
-import type { ByteSource, GgmlType } from '@vramkit/packer';
+import type { ByteSource, GgmlType, MatrixLayout, MatrixRows } from '@vramkit/packer';
 import { VramError } from '@vramkit/core';
 import type { ModelConfig } from './model-config.js';
+
+/** A tensor that the file holds as packed words. */
+export interface PackedRows {
+  readonly layout: MatrixLayout;
+  /** Reads `rowCount` rows from `rowStart`, as a device stores them. */
+  read(rowStart: number, rowCount: number, signal?: AbortSignal): Promise<MatrixRows>;
+}
 
 /** A tensor of a model file, as rows that are read when asked for. */
 export interface ModelTensor {
@@ -23,8 +30,10 @@ export interface ModelTensor {
   readonly name: string;
   /** Name of the tensor in the file; several experts may share one. */
   readonly storedName: string;
-  /** Element or block type; every row is whole blocks. */
+  /** Element or block type; every row is whole blocks. Of a packed tensor, what `read` gives. */
   readonly type: GgmlType;
+  /** The words, where the file holds them; `read` then gives their values. */
+  readonly packed?: PackedRows | undefined;
   /** 1 for a vector. */
   readonly rows: number;
   readonly columns: number;
@@ -46,6 +55,7 @@ export interface StoredTensor {
   readonly rows: number;
   readonly columns: number;
   readonly rowBytes: number;
+  readonly packed?: PackedRows | undefined;
   readonly read: ModelTensor['read'];
 }
 

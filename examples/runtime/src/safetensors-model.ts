@@ -6,10 +6,18 @@ import { isVramError, VramError } from '@vramkit/core';
 import {
   fileSource,
   isGgmlType,
+  isPackedFile,
+  matrixValues,
+  hostMatrix,
+  packedMatrixLayout,
+  readPackedFile,
+  readPackedRows,
   readSafetensors,
   readSafetensorsShards,
   readTensorRows,
   type ByteSource,
+  type PackedFile,
+  type PlacedTensor,
   type SafetensorsType,
   type TensorRange,
 } from '@vramkit/packer';
@@ -27,6 +35,8 @@ export interface SafetensorsModel {
     string,
     { readonly source: ByteSource; readonly tensor: TensorRange<SafetensorsType> }
   >;
+  /** The file itself where it is a packed one; `tensors` then has its sections. */
+  readonly packed?: PackedFile;
   /** Closes every file. */
   close(): Promise<void>;
 }
@@ -57,9 +67,11 @@ export async function openSafetensorsModel(
   }
   const source = await fileSource(file ?? join(folder, 'model.safetensors'));
   try {
-    const { tensors } = await readSafetensors(source, options);
+    const header = await readSafetensors(source, options);
+    const { tensors } = header;
+    const packed = isPackedFile(header) ? { packed: await readPackedFile(source, options) } : {};
     const places = [...tensors].map(([name, tensor]) => [name, { source, tensor }] as const);
-    return { tensors: new Map(places), close: () => source.close() };
+    return { tensors: new Map(places), ...packed, close: () => source.close() };
   } catch (error) {
     await source.close();
     throw error;
@@ -183,11 +195,15 @@ export function safetensorsLookup(
 ): TensorLookup {
   return {
     file: path,
-    storedNames: model.tensors.keys(),
+    storedNames: model.packed?.tensors.keys() ?? model.tensors.keys(),
     isIgnored: (name) =>
       name.endsWith('rotary_emb.inv_freq') || (config.tiedEmbeddings && name === NAMES['head']),
     find: (name) => {
       const storedName = hubName(name);
+      if (model.packed !== undefined) {
+        const tensor = model.packed.tensors.get(storedName);
+        return tensor === undefined ? storedName : storedPacked(model.packed, tensor);
+      }
       const place = model.tensors.get(storedName);
       return place === undefined ? storedName : stored(place.source, place.tensor);
     },
@@ -202,6 +218,47 @@ function hubName(name: string): string {
   return expert === undefined
     ? `${prefix}${NAMES[part] ?? part}`
     : `${prefix}block_sparse_moe.experts.${expert}.${EXPERT_NAMES[role] ?? role}.weight`;
+}
+
+function storedPacked(file: PackedFile, tensor: PlacedTensor): StoredTensor {
+  const { name, shape, storage } = tensor;
+  const { source, layout: plan } = file;
+  const layout = packedMatrixLayout(tensor);
+  if (layout === undefined) {
+    const [section] = tensor.sections;
+    const { type } = section ?? { type: storage.format };
+    const offset = plan.dataOffset + (section?.begin ?? 0);
+    const sizeBytes = (section?.end ?? 0) - (section?.begin ?? 0);
+    const rows = shape.slice(0, -1).reduce((product, extent) => product * extent, 1);
+    const rowBytes = sizeBytes / rows;
+    // A dense tensor's type is one of safetensors.
+    const range = { name, type: type as SafetensorsType, shape, offset, sizeBytes, rows, rowBytes };
+    return stored(source, range);
+  }
+  const { rows, columns, format, groupSize, codeWordsPerRow, scaleWordsPerRow } = layout;
+  const read = async (firstRow: number, rowCount: number, signal?: AbortSignal) => {
+    const request = { firstRow, rowCount, signal };
+    const codes = await readPackedRows(file, tensor, { ...request, section: 'codes' });
+    const scales = await readPackedRows(file, tensor, { ...request, section: 'scales' });
+    return {
+      codes: new Uint32Array(codes.slice().buffer),
+      scales: new Uint32Array(scales.slice().buffer),
+    };
+  };
+  return {
+    source,
+    storedName: name,
+    type: 'F32',
+    rows,
+    columns,
+    rowBytes: (codeWordsPerRow + scaleWordsPerRow) * 4,
+    packed: { layout, read },
+    read: async (firstRow, rowCount, signal) => {
+      const words = await read(firstRow, rowCount, signal);
+      const matrix = hostMatrix({ rows: rowCount, columns, format, groupSize }, words);
+      return new Uint8Array(matrixValues(matrix).buffer);
+    },
+  };
 }
 
 function stored(source: ByteSource, tensor: TensorRange<SafetensorsType>): StoredTensor {

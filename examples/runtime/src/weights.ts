@@ -7,7 +7,7 @@
  * one stacked matrix, indexed by expert id on the device.
  */
 import type { Tensor } from '@vramkit/core';
-import type { DeviceMatrix } from '@vramkit/packer';
+import type { DeviceMatrix, ExpertArena } from '@vramkit/packer';
 import type { ModelConfig } from './model-file.js';
 
 /** Matrices over one input, whose outputs lie side by side in one output row. */
@@ -33,10 +33,13 @@ export interface ExpertFeedForward {
   /** [experts, hidden]. */
   readonly router: DeviceMatrix;
   /** Gate and up rows of each expert: [experts * 2 * intermediate, hidden]. */
-  readonly gateUp: DeviceMatrix;
+  readonly gateUp: ExpertMatrices;
   /** [experts * hidden, intermediate]. */
-  readonly down: DeviceMatrix;
+  readonly down: ExpertMatrices;
 }
+
+/** The experts of a layer: one matrix where all are stored alike, else slots of several widths. */
+export type ExpertMatrices = DeviceMatrix | ExpertArena;
 
 /** Weights of one layer. */
 export interface LayerWeights {

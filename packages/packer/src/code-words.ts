@@ -1,5 +1,6 @@
 /**
- * Codes and scales in words and back, in the order that the head of `matrix-layout.ts` states. Pure.
+ * Codes and scales in words and back, in the order that the head of `matrix-layout.ts` states.
+ * Pure.
  *
  * Rows are whole words in every format, so rows lie one after the other in all arrays here.
  */

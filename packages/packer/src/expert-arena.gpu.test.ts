@@ -92,7 +92,7 @@ it('checklist 1: multiplies with experts of every width, ids on the device', asy
   );
 });
 
-it('checklist 33: promotes and demotes an expert behind its number, and takes it away', async () => {
+it('checklist 33: promotes and demotes an expert behind its number', async () => {
   using arena = arenaOf(1);
   const held = new Map<number, HostMatrix>();
   for (const [width, seed] of [

@@ -1,15 +1,15 @@
 /**
- * Experts of different widths on the device: one matrix of equal slots for each width, and tables that
- * say which expert is in which slot.
+ * Experts of different widths on the device: one matrix of equal slots for each width, and tables
+ * that say which expert is in which slot.
  *
  *     width 2   slots  [ e3 | e7 | -- ]      table  e: slot or NO_SLOT, one u32 for each expert
  *     width 4   slots  [ e0 | e1 | e4 ]      the same, for this width
  *
- * An expert is addressed by its number for ever; where its weights are is one word of a table in device
- * memory. A product reads that word, so a router's choice needs no readback and there is one dispatch for
- * each width. A new copy of an expert, of another width even, becomes visible by writing its word after
- * its bytes: queue order makes that atomic between submits. A slot cannot be read at another width, because
- * the width belongs to the matrix.
+ * An expert is addressed by its number for ever; where its weights are is one word of a table in
+ * device memory. A product reads that word, so a router's choice needs no readback and there is one
+ * dispatch for each width. A new copy of an expert, of another width even, becomes visible by
+ * writing its word after its bytes: queue order makes that atomic between submits. A slot cannot be
+ * read at another width, because the width belongs to the matrix.
  *
  * Slots are runs of whole rows, so none is moved and memory cannot fragment. Invariants
  * ({@link ExpertArena.check}): an expert is in at most one slot; a slot holds at most one expert.
@@ -112,11 +112,11 @@ export class ExpertArena {
   }
 
   /**
-   * Uploads an expert into a free slot and makes it the one that products read; a copy it had in another
-   * slot is given up then. Resolves when the data may be reused.
+   * Uploads an expert into a free slot and makes it the one that products read; a copy it had in
+   * another slot is given up then. Resolves when the data may be reused.
    * @returns false, with nothing changed, where the width has no free slot.
-   * @throws VramError `invalid-argument` for rows of another format or number; `aborted`, after which
-   * the expert is where it was.
+   * @throws VramError `invalid-argument` for rows of another format or number; `aborted`, after
+   * which the expert is where it was.
    */
   async tryStore(
     uploader: Uploader,
@@ -161,7 +161,9 @@ export class ExpertArena {
     return true;
   }
 
-  /** Takes an expert off the device; its rows of products are left alone from then on. Idempotent. */
+  /**
+   * Takes an expert off the device; its rows of products are left alone from then on. Idempotent.
+   */
   remove(expert: number): void {
     const place = this.#places.get(expert);
     if (place === undefined) return;
@@ -181,8 +183,9 @@ export class ExpertArena {
   }
 
   /**
-   * Records `y[i] = x[...] * transpose(experts[expertIds[i]])`, one dispatch for each width that has
-   * slots. Rows of experts that are not on the device keep what `y` held; ids of no expert give zeros.
+   * Records `y[i] = x[...] * transpose(experts[expertIds[i]])`, one dispatch for each width that
+   * has slots. Rows of experts that are not on the device keep what `y` held; ids of no expert give
+   * zeros.
    * @throws VramError as `indexedMatmul`.
    */
   multiply(
@@ -242,8 +245,8 @@ export class ExpertArena {
 }
 
 /**
- * Allocates an arena with all slots empty; the caller disposes it. Memory is taken completely or not
- * at all.
+ * Allocates an arena with all slots empty; the caller disposes it. Memory is taken completely or
+ * not at all.
  * @throws VramError `out-of-memory`; `invalid-argument` for sizes that a format does not allow;
  * `unsupported` where one row exceeds the binding limit.
  */

@@ -23,8 +23,9 @@ export interface IndexedMatmulArguments {
   /** Expert of each row of the result, u32 [xRows], on the device. An unknown id gives zeros. */
   readonly expertIds: BufferRange;
   /**
-   * Where the weights hold only some experts: the slot of each, u32 [experts], on the device. Rows of
-   * experts whose slot is beyond the weights are left as they are. Default: expert e is the e-th.
+   * Where the weights hold only some experts: the slot of each, u32 [experts], on the device. Rows
+   * of experts whose slot is beyond the weights are left as they are. Default: expert e is the
+   * e-th.
    */
   readonly slots?: BufferRange;
   /** Number of experts; with `slots` only. Default: those of the weights. */

@@ -12,16 +12,16 @@
  *     f16/bf16 word = 2 elements, the even one in the low half
  *     scales   one word per group of `groupSize` columns: f16 scale (low half), f16 minimum (high)
  *     affine3  each group's word, or the words of two groups of 16, and then a word for every 32
- *              columns: the lowest bit of code k at bit 4 * (k % 8) + k / 8 % 4. Exactly 3 bits a code
+ *              columns: the lowest bit of code k at bit 4 * (k % 8) + k / 8 % 4. Exactly 3 bits
  *
  * The value of an affine code is `scale * code + minimum` with an unsigned code. This holds every
  * uniform scheme: a symmetric one has `minimum = -zeroPoint * scale`, rounded to f16; a float zero
  * point is a minimum that is no multiple of the scale.
  *
  * The order of 2- and 3-bit codes lets a kernel spread eight of them into the nibbles of a word by
- * one shift and one mask, and from there on read them like 4-bit codes. The `codes` of an affine3 matrix
- * are those of an affine2 matrix of twice the scale. Its lowest bits lie beside the scales because both
- * are then one load: a load costs the same for one word or two.
+ * one shift and one mask, and from there on read them like 4-bit codes. The `codes` of an affine3
+ * matrix are those of an affine2 matrix of twice the scale. Its lowest bits lie beside the scales
+ * because both are then one load: a load costs the same for one word or two.
  *
  * Rejected: blocks that mix scale and codes (18 or 34 bytes, as in GGUF files). They save nothing
  * and make every other load unaligned.

@@ -1,10 +1,11 @@
 /**
  * Packs the tensors of a model file one after the other into a packed file.
  *
- * Mental model: a plan says how each tensor is stored, and with it the exact size of the file, before a
- * weight is read. Then one tensor at a time is read, quantized and written where the plan has it. Host
- * memory is bounded by the largest tensor: its bytes, its f32 values, its codes. An interrupted run goes
- * on from the checksums of the tensors it has written; the file appears under its name at the end.
+ * Mental model: a plan says how each tensor is stored, and with it the exact size of the file,
+ * before a weight is read. Then one tensor at a time is read, quantized and written where the plan
+ * has it. Host memory is bounded by the largest tensor: its bytes, its f32 values, its codes. An
+ * interrupted run goes on from the checksums of the tensors it has written; the file appears under
+ * its name at the end.
  */
 import { assertArgument, fail, throwIfAborted } from '@vramkit/core';
 import { denseToF32, f32ArrayToF16 } from './formats/dense.js';
@@ -112,8 +113,8 @@ export interface PackModelOptions {
 
 /**
  * Carries out a plan and commits the file; the caller closes the sink.
- * @throws VramError `aborted`; `corrupt-data` for weights that are not finite, naming the tensor; what
- * reading, the quantizer and the sink throw.
+ * @throws VramError `aborted`; `corrupt-data` for weights that are not finite, naming the tensor;
+ * what reading, the quantizer and the sink throw.
  */
 export async function packModel(
   plan: ModelPlan,

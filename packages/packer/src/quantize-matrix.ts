@@ -55,8 +55,8 @@ export function findNonFinite(
 
 /**
  * The group size of a row of `columns`.
- * @throws VramError `invalid-argument` where it does not divide the row and may not shrink, or where
- * nothing smaller divides it either.
+ * @throws VramError `invalid-argument` where it does not divide the row and may not shrink, or
+ * where nothing smaller divides it either.
  */
 export function groupSizeFor(
   columns: number,

@@ -86,8 +86,8 @@ export function checkTarget(units: readonly AllocationUnit[], budgetBytes: numbe
 
 /**
  * Runs an allocator and sums up its choices.
- * @throws VramError `invalid-argument` for no units, units without choices or a repeated id; what the
- * allocator throws.
+ * @throws VramError `invalid-argument` for no units, units without choices or a repeated id; what
+ * the allocator throws.
  */
 export function allocateBits(units: readonly AllocationUnit[], allocator: Allocator): Allocation {
   assertArgument(units.length > 0, 'there are no units to allocate');

@@ -212,7 +212,7 @@ describe('checklist 13: rules', () => {
     expect(matchesName(/experts\.\d+/g, 'layers.0.experts.7')).toBe(true);
   });
 
-  it('an exact name goes before a glob, a glob before a regular expression, the last of equals', () => {
+  it('an exact name goes before a glob, that before an expression, the last of equals', () => {
     const rules = [
       { match: 'x.1', bits: 8 },
       { match: 'x.*', bits: 2 },

@@ -1,11 +1,11 @@
 /**
- * MoPEQ's allocation: scores are clustered into as many groups as there are widths, and the group with
- * the highest mean gets the most bits.
+ * MoPEQ's allocation: scores are clustered into as many groups as there are widths, and the group
+ * with the highest mean gets the most bits.
  *
- * One-dimensional k-means has an exact solution: clusters are runs of the sorted scores, and the best
- * cuts follow by dynamic programming over prefix sums, in O(clusters n^2). No seed, no local minimum. Equal
- * scores stay together. Where there are fewer distinct scores than widths, the narrowest widths go
- * unused. There is no size target: the average follows from the scores.
+ * One-dimensional k-means has an exact solution: clusters are runs of the sorted scores, and the
+ * best cuts follow by dynamic programming over prefix sums, in O(clusters n^2). No seed, no local
+ * minimum. Equal scores stay together. Where there are fewer distinct scores than widths, the
+ * narrowest widths go unused. There is no size target: the average follows from the scores.
  *
  * Source: Chitty-Venkata et al., MoPEQ (2025), which uses Lloyd's iterations; Wang and Song,
  * Ckmeans.1d.dp (2011).
@@ -45,7 +45,8 @@ export function kMeans(values: readonly number[], clusters: number): number[] {
     (prefix[to] ?? 0) - (prefix[from] ?? 0);
   const cost = (from: number, to: number): number =>
     part(square, from, to) - part(sum, from, to) ** 2 / part(weight, from, to);
-  // best[k][n]: least cost of the first n distinct values in k + 1 runs; cuts[k][n]: the last run's start.
+  // best[k][n]: least cost of the first n distinct values in k + 1 runs; cuts[k][n]: the last run's
+  // start.
   let best = distinct.map((_, n) => cost(0, n + 1));
   const cuts: number[][] = [];
   for (let k = 1; k < count; k++) {

@@ -1,14 +1,14 @@
 /**
  * The least total error within a byte target: exactly, and quickly.
  *
- * {@link knapsackAllocator} is dynamic programming over bytes: units one after the other, and for every
- * number of bytes the least error that fits. Sizes are divided by their greatest common divisor; where
- * the table would still exceed `maxCells`, sizes are rounded up to coarser steps, so that the result may
- * be short of the best but never over the target.
+ * {@link knapsackAllocator} is dynamic programming over bytes: units one after the other, and for
+ * every number of bytes the least error that fits. Sizes are divided by their greatest common
+ * divisor; where the table would still exceed `maxCells`, sizes are rounded up to coarser steps, so
+ * that the result may be short of the best but never over the target.
  *
- * {@link lagrangianAllocator} starts with the cheapest choices and buys the step with the most error
- * saved a byte, along each unit's lower convex hull, while it fits. It is optimal at the sizes it
- * passes and near between them; its cost is n log n.
+ * {@link lagrangianAllocator} starts with the cheapest choices and buys the step with the most
+ * error saved a byte, along each unit's lower convex hull, while it fits. It is optimal at the
+ * sizes it passes and near between them; its cost is n log n.
  */
 import { assertArgument } from '@vramkit/core';
 import { checkTarget, type AllocationUnit, type Allocator } from './allocator.js';

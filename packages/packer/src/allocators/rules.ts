@@ -1,10 +1,10 @@
 /**
- * What a user says about units before an allocator decides: fixed widths and floors by name, and units
- * that must agree.
+ * What a user says about units before an allocator decides: fixed widths and floors by name, and
+ * units that must agree.
  *
- * A pattern is an exact name, a glob (`*` any characters, `?` one) or a regular expression. An exact
- * name goes before a glob and a glob before a regular expression; among equals the last one wins. A
- * pattern that matches nothing is reported, since it is nearly always a mistake.
+ * A pattern is an exact name, a glob (`*` any characters, `?` one) or a regular expression. An
+ * exact name goes before a glob and a glob before a regular expression; among equals the last one
+ * wins. A pattern that matches nothing is reported, since it is nearly always a mistake.
  */
 import { assertArgument, fail } from '@vramkit/core';
 import type { CodeBits } from '../matrix-layout.js';

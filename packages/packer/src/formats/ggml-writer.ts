@@ -20,8 +20,8 @@ function isCentred(factors: Uint32Array, middle: number): boolean {
 /**
  * The block type that holds a matrix exactly.
  * @param name Of the tensor, for errors.
- * @throws VramError `unsupported` where GGUF has none: 2 and 3 bits, groups other than 32, 8 bits that
- * are not centred.
+ * @throws VramError `unsupported` where GGUF has none: 2 and 3 bits, groups other than 32, 8 bits
+ * that are not centred.
  */
 export function ggmlBlockFor(matrix: HostMatrix, name: string): WritableBlock {
   const { bits, groupSize, format } = matrix.layout;

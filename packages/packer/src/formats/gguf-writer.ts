@@ -1,6 +1,6 @@
 /**
- * Writer of GGUF files, version 3: the header at once, then one tensor after the other, so that host
- * memory holds one tensor.
+ * Writer of GGUF files, version 3: the header at once, then one tensor after the other, so that
+ * host memory holds one tensor.
  */
 import { assertArgument } from '@vramkit/core';
 import { ByteWriter } from './byte-writer.js';
@@ -78,10 +78,10 @@ function tensorBytes({ name, type, shape }: GgufTensorToWrite): number {
 }
 
 /**
- * Writes a file and commits it; the caller closes the sink. Numbers of the metadata are written as u32
- * or f32, which keeps what `readGguf` gives.
- * @throws VramError `invalid-argument` for a repeated name, rows that are not whole blocks, or bytes of
- * another size, naming the tensor; what `read` and the sink throw.
+ * Writes a file and commits it; the caller closes the sink. Numbers of the metadata are written as
+ * u32 or f32, which keeps what `readGguf` gives.
+ * @throws VramError `invalid-argument` for a repeated name, rows that are not whole blocks, or
+ * bytes of another size, naming the tensor; what `read` and the sink throw.
  */
 export async function writeGguf(
   sink: ByteSink,

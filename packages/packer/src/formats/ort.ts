@@ -1,14 +1,14 @@
 /**
- * Repacking to and from MatMulNBits of ONNX Runtime: the same codes, scales and zero points in another
- * order, bit for bit.
+ * Repacking to and from MatMulNBits of ONNX Runtime: the same codes, scales and zero points in
+ * another order, bit for bit.
  *
  *     B            u8 [rows, groups, groupSize * bits / 8], codes lowest first along the columns
  *     scales       [rows, groups], in the activations' type
  *     zero points  u8 [rows, ceil(groups * bits / 8)], lowest first; absent: 2^(bits-1) everywhere
  *
- * A zero point other than a power of two times the scale need not fit f16, which is what a minimum here
- * is: such values differ by up to 2^-12 of the minimum, and the way back restores scale and zero point
- * exactly. MatMulNBits has no float zero points and no 3 bits.
+ * A zero point other than a power of two times the scale need not fit f16, which is what a minimum
+ * here is: such values differ by up to 2^-12 of the minimum, and the way back restores scale and
+ * zero point exactly. MatMulNBits has no float zero points and no 3 bits.
  */
 import { assertArgument, f16ToF32, fail } from '@vramkit/core';
 import { packRows, unpackRows } from '../code-words.js';
@@ -62,8 +62,8 @@ function unpackFields(bytes: Uint8Array, perRow: number, bits: number): Uint8Arr
 
 /**
  * A packed matrix as MatMulNBits reads it.
- * @throws VramError `unsupported` for 3 bits, dense matrices and groups without an integer zero point,
- * with the first such row and column.
+ * @throws VramError `unsupported` for 3 bits, dense matrices and groups without an integer zero
+ * point, with the first such row and column.
  */
 export function toMatMulNBits(matrix: HostMatrix): MatMulNBits {
   const { rows, columns, bits, groupSize, format } = matrix.layout;

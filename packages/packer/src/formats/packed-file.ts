@@ -1,9 +1,9 @@
 /**
  * Reading and writing packed files; the format is in `packed-layout.ts`.
  *
- * The header of a file is untrusted: safetensors rules are checked first, then that the manifest and
- * the tensors agree. Weights are read by range, and each tensor has a SHA-256 over its sections that
- * {@link verifyPacked} compares.
+ * The header of a file is untrusted: safetensors rules are checked first, then that the manifest
+ * and the tensors agree. Weights are read by range, and each tensor has a SHA-256 over its sections
+ * that {@link verifyPacked} compares.
  */
 import { assertArgument, fail } from '@vramkit/core';
 import { isAffine, type MatrixFormat } from '../matrix-layout.js';
@@ -82,7 +82,9 @@ export class PackedWriter {
     return checksum;
   }
 
-  /** Writes the header and commits. @throws VramError `invalid-argument` where a tensor is missing. */
+  /**
+   * Writes the header and commits. @throws VramError `invalid-argument` where a tensor is missing.
+   */
   async finish(): Promise<void> {
     const { tensors, sizeBytes, dataOffset } = this.#layout;
     const missing = tensors.find(({ name }) => !this.#checksums.has(name));
@@ -108,8 +110,8 @@ export function isPackedFile(file: SafetensorsFile): boolean {
 
 /**
  * Reads and checks the header of a packed file.
- * @throws VramError `corrupt-data` naming file, tensor and numbers; `unsupported` for another version
- * of the manifest or no manifest; `aborted` by the signal.
+ * @throws VramError `corrupt-data` naming file, tensor and numbers; `unsupported` for another
+ * version of the manifest or no manifest; `aborted` by the signal.
  */
 export async function readPackedFile(
   source: ByteSource,
@@ -223,7 +225,8 @@ function storageOf(
 
 function record(file: string, what: string, value: unknown): Readonly<Record<string, unknown>> {
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
-    return value as Readonly<Record<string, unknown>>; // Any object that JSON gives has string keys.
+    // Any object that JSON gives has string keys.
+    return value as Readonly<Record<string, unknown>>;
   }
   return failCorrupt(file, `${what} of the manifest is not an object`);
 }

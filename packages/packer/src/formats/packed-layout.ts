@@ -6,9 +6,9 @@
  *     any other is stored as it is; gaps are tensors `vramkit.padding.N`, since holes are forbidden
  *     __metadata__["vramkit.packed"]: the manifest, JSON text
  *
- * A section starts where a device can bind it and where a disk can read it, so an expert is uploaded
- * without parsing. Sizes follow from the plan alone: that makes a dry run exact, and lets the header be
- * written last, over a gap of its length, because checksums have a fixed length.
+ * A section starts where a device can bind it and where a disk can read it, so an expert is
+ * uploaded without parsing. Sizes follow from the plan alone: that makes a dry run exact, and lets
+ * the header be written last, over a gap of its length, because checksums have a fixed length.
  */
 import { assertArgument, fail } from '@vramkit/core';
 import { matrixLayout, type AffineMatrixFormat, type MatrixLayout } from '../matrix-layout.js';
@@ -114,8 +114,8 @@ function align(value: number): number {
 
 /**
  * Places tensors in the order given.
- * @throws VramError `invalid-argument` for a repeated or reserved name, or a shape that the storage does
- * not allow, naming the tensor.
+ * @throws VramError `invalid-argument` for a repeated or reserved name, or a shape that the storage
+ * does not allow, naming the tensor.
  */
 export function planPackedFile(
   tensors: readonly PackedTensor[],
@@ -175,7 +175,9 @@ function headerText(layout: PackedLayout, checksums: ReadonlyMap<string, string>
       add(name, type, shape, to);
     }
   }
-  return `{${entries.map(([key, value]) => `${JSON.stringify(key)}:${JSON.stringify(value)}`).join(',')}}`;
+  // Keys in this order, whatever they look like: a name may be a number.
+  const members = entries.map(([key, value]) => `${JSON.stringify(key)}:${JSON.stringify(value)}`);
+  return `{${members.join(',')}}`;
 }
 
 /** The bytes before the data. */

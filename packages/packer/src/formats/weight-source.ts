@@ -3,8 +3,8 @@
  *
  * Fused tensors of experts, [experts, rows, columns], are read as one matrix for each expert, named
  * `name.E`: rows lie one after the other, so no copy of the whole is made. Whoever stores experts
- * transposed, [experts, columns, rows], has another matrix there; shapes cannot tell, so the runtime's
- * expectation decides.
+ * transposed, [experts, columns, rows], has another matrix there; shapes cannot tell, so the
+ * runtime's expectation decides.
  */
 import { assertArgument } from '@vramkit/core';
 import type { ByteSource } from './byte-source.js';

@@ -5,13 +5,13 @@
  * one segment of `MatrixLayout`, `outputs` rows of `steps` steps; `y` element (m, n) at
  * `yBase + m * yStride + n`.
  *
- * The indexed form takes the weights of row i from the expert that `expertIds[idBase + i]` names, and
- * its x from row `i / xRowDivisor`; `outputs` is the rows of one expert. A dispatch sees the rows of
- * weights `[segmentFirst, segmentFirst + segmentRows)` and writes the columns computed from them. Where
- * an id names no expert, the first segment's dispatch writes zeros.
+ * The indexed form takes the weights of row i from the expert that `expertIds[idBase + i]` names,
+ * and its x from row `i / xRowDivisor`; `outputs` is the rows of one expert. A dispatch sees the
+ * rows of weights `[segmentFirst, segmentFirst + segmentRows)` and writes the columns computed from
+ * them. Where an id names no expert, the first segment's dispatch writes zeros.
  *
- * In the mapped form the weights hold some of the experts: expert e is the one in slot `slots[e]`, and
- * where that is no slot, another matrix has it and this dispatch leaves its rows alone.
+ * In the mapped form the weights hold some of the experts: expert e is the one in slot `slots[e]`,
+ * and where that is no slot, another matrix has it and this dispatch leaves its rows alone.
  */
 import { range, weightStep, type StorageParams } from './weight-step.wgsl.js';
 

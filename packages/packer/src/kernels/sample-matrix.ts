@@ -7,7 +7,7 @@ import { packRows } from '../code-words.js';
 import { isAffine, type GroupSize, type MatrixFormat, type MatrixShape } from '../matrix-layout.js';
 import { createMatrix, type DeviceMatrix } from '../matrix.js';
 import { seededRandom as seeded } from '../scorers/seeded-random.js';
-import { elementAt, hostMatrix, type HostMatrix } from './host-matrix.js';
+import { hostMatrix, type HostMatrix } from './host-matrix.js';
 
 /** Every storage: format and group size. */
 export const STORAGES: readonly {

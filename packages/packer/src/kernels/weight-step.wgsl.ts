@@ -5,14 +5,14 @@
  * loads and whole groups. A kernel loads the words of a step into variables `<row>_0`, `<row>_1`,
  * ... and takes each element as an expression over them.
  *
- * Codes are not shifted into place. A masked word is the code times a power of two, which converts to
- * f32 exactly, and {@link WeightStep.exponent} says which power; whoever multiplies scales the other
- * factor by its inverse, once for many rows. This saves a shift for each code, and a shift by a vector
- * is not a single instruction everywhere. The topmost code of a word would come out negative: flipping
- * its highest bit and adding 2^31 undoes that, exactly as well.
+ * Codes are not shifted into place. A masked word is the code times a power of two, which converts
+ * to f32 exactly, and {@link WeightStep.exponent} says which power; whoever multiplies scales the
+ * other factor by its inverse, once for many rows. This saves a shift for each code, and a shift by
+ * a vector is not a single instruction everywhere. The topmost code of a word would come out
+ * negative: flipping its highest bit and adding 2^31 undoes that, exactly as well.
  *
- * Codes of 2 and 3 bits are first spread, eight at a time, into the nibbles of a word, and read from
- * there like 4-bit codes.
+ * Codes of 2 and 3 bits are first spread, eight at a time, into the nibbles of a word, and read
+ * from there like 4-bit codes.
  */
 import type { GroupSize, MatrixFormat } from '../matrix-layout.js';
 
@@ -111,8 +111,8 @@ const BITS = {
 } as const;
 
 /**
- * Type of the scales of a step. Three bits: one word more, which holds the lowest bits; where groups
- * are longer than a step, words are loaded one by one.
+ * Type of the scales of a step. Three bits: one word more, which holds the lowest bits; where
+ * groups are longer than a step, words are loaded one by one.
  */
 function scalesType(bits: number, groups: number, stepsPerGroup: number): string {
   if (bits !== 3) return groups === 2 ? 'vec2<u32>' : 'u32';
@@ -120,7 +120,9 @@ function scalesType(bits: number, groups: number, stepsPerGroup: number): string
   return groups === 2 ? 'array<u32, 3>' : 'vec2<u32>';
 }
 
-/** Codes 8 * `eight` to 8 * `eight` + 7 of a step, one in each nibble; other bits may be left over. */
+/**
+ * Codes 8 * `eight` to 8 * `eight` + 7 of a step, one in each nibble; other bits may be left over.
+ */
 function nibbles(bits: number, upper: string, lowest: string, eight: number): string {
   if (bits === 2) return eight % 2 === 0 ? upper : `${upper} >> 2u`;
   const spread = `((${upper} ${eight % 2 === 0 ? '<<' : '>>'} 1u) & 0x66666666u)`;
@@ -155,8 +157,8 @@ function codeExpression(word: string, mask: number, shift: number, topShift: num
 }
 
 /**
- * Statements that load step `at` (an expression) of a row: codes into `<row>_0`, ..., the factors of
- * each group into `<row>_g0`, ... and lowest bits into `<row>_p`.
+ * Statements that load step `at` (an expression) of a row: codes into `<row>_0`, ..., the factors
+ * of each group into `<row>_g0`, ... and lowest bits into `<row>_p`.
  */
 export function loadStep(step: WeightStep, row: string, at: string): string[] {
   const codes = range(step.loads).map((load) => {

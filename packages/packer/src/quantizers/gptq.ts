@@ -5,11 +5,11 @@
  * With U the upper Cholesky factor of the inverse of the damped moments H, column i with error
  * e = (w_i - q_i) / U_ii changes every later column j by -e U_ij. A group's scale and minimum are
  * fitted when its first column is reached, to the weights as changed until then. A column that no
- * sample used (H_ii = 0) becomes 0 first. Columns go in their stored order: reordering by power would
- * tear groups apart.
+ * sample used (H_ii = 0) becomes 0 first. Columns go in their stored order: reordering by power
+ * would tear groups apart.
  *
- * Cost: columns^3 once for a matrix, rows * columns^2 for its rows. Memory: two matrices of columns^2
- * in f64.
+ * Cost: columns^3 once for a matrix, rows * columns^2 for its rows. Memory: two matrices of
+ * columns^2 in f64.
  *
  * Source: Frantar et al., GPTQ (2022). Differs: f64 throughout and no blocks of 128 columns, which
  * only order the same sums for a GPU.

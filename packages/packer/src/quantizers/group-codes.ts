@@ -1,10 +1,11 @@
 /**
- * Scales and codes of one group, decided exactly, so that every machine and the GPU give the same bytes.
+ * Scales and codes of one group, decided exactly, so that every machine and the GPU give the same
+ * bytes.
  *
- * A scale and a minimum are stored as f16 first; codes are then the nearest to what was stored, never
- * to the numbers before rounding. All ties go to even. Why f64 decides exactly: a quotient of an f32 by
- * an f16 or a small integer is either on a tie and then representable, or further from it than f64
- * rounds.
+ * A scale and a minimum are stored as f16 first; codes are then the nearest to what was stored,
+ * never to the numbers before rounding. All ties go to even. Why f64 decides exactly: a quotient of
+ * an f32 by an f16 or a small integer is either on a tie and then representable, or further from it
+ * than f64 rounds.
  */
 import { f16ToF32, f32ToF16, fail } from '@vramkit/core';
 

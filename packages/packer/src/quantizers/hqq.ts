@@ -10,8 +10,8 @@
  * The scale stays that of the range. It stops where the mean error no longer falls. A float zero
  * point is stored as the minimum `-z s`. Needs no data and ignores importance.
  *
- * Source: Badri and Shaji, Half-Quadratic Quantization (2023). The best pair as stored is kept, which
- * the paper leaves open.
+ * Source: Badri and Shaji, Half-Quadratic Quantization (2023). The best pair as stored is kept,
+ * which the paper leaves open.
  */
 import { groupWord, minimumOf, nearestCode, scaleOf } from './group-codes.js';
 import { groupQuantizer, type GroupFit, type GroupOfWeights, type Quantizer } from './quantizer.js';

@@ -1,8 +1,8 @@
 /**
  * Second moments of activations: what a linear layer's output error depends on.
  *
- * With H = mean over samples of x x^T, the mean squared change of an output whose weights change by d
- * is d^T H d. One matrix of columns by columns stands for any number of samples.
+ * With H = mean over samples of x x^T, the mean squared change of an output whose weights change by
+ * d is d^T H d. One matrix of columns by columns stands for any number of samples.
  */
 import { assertArgument } from '@vramkit/core';
 

@@ -2,10 +2,10 @@
  * Round to nearest with a search for the scale: for each candidate, codes are chosen, scale and
  * minimum refitted to them by least squares, and the pair with the least error as stored is kept.
  *
- * `asymmetric` shrinks the range in steps and refits scale and minimum together. `symmetric` walks a
- * grid of inverse scales around the extreme weight and refits the scale alone: the grid of AutoRound's
- * OPT-RTN (200 steps to 0.75 of the codes' half range; for 2 bits 180 steps of 0.01). Errors are
- * weighted by the importance of the columns.
+ * `asymmetric` shrinks the range in steps and refits scale and minimum together. `symmetric` walks
+ * a grid of inverse scales around the extreme weight and refits the scale alone: the grid of
+ * AutoRound's OPT-RTN (200 steps to 0.75 of the codes' half range; for 2 bits 180 steps of 0.01).
+ * Errors are weighted by the importance of the columns.
  *
  * Source: AutoRound (Intel, 2023-2025), `opt_rtn`; ggml's search for k-quants, from which the joint
  * refit of scale and minimum is taken.
@@ -20,9 +20,8 @@ export interface OptRtnOptions {
   readonly convention?: 'asymmetric' | 'symmetric';
 }
 
-const SHRINKS = 18;
-const SHRINK_STEP = 0.03;
-const REFITS = 2;
+const SHRINKS = 9;
+const SHRINK_STEP = 0.06;
 
 /** Keeps the pair with the least error. */
 class Best {
@@ -49,7 +48,9 @@ class Best {
   }
 }
 
-/** Scale and minimum that fit the nearest codes of `word` best, or `word` where codes are all alike. */
+/**
+ * Scale and minimum that fit the nearest codes of `word` best, or `word` where codes are all alike.
+ */
 function refit(group: GroupOfWeights, word: number): number {
   const { values, start, count, column, bits, importance } = group;
   const scale = scaleOf(word);
@@ -88,12 +89,9 @@ function searchAsymmetric(group: GroupOfWeights): number {
   const centre = (lowest + highest) / 2;
   for (let i = 0; i <= SHRINKS; i++) {
     const half = ((highest - lowest) / 2) * (1.03 - SHRINK_STEP * i);
-    let word = groupWord((2 * half) / maxCode, centre - half);
+    const word = groupWord((2 * half) / maxCode, centre - half);
     best.offer(word);
-    for (let pass = 0; pass < REFITS; pass++) {
-      word = refit(group, word);
-      best.offer(word);
-    }
+    best.offer(refit(group, word));
   }
   return best.word;
 }
@@ -129,7 +127,7 @@ function searchSymmetric(group: GroupOfWeights): number {
   return best.word;
 }
 
-/** Round to nearest with a search; about 40 times the work of `rtn`. */
+/** Round to nearest with a search; about 30 times the work of `rtn`. */
 export function optRtn(options: OptRtnOptions = {}): Quantizer {
   return groupQuantizer(optRtnFit(options.convention ?? 'asymmetric'));
 }

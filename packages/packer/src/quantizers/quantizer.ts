@@ -1,9 +1,9 @@
 /**
  * What a quantizer is: weights of whole rows in, codes and stored scales out.
  *
- * Most quantizers decide each group alone ({@link GroupFit}); gptq and signRound look at whole rows and
- * at activations. Rows never depend on each other, so any split of a matrix into rows gives the same
- * bytes, whatever the number of workers.
+ * Most quantizers decide each group alone ({@link GroupFit}); gptq and signRound look at whole rows
+ * and at activations. Rows never depend on each other, so any split of a matrix into rows gives the
+ * same bytes, whatever the number of workers.
  */
 import { fail } from '@vramkit/core';
 import type { AffineCodes } from '../code-words.js';
@@ -36,8 +36,8 @@ export interface Quantizer {
   readonly needs: 'nothing' | 'moments';
   /**
    * Quantizes whole rows.
-   * @throws VramError `invalid-argument` where what it needs is missing; `unsupported` where a scale is
-   * above the f16 range.
+   * @throws VramError `invalid-argument` where what it needs is missing; `unsupported` where a
+   * scale is above the f16 range.
    */
   quantize(input: QuantizeInput): AffineCodes;
 }
@@ -86,7 +86,10 @@ export function groupQuantizer(fit: GroupFit): Quantizer {
   };
 }
 
-/** The moments of an input. @throws VramError `invalid-argument` where they are missing or of another size. */
+/**
+ * The moments of an input. @throws VramError `invalid-argument` where they are missing or of
+ * another size.
+ */
 export function requireMoments(name: string, input: QuantizeInput): Float64Array {
   const { moments, columns } = input;
   if (moments?.length === columns * columns) return moments;

@@ -253,7 +253,7 @@ describe('checklist 27 to 29: bad input', () => {
     expect(matrixValues(zeroed)).toEqual(new Float32Array(96));
   });
 
-  it('27: refuses importance and activations that are not finite, and 31: of another length', () => {
+  it('27 and 31: refuses importance that is not finite or of another length', () => {
     const values = new Float32Array(96);
     const bad = new Float32Array(96).fill(NaN, 3, 4);
     const invalid = expect.objectContaining({ code: 'invalid-argument' });

@@ -1,10 +1,12 @@
 /**
  * Round to nearest: scale and minimum from the extremes of a group, in three conventions.
  *
- *     asymmetric            range [min(0, least), max(0, greatest)] over 2^b - 1 steps, integer zero point
- *     symmetric-full        the weight of largest magnitude gets code 0, zero code 2^(b-1); the scale
- *                           carries a sign (as Q4_0 and MatMulNBits without zero points)
- *     symmetric-restricted  the largest magnitude over 2^(b-1) - 1 steps either way, one code unused
+ *     asymmetric            range [min(0, least), max(0, greatest)] over 2^b - 1 steps, with an
+ *                           integer zero point
+ *     symmetric-full        the weight of largest magnitude gets code 0, zero gets 2^(b-1); the
+ *                           scale has a sign (as Q4_0, and MatMulNBits without zero points)
+ *     symmetric-restricted  the largest magnitude over 2^(b-1) - 1 steps either way; one code is
+ *                           unused
  */
 import { minimumOf, groupWord, nearestCode, scaleOf, f16Bits } from './group-codes.js';
 import { groupQuantizer, type GroupFit, type GroupOfWeights, type Quantizer } from './quantizer.js';

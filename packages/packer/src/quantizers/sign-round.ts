@@ -6,13 +6,13 @@
  *     s = f16((a max - b min) / (2^bits - 1)), m = f16(b min), q = clamp(round((w - m) / s + v))
  *     loss = d^T H d with d = s q + m - w, H the moments of the activations
  *
- * Rounding passes gradients through. Each step moves every parameter by the learning rate against the
- * sign of its gradient; the rate falls linearly from 1 / iterations (2 / iterations for at most 3 bits
- * and at least 1,000 iterations) to 0, which bounds v to about half a code. The parameters with the
- * least loss are kept. Codes are deliberately not the nearest to the weights.
+ * Rounding passes gradients through. Each step moves every parameter by the learning rate against
+ * the sign of its gradient; the rate falls linearly from 1 / iterations (2 / iterations for at most
+ * 3 bits and at least 1,000 iterations) to 0, which bounds v to about half a code. The parameters
+ * with the least loss are kept. Codes are deliberately not the nearest to the weights.
  *
- * Source: Cheng et al., SignRound (2023), and AutoRound. Differs: the loss is that of one linear layer,
- * from its moments, not of a transformer block; so rows are independent and no model is run.
+ * Source: Cheng et al., SignRound (2023), and AutoRound. Differs: the loss is that of one linear
+ * layer, from its moments, not of a transformer block; so rows are independent and no model is run.
  * Cost: rows * iterations * columns^2.
  */
 import { groupWord, minimumOf, roundEven, scaleOf } from './group-codes.js';

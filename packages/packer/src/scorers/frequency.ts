@@ -2,8 +2,8 @@
  * Scores from routing counts, and products of scores.
  *
  * An expert that no calibration token reached has no count to trust: it gets `priorCount` and a
- * warning, never a zero that would starve it nor a NaN. What frequency gets wrong: a router trained for
- * balance uses all experts alike, and a rarely used expert may still be the one that matters.
+ * warning, never a zero that would starve it nor a NaN. What frequency gets wrong: a router trained
+ * for balance uses all experts alike, and a rarely used expert may still be the one that matters.
  */
 import { assertArgument } from '@vramkit/core';
 import type { Scorer } from './scorer.js';

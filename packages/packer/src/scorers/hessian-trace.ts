@@ -6,9 +6,9 @@
  *
  *     v^T H v = (L(w + e v) - 2 L(w) + L(w - e v)) / e^2   + O(e^2)
  *
- * Two passes a probe. The step e trades the error of the difference against rounding of the loss: of a
- * loss with an error of d the estimate is off by about 4 d / e^2. The default, 1/32 of the root mean
- * square of the unit's weights, suits losses computed in f32.
+ * Two passes a probe. The step e trades the error of the difference against rounding of the loss:
+ * of a loss with an error of d the estimate is off by about 4 d / e^2. The default, 1/32 of the
+ * root mean square of the unit's weights, suits losses computed in f32.
  *
  * Source: Hutchinson (1990); Dong et al., HAWQ-V2 (2020).
  */

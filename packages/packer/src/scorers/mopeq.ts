@@ -1,15 +1,16 @@
 /**
  * MoPEQ: sensitivity of an expert without data, as the authors release it, in closed form.
  *
- * They estimate the trace of the Hessian of L = ||W||_F by random probes of unit length, and add gate,
- * up and down. That Hessian is (I - w w^T / ||w||^2) / ||w||, so a probe's expectation is
- * (1 - 1/N) / ||W||_F, N the number of weights. {@link mopeq} is the limit 1 / ||W||_F, in f64, exact and
- * without dice: experts of small norm get more bits. {@link mopeqProbe} takes the probes, for parity.
+ * They estimate the trace of the Hessian of L = ||W||_F by random probes of unit length, and add
+ * gate, up and down. That Hessian is (I - w w^T / ||w||^2) / ||w||, so a probe's expectation is (1
+ * - 1/N) / ||W||_F, N the number of weights. {@link mopeq} is the limit 1 / ||W||_F, in f64, exact
+ * and without dice: experts of small norm get more bits. {@link mopeqProbe} takes the probes, for
+ * parity.
  *
  * What it gets wrong: it knows nothing of activations, routing or the quantizer's error.
  *
- * Source: Chitty-Venkata, Ye and Emani, MoPEQ (2025), and its released code. A zero matrix, whose norm
- * has no Hessian, scores 0: it loses nothing at any width.
+ * Source: Chitty-Venkata, Ye and Emani, MoPEQ (2025), and its released code. A zero matrix, whose
+ * norm has no Hessian, scores 0: it loses nothing at any width.
  */
 import { checkInteger } from '@vramkit/core';
 import type { Scorer } from './scorer.js';

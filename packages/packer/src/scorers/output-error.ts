@@ -1,9 +1,9 @@
 /**
  * The error that a width really makes: the unit is quantized and compared.
  *
- * With moments of the activations it is the mean squared change of the outputs; else the squared error
- * of the weights, each column weighted by its importance where there is one. It is what allocators
- * minimise; as a score it is the error at one width.
+ * With moments of the activations it is the mean squared change of the outputs; else the squared
+ * error of the weights, each column weighted by its importance where there is one. It is what
+ * allocators minimise; as a score it is the error at one width.
  */
 import type { CodeBits } from '../matrix-layout.js';
 import { matrixValues } from '../kernels/host-matrix.js';

@@ -1,4 +1,5 @@
-// Scores: the closed form equals its probes, counts are honoured, a trace known by algebra is found.
+// Scores: the closed form equals its probes, counts are honoured, a trace known by algebra is
+// found.
 import { describe, expect, it } from 'vitest';
 import { sampleFloats } from '../kernels/sample-matrix.js';
 import { activationMoments } from '../quantizers/moments.js';

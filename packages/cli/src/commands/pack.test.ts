@@ -1,0 +1,123 @@
+/** The real binary packs tiny-moe: sizes known before, widths to a target, interruption, checks. */
+import { spawn, spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+
+const binary = fileURLToPath(new URL('../../bin/vramkit.js', import.meta.url));
+const model = fileURLToPath(new URL('../../../../tools/models/tiny-moe', import.meta.url));
+
+let folder: string;
+let out: string;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'vramkit-pack-'));
+  out = join(folder, 'model.safetensors');
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+function vramkit(...args: string[]) {
+  return spawnSync(process.execPath, [binary, ...args], { cwd: folder, encoding: 'utf8' });
+}
+
+const how = ['--model', model, '--quantizer', 'rtn', '--group', '32'];
+
+interface Listed {
+  readonly name: string;
+  readonly format: string;
+  readonly bitsPerWeight: number;
+}
+
+function inspect(path: string): Listed[] {
+  const { stdout, stderr, status } = vramkit('inspect', '--model', path, '--json');
+  expect(stderr).toBe('');
+  expect(status).toBe(0);
+  return (JSON.parse(stdout) as { tensors: Listed[] }).tensors;
+}
+
+describe('vramkit pack', { timeout: 120_000 }, () => {
+  it('checklist 24: a dry run states the size that the file then has', () => {
+    const args = [...how, '--out', out, '--bits', '4'];
+    const dry = vramkit('pack', ...args, '--dry-run');
+    expect(dry.status, dry.stderr).toBe(0);
+    expect(() => statSync(out)).toThrow();
+    const real = vramkit('pack', ...args);
+    expect(real.status, real.stderr).toBe(0);
+    expect(real.stdout).toBe(dry.stdout);
+    expect(real.stdout).toContain(`${statSync(out).size} B, 5.000 bits a packed weight`);
+    const verified = vramkit('inspect', '--model', out, '--verify');
+    expect(verified.stdout).toMatch(/tensors of a packed file, \d+ B, every checksum right/);
+  });
+
+  it('checklist 13: rules by name, glob and expression; a rule without a match is said', () => {
+    const rules = '/experts\\.0\\.w[13]/=2,*experts.1.*=3,nothing.*=8';
+    const path = join(folder, 'rules.safetensors');
+    const { status, stderr } = vramkit('pack', ...how, '--out', path, '--rules', rules);
+    expect(status).toBe(0);
+    expect(stderr).toBe("vramkit: the rule 'nothing.*' matches no tensor\n");
+    const formats = new Map(inspect(path).map(({ name, format }) => [name, format]));
+    const expert = 'model.layers.2.block_sparse_moe.experts.';
+    expect(formats.get(`${expert}0.w1.weight`)).toBe('affine2/32');
+    expect(formats.get(`${expert}0.w2.weight`)).toBe('affine4/32');
+    expect(formats.get(`${expert}1.w2.weight`)).toBe('affine3/32');
+    expect(formats.get('model.layers.2.block_sparse_moe.gate.weight')).toBe('BF16');
+  });
+
+  it('checklist 11: widths to a target in bits, never over it', () => {
+    const path = join(folder, 'target.safetensors');
+    const args = [...how, '--group', '64', '--out', path, '--dry-run'];
+    const { status, stdout, stderr } = vramkit('pack', ...args, '--target-bits', '3');
+    expect(status, stderr).toBe(0);
+    const bits = Number(/([\d.]+) bits a packed weight/.exec(stdout)?.[1]);
+    expect(bits).toBeGreaterThan(2.95);
+    expect(bits).toBeLessThanOrEqual(3);
+    const impossible = vramkit('pack', ...args, '--target-bits', '1');
+    expect(impossible.status).toBe(1);
+    expect(impossible.stderr).toMatch(/cannot be reached: these units take \d+ to \d+ B/);
+  });
+
+  it('goes on where a run was stopped, and ends with the same bytes', async () => {
+    const path = join(folder, 'again.safetensors');
+    expect(vramkit('pack', ...how, '--out', path).status).toBe(0);
+    const whole = readFileSync(path);
+    rmSync(path);
+    const journal = `${path}.part.journal`;
+    const stopped = spawn(process.execPath, [binary, 'pack', ...how, '--out', path], {
+      cwd: folder,
+    });
+    const exit = new Promise((done) => stopped.on('exit', done));
+    await vi.waitFor(
+      () => expect(readFileSync(journal, 'utf8').split('\n').length).toBeGreaterThan(8),
+      { timeout: 60_000, interval: 5 },
+    );
+    stopped.kill('SIGKILL');
+    await exit;
+    expect(() => statSync(path)).toThrow();
+    const written = readFileSync(journal, 'utf8').split('\n').length;
+    const resumed = vramkit('pack', ...how, '--out', path, '--resume');
+    expect(resumed.status, resumed.stderr).toBe(0);
+    expect(written).toBeGreaterThan(8);
+    expect(readFileSync(path).equals(whole)).toBe(true);
+    expect(() => statSync(`${path}.part`)).toThrow();
+    expect(() => statSync(journal)).toThrow();
+  });
+
+  it.each([
+    [['--bits', '5'], /5 bits: widths are 2, 3, 4 and 8/],
+    [['--quantizer', 'magic'], /no quantizer 'magic'/],
+    [['--group', '7'], /groups of 7/],
+    [['--rules', 'x'], /is not PATTERN=BITS/],
+    [['--target-bits', 'many'], /is no number of bits/],
+  ])('refuses %j', (wrong, message) => {
+    const { status, stderr } = vramkit('pack', ...how, '--out', out, ...wrong);
+    expect(status).toBe(1);
+    expect(stderr).toMatch(message);
+  });
+
+  it('says which file is not there', () => {
+    const { status, stderr } = vramkit('inspect', '--model', join(folder, 'nothing'));
+    expect(status).toBe(1);
+    expect(stderr).toContain('not-found');
+  });
+});

@@ -1,0 +1,228 @@
+/**
+ * `vramkit pack`: weights of a model file in 2, 3, 4 or 8 bits, to one width or to a byte target.
+ *
+ * With a target, every tensor is quantized at every width first and the knapsack chooses; no more
+ * than one tensor is in memory at any time. A run that was stopped goes on with `--resume`: a
+ * journal beside the part lists what was written, for the same plan.
+ */
+import { createHash } from 'node:crypto';
+import { appendFile, readFile, rm, writeFile } from 'node:fs/promises';
+import {
+  allocateBits,
+  applyRules,
+  bytesForBits,
+  fileSink,
+  knapsackAllocator,
+  matrixBytes,
+  measureUnit,
+  packedMatrixLayout,
+  packModel,
+  planModel,
+  ruleFor,
+  sourceValues,
+  unmatchedRules,
+  widthsOf,
+  type AllocationUnit,
+  type CodeBits,
+  type ModelPlan,
+  type SourceTensor,
+  type TensorPlan,
+} from '@vramkit/packer';
+import type { Command, OptionValues, Terminal } from '../command-line.js';
+import { openModelSource } from './model-source.js';
+import { isKept, parsePackRequest, type PackRequest } from './pack-options.js';
+
+const WIDTHS: readonly CodeBits[] = [2, 3, 4, 8];
+
+function planWith(
+  request: PackRequest,
+  tensors: readonly SourceTensor[],
+  widthOf: (name: string) => CodeBits,
+): ModelPlan {
+  const { quantizer, groupSize } = request;
+  return planModel(tensors, {
+    plan: ({ name, shape }): TensorPlan =>
+      isKept(request, name, shape) ? 'keep' : { bits: widthOf(name), groupSize, quantizer },
+    allowRequantize: request.requantize,
+    unevenGroups: 'smaller',
+    notes: { packedBy: 'vramkit pack' },
+  });
+}
+
+/** Error and bytes of every tensor at every width. */
+async function measure(
+  request: PackRequest,
+  tensors: readonly SourceTensor[],
+  progress: (text: string) => void,
+): Promise<AllocationUnit[]> {
+  const packed = tensors.filter(({ name, shape }) => !isKept(request, name, shape));
+  const sizes = WIDTHS.map((bits) => {
+    const { layout } = planWith(request, packed, () => bits);
+    return new Map(layout.tensors.map((tensor) => [tensor.name, packedMatrixLayout(tensor)]));
+  });
+  const units: AllocationUnit[] = [];
+  for (const [index, tensor] of packed.entries()) {
+    progress(`Measuring ${index + 1} of ${packed.length}: ${tensor.name}`);
+    const values = await sourceValues(tensor);
+    const { name } = tensor;
+    const [rows = 0, columns = 0] = tensor.shape;
+    const unit = { id: name, layer: -1, tensors: [{ name, rows, columns, values }] };
+    const choices = WIDTHS.map((bits, i) => {
+      const layout = sizes[i]?.get(name);
+      const groupSize = layout?.groupSize === columns ? 'row' : layout?.groupSize;
+      const how = { bits, quantizer: request.quantizer, groupSize: groupSize as 32 | 'row' };
+      return {
+        bits,
+        sizeBytes: layout === undefined ? 0 : matrixBytes(layout),
+        error: measureUnit(unit, how),
+      };
+    });
+    units.push({ id: name, layer: -1, weights: rows * columns, score: 0, choices });
+  }
+  return units;
+}
+
+async function chooseWidths(
+  request: PackRequest,
+  tensors: readonly SourceTensor[],
+  progress: (text: string) => void,
+): Promise<(name: string) => CodeBits> {
+  const { targetBits, rules, bits } = request;
+  if (targetBits === undefined) return (name) => ruleFor(rules, name)?.bits ?? bits;
+  const units = applyRules(await measure(request, tensors, progress), rules);
+  const budgetBytes = bytesForBits(units, targetBits);
+  const widths = widthsOf(allocateBits(units, knapsackAllocator({ budgetBytes })));
+  return (name) => widths.get(name) ?? bits;
+}
+
+/** A digest of the plan, so that a journal of another one is not taken for this one's. */
+function planDigest(plan: ModelPlan, request: PackRequest): string {
+  const { tensors, sizeBytes } = plan.layout;
+  const sources = plan.tensors.map(({ name, type, sizeBytes: bytes }) => [name, type, bytes]);
+  const text = JSON.stringify([request.model, sizeBytes, sources, tensors]);
+  return createHash('sha256').update(text).digest('hex');
+}
+
+/** Checksums of the tensors that an interrupted run of the same plan has written. */
+async function readJournal(path: string, digest: string): Promise<Map<string, string>> {
+  const text = await readFile(path, 'utf8').catch(() => '');
+  const [first, ...lines] = text.split('\n');
+  const done = new Map<string, string>();
+  if (first !== digest) return done;
+  for (const line of lines) {
+    // The last line may have been cut; a tensor without its checksum is written again.
+    const [, checksum, name] = /^([0-9a-f]{64}) (.+)$/.exec(line) ?? [];
+    if (checksum !== undefined && name !== undefined)
+      done.set(JSON.parse(name) as string, checksum);
+  }
+  return done;
+}
+
+function summary(plan: ModelPlan): string {
+  let bytes = 0;
+  let weights = 0;
+  const counts = new Map<string, number>();
+  for (const tensor of plan.layout.tensors) {
+    const { format } = tensor.storage;
+    counts.set(format, (counts.get(format) ?? 0) + 1);
+    const layout = packedMatrixLayout(tensor);
+    if (layout === undefined) continue;
+    bytes += matrixBytes(layout);
+    weights += layout.rows * layout.columns;
+  }
+  const formats = [...counts].map(([format, count]) => `${count} ${format}`).join(', ');
+  const bits =
+    weights === 0 ? 'none packed' : `${((8 * bytes) / weights).toFixed(3)} bits a packed weight`;
+  const { tensors, sizeBytes } = plan.layout;
+  return `${tensors.length} tensors (${formats}), ${sizeBytes} B, ${bits}\n`;
+}
+
+async function run(options: OptionValues, terminal: Terminal): Promise<number> {
+  const request = parsePackRequest(options);
+  const progress = (text: string): void => {
+    if (terminal.interactive) terminal.err(`\r\x1b[K${text}`);
+  };
+  const source = await openModelSource(request.model);
+  try {
+    const names = source.tensors.map(({ name }) => name);
+    for (const { match } of unmatchedRules(request.rules, names)) {
+      terminal.err(`vramkit: the rule '${match}' matches no tensor\n`);
+    }
+    const widthOf = await chooseWidths(request, source.tensors, progress);
+    const plan = planWith(request, source.tensors, widthOf);
+    if (!request.dryRun) await write(request, plan, progress);
+    progress('');
+    terminal.out(summary(plan));
+    return 0;
+  } finally {
+    await source.close();
+  }
+}
+
+async function write(
+  request: PackRequest,
+  plan: ModelPlan,
+  progress: (text: string) => void,
+): Promise<void> {
+  const journal = `${request.out}.part.journal`;
+  const digest = planDigest(plan, request);
+  const done = request.resume ? await readJournal(journal, digest) : new Map<string, string>();
+  const sink = await fileSink(request.out, { resume: done.size > 0 });
+  try {
+    if (done.size === 0) await writeFile(journal, `${digest}\n`);
+    await packModel(plan, sink, {
+      done,
+      onProgress: async ({ tensor, checksum, doneBytes, totalBytes }) => {
+        await appendFile(journal, `${checksum} ${JSON.stringify(tensor)}\n`);
+        progress(`${Math.floor((100 * doneBytes) / totalBytes)} %  ${tensor}`);
+      },
+    });
+    await rm(journal);
+  } finally {
+    await sink.close();
+  }
+}
+
+/** The command. */
+export const pack: Command = {
+  name: 'pack',
+  summary: 'pack the weights of a model file into 2, 3, 4 or 8 bits',
+  options: {
+    model: { type: 'string', value: 'PATH', summary: 'GGUF or safetensors file, or a folder' },
+    out: { type: 'string', value: 'FILE', summary: 'the packed safetensors file to write' },
+    bits: { type: 'string', value: 'BITS', summary: 'width of matrices: 2, 3, 4 (default) or 8' },
+    'target-bits': {
+      type: 'string',
+      value: 'BITS',
+      summary: 'choose widths by measured error, for at most so many bits a packed weight',
+    },
+    group: {
+      type: 'string',
+      value: 'SIZE',
+      summary: 'weights that share a scale: 16, 32, 64 (default), 128 or row',
+    },
+    quantizer: {
+      type: 'string',
+      value: 'NAME',
+      summary: 'rtn, rtn-symmetric, optRtn (default), optRtn-symmetric or hqq',
+    },
+    rules: {
+      type: 'string',
+      value: 'LIST',
+      summary: 'PATTERN=BITS, comma-separated; a name, a glob or a /regular expression/',
+    },
+    keep: {
+      type: 'string',
+      value: 'LIST',
+      summary: 'names and globs to leave as they are (default: norms, embeddings, head, routers)',
+    },
+    requantize: { type: 'boolean', summary: 'also pack tensors that are quantized already' },
+    'dry-run': { type: 'boolean', summary: 'say what would be written, and its exact size' },
+    resume: { type: 'boolean', summary: 'go on with a run that was stopped' },
+  },
+  examples: [
+    ['vramkit pack --model in.gguf --out out.safetensors --bits 3', 'all matrices in 3 bits'],
+    ['vramkit pack --model . --out out.safetensors --target-bits 3 --dry-run', 'sizes, no file'],
+  ],
+  run,
+};
