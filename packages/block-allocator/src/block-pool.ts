@@ -237,8 +237,11 @@ export class BlockPool {
    * @throws VramError `invalid-argument` for an id that is no block or is the null block.
    */
   hold(id: number): void {
-    if (this.referenceCount(id) === 0) this.revive(id);
-    else this.#add(id, 1);
+    this.#checkId(id);
+    const record = id * RECORD_WORDS;
+    const references = intAt(this.#records, record + REFERENCES);
+    if (references === 0) this.#free.remove(id, intAt(this.#records, record + RANK) & RANK_MASK);
+    this.#records[record + REFERENCES] = references + 1;
   }
 
   /** The kept block that goes first by the pool's own order, or 0 where none is kept. */
@@ -281,7 +284,7 @@ export class BlockPool {
    * @throws VramError `invalid-argument` where `id` is no block.
    */
   referenceCount(id: number): number {
-    checkInteger('block id', id, NULL_BLOCK, this.blockCount - 1);
+    if (id !== NULL_BLOCK) this.#checkId(id);
     return intAt(this.#records, id * RECORD_WORDS + REFERENCES);
   }
 
@@ -355,9 +358,14 @@ export class BlockPool {
   #evict(): number {
     if (this.#rankLifetime !== Infinity) this.#decay();
     const id = this.#keeper?.chooseVictim() ?? this.#firstKept();
-    const isKept = this.#free.has(id) && this.rankOf(id) > 0;
-    assertInvariant(isKept, `block ${id} was chosen to be handed out, and is not kept or not free`);
-    this.#free.remove(id, this.rankOf(id));
+    const rank = this.rankOf(id);
+    if (rank === 0 || !this.#free.has(id)) {
+      fail('invariant', `block ${id} was chosen to be handed out, and is not kept or not free`, {
+        id,
+        rank,
+      });
+    }
+    this.#free.remove(id, rank);
     this.#records[id * RECORD_WORDS + RANK] = 0;
     this.#evictedCount++;
     this.#keeper?.evicted(id);
@@ -380,6 +388,7 @@ export class BlockPool {
   }
 
   #checkId(id: number): void {
+    if ((id | 0) === id && id > 0 && id < this.blockCount) return;
     checkInteger('block id', id, 1, this.blockCount - 1);
   }
 

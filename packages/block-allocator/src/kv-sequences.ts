@@ -391,7 +391,7 @@ export class KvSequences {
   #allocate(count: number): void {
     this.#scratch = grown(this.#scratch, count);
     const ids = this.pool.tryAllocate(count, this.#scratch);
-    assertInvariant(ids !== undefined, `${count} blocks were free a moment ago`);
+    assertInvariant(ids !== undefined, 'blocks were free a moment ago');
   }
 
   #replaceLastBlock(table: BlockTable, to: number): BlockCopy {

@@ -28,6 +28,7 @@ import {
   assertArgument,
   assertInvariant,
   checkInteger,
+  fail,
   type ReplacementPolicy,
 } from '@vramkit/core';
 import { digestText, fastHasher, type BlockHasher } from './block-hasher.js';
@@ -234,7 +235,7 @@ export class PrefixCache implements BlockKeeper {
    */
   attach(id: number, node: number, group = 0, rank = 1): void {
     checkInteger('rank', rank, 1, MAX_RANK);
-    assertInvariant(this.pool.rankOf(id) === 0, `block ${id} is cached already`, { id });
+    if (this.pool.rankOf(id) !== 0) fail('invariant', `block ${id} is cached already`, { id });
     assertInvariant(node !== ROOT_NODE, 'the empty prefix has no block');
     const first = this.blockOf(node, group);
     this.pool.rank(id, rank);

@@ -20,7 +20,7 @@
  * Invariants ({@link PrefixNodes.check}): `uses` is at least the number of children; depth is one
  * more than the parent's; free nodes and live nodes are all nodes.
  */
-import { assertInvariant, checkInteger } from '@vramkit/core';
+import { assertInvariant, checkInteger, fail } from '@vramkit/core';
 import { at, intAt, uintAt, MAX_INDEX } from './index-array.js';
 
 /** The empty prefix. */
@@ -133,9 +133,10 @@ export class PrefixNodes {
     const record = node * NODE_WORDS;
     if (this.records[record + PARENT] !== parent) return false;
     if (this.records[record + EXTRA] !== extraId) return false;
-    const own = node * this.blockSize;
-    for (let index = 0; index < this.blockSize; index++) {
-      if (this.tokens[own + index] !== tokens[start + index]) return false;
+    const { blockSize, tokens: known } = this;
+    const own = node * blockSize;
+    for (let index = 0; index < blockSize; index++) {
+      if (known[own + index] !== tokens[start + index]) return false;
     }
     return true;
   }
@@ -169,9 +170,10 @@ export class PrefixNodes {
     this.records[record + BLOCK] = 0;
     this.records[record + DEPTH] = this.depthOf(parent) + 1;
     this.#writeDigest(node, digest);
-    const own = node * this.blockSize;
-    for (let index = 0; index < this.blockSize; index++) {
-      this.tokens[own + index] = uintAt(tokens, start + index);
+    const { blockSize, tokens: known } = this;
+    const own = node * blockSize;
+    for (let index = 0; index < blockSize; index++) {
+      known[own + index] = uintAt(tokens, start + index);
     }
     if (parent !== ROOT_NODE) this.retain(parent);
     return node;
@@ -192,7 +194,7 @@ export class PrefixNodes {
     if (node === ROOT_NODE) return false;
     const uses = node * NODE_WORDS + USES;
     const left = intAt(this.records, uses) - 1;
-    assertInvariant(left >= 0, `node ${node} is released once too often`);
+    if (left < 0) fail('invariant', `node ${node} is released once too often`, { node });
     this.records[uses] = left;
     return left === 0;
   }

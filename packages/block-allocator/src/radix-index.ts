@@ -21,7 +21,7 @@
  * used. Against the hash index it costs 20 bytes a node and a walk as deep as the tree of siblings
  * is high.
  */
-import { assertInvariant } from '@vramkit/core';
+import { assertInvariant, fail } from '@vramkit/core';
 import { intAt, uintAt } from './index-array.js';
 import type { PrefixIndex } from './prefix-index.js';
 import { LINK, NODE_WORDS, type PrefixNodes } from './prefix-nodes.js';
@@ -101,7 +101,7 @@ export class RadixIndex implements PrefixIndex {
       side = this.#side(extraId, nodes.tokens, own, nodes.blockSize, this.#bit(pointer));
       pointer = this.#pointer(from, side);
     }
-    assertInvariant(pointer === -node, `node ${node} is not among the children of ${parent}`);
+    if (pointer !== -node) fail('invariant', `node ${node} is no child of ${parent}`, { node });
     if (from === 0) {
       this.#setTop(parent, 0);
       return;
@@ -147,7 +147,7 @@ export class RadixIndex implements PrefixIndex {
     let difference = this.#nodes.extraIdOf(one) ^ this.#nodes.extraIdOf(other);
     let word = 0;
     while (difference === 0) {
-      assertInvariant(word < blockSize, `nodes ${one} and ${other} hold the same tokens`);
+      assertInvariant(word < blockSize, 'two siblings hold the same tokens');
       difference =
         uintAt(tokens, one * blockSize + word) ^ uintAt(tokens, other * blockSize + word);
       word++;
