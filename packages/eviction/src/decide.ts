@@ -45,7 +45,7 @@ export function decide(rule: KvRule): KvPolicy {
   };
 }
 
-/** The declaration of a policy alone; one by one, as a class has members that a spread would lose. */
+/** The declaration of a policy alone: one by one, as a spread would lose members of a class. */
 export function declarationOf(policy: KvPolicy): KvDeclaration {
   const { name, needs, attentionQueries, granularity, blockSize } = policy;
   const { budgetTokens, protect, blockScore, blockMean } = policy;

@@ -5,7 +5,7 @@
 import { seededRandom } from '@vramkit/core/testing';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { dot, range, softmax, sum, vectors } from './kv/reference.fixture.js';
+import { dot, range, softmax, sum, vectors } from './testing/reference.js';
 import { KV_POLICY_NAMES, kvPolicy } from './registry.js';
 import { measureTokens, randomTokens } from './testing.js';
 import { KV_KINDS, randomKv, type KvKind } from './testing/plain-kv.js';

@@ -8,7 +8,6 @@
  *   consecutive keys that no other read touches and that the next scans do not repeat until the
  *   key range of scans, 20 capacities, is used up. A third of all reads belong to scans.
  */
-import { seededRandom } from '@vramkit/core/testing';
 
 /** A trace. */
 export interface CacheTrace {
@@ -32,7 +31,7 @@ const EXPONENT = 0.99;
 
 /** Independent reads of Zipf's law. */
 export function zipfTrace({ length, keyCount, seed }: TraceOptions): CacheTrace {
-  const random = seededRandom(seed);
+  const uniform = uniformStream(seed);
   const cumulative = new Float64Array(keyCount);
   let total = 0;
   for (let rank = 0; rank < keyCount; rank++) {
@@ -41,7 +40,7 @@ export function zipfTrace({ length, keyCount, seed }: TraceOptions): CacheTrace 
   }
   const keyOf = shuffled(keyCount, seed + 1);
   const keys = new Uint32Array(length).map(() => {
-    const point = random.uniform() * total;
+    const point = uniform() * total;
     let [low, high] = [0, keyCount - 1];
     while (low < high) {
       const middle = (low + high) >> 1;
@@ -69,11 +68,22 @@ export function scanMixedTrace(options: TraceOptions & { readonly capacity: numb
 
 /** 0 .. count - 1 in seeded order (Fisher and Yates). */
 function shuffled(count: number, seed: number): Uint32Array {
-  const random = seededRandom(seed);
+  const uniform = uniformStream(seed);
   const order = Uint32Array.from({ length: count }, (_, index) => index);
   for (let i = count - 1; i > 0; i--) {
-    const j = random.integer(0, i);
+    const j = Math.floor(uniform() * (i + 1));
     [order[i], order[j]] = [order[j] ?? 0, order[i] ?? 0];
   }
   return order;
+}
+
+/** Numbers in [0, 1) from a seed: xorshift32 (Marsaglia, 2003), of a state that is not 0. */
+function uniformStream(seed: number): () => number {
+  let state = Math.imul(seed + 1, 0x9e37_79b1) | 1;
+  return () => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return (state >>> 0) / 2 ** 32;
+  };
 }

@@ -2,8 +2,8 @@
  * What do the replacement policies keep, and what does a read cost, beside npm `lru-cache`? Goal:
  * our lru at least as fast; sieve or s3Fifo with a higher hit ratio where scans pass through.
  *
- * All sides (`cache-sides.ts`) read the same traces (`cache-traces.ts`) in turn, each in a process of
- * its own. The hit ratio is exact; the time is CPU time of all reads of a trace by a cache that
+ * All sides (`cache-sides.ts`) read the same traces (`cache-traces.ts`) in turn, each in a process
+ * of its own. The hit ratio is exact; the time is CPU time of all reads of a trace by a cache that
  * starts empty, so that a busy machine does not count.
  */
 import { fork, type ChildProcess } from 'node:child_process';
@@ -17,7 +17,7 @@ import { toResult, type BenchResult } from './report.js';
 
 /** The question, for the terminal. */
 export const question =
-  'Hit ratio and CPU time per read of the replacement policies, beside lru-cache on the same traces';
+  'Hit ratio and CPU time per read of the replacement policies, beside lru-cache';
 
 async function read(side: ChildProcess, task: CacheTask): Promise<CacheReading> {
   const answer = once(side, 'message');

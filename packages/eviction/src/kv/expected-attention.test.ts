@@ -15,7 +15,7 @@ import {
   softmax,
   vectors,
   worstError,
-} from './reference.fixture.js';
+} from '../testing/reference.js';
 
 const error = (code: string): unknown => expect.objectContaining({ name: 'VramError', code });
 const size = { budgetTokens: 32, blockSize: 4 };

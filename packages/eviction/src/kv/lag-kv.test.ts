@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { describeKvPolicy, measureTokens } from '../testing.js';
 import { KV_KINDS, randomKv } from '../testing/plain-kv.js';
 import { lagKv } from './lag-kv.js';
-import { mean, range, softmax, sum, vectors } from './reference.fixture.js';
+import { mean, range, softmax, sum, vectors } from '../testing/reference.js';
 
 const error = (code: string): unknown => expect.objectContaining({ name: 'VramError', code });
 const api = { describe, expect, it };

@@ -10,7 +10,7 @@ import {
   referenceScores,
   worstError,
   type ReferenceHead,
-} from './reference.fixture.js';
+} from '../testing/reference.js';
 import { valueNorm } from './value-norm.js';
 
 const api = { describe, expect, it };

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { describeKvPolicy, measureTokens } from '../testing.js';
 import { randomKv } from '../testing/plain-kv.js';
 import { pyramidBudgets, pyramidKv } from './pyramid-kv.js';
-import { attentionReceived, range, referenceScores, sum } from './reference.fixture.js';
+import { attentionReceived, range, referenceScores, sum } from '../testing/reference.js';
 
 const error = (code: string): unknown => expect.objectContaining({ name: 'VramError', code });
 const api = { describe, expect, it };

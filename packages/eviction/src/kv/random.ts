@@ -7,8 +7,8 @@
  * What it gets wrong: everything, without bias. Research code that leaves a random choice switched
  * on looks like a policy; a comparison without this row cannot tell.
  *
- * Differences: none, as there is no paper. The hash is the 32-bit finalizer of MurmurHash3 (Appleby,
- * 2011), applied twice; it is no source of secrets.
+ * Differences: none, as there is no paper. The hash is the 32-bit finalizer of MurmurHash3
+ * (Appleby, 2011), applied twice; it is no source of secrets.
  */
 import { checkInteger } from '@vramkit/core';
 import type { KvPolicy, KvScore } from '../policy.js';

@@ -10,7 +10,7 @@ import {
   sum,
   worstError,
   type ReferenceHead,
-} from './reference.fixture.js';
+} from '../testing/reference.js';
 import { snapKv } from './snap-kv.js';
 import { tova } from './tova.js';
 
@@ -76,7 +76,7 @@ it('each says how many queries it observes', () => {
   expect(snapKv({ ...size, windowTokens: 7 }).attentionQueries).toBe(7);
 });
 
-it('snapKv protects its window in whole blocks, and keeps the neighbours of what is attended', () => {
+it('snapKv protects its window in whole blocks, and keeps neighbours of what is attended', () => {
   expect(snapKv({ ...size, windowTokens: 7 }).protect.lastTokens).toBe(8);
   const tokens = randomTokens({ tokenCount: 44, layers: 1, kvHeads: 1 });
   const attention = new Float32Array(44).fill(0.01).fill(1, 20, 21).fill(9, 40);

@@ -1,9 +1,9 @@
 /**
  * GDSF, greedy dual size frequency: the copy of least value per byte goes first, and value fades.
  *
- * The priority of a copy is `clock + uses * reloadCost / sizeBytes`, set when it arrives and at each
- * use. The clock is the priority of the last victim, so that what has not been used for long falls
- * behind what is used now. Many small or dear copies stay for one large or cheap one.
+ * The priority of a copy is `clock + uses * reloadCost / sizeBytes`, set when it arrives and at
+ * each use. The clock is the priority of the last victim, so that what has not been used for long
+ * falls behind what is used now. Many small or dear copies stay for one large or cheap one.
  *
  * A copy that may not go is set aside, until its next use or until as many victims were named as
  * copies were held: then it comes back as used now.

@@ -49,7 +49,7 @@ export class SlotLists {
     this.insertBehind(list, this.#older[list] ?? list, slot);
   }
 
-  /** Puts a slot that is in no list on the newer side of `older`, a slot of the list or its head. */
+  /** Puts a slot of no list on the newer side of `older`: a slot of the list, or its head. */
   insertBehind(list: number, older: number, slot: number): void {
     if (slot >= this.#listOf.length) this.#grow(slot);
     const newer = this.#newer[older] ?? 0;

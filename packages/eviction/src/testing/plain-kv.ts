@@ -23,6 +23,7 @@ export type KvKind = (typeof KV_KINDS)[number];
 
 /** Sizes of {@link randomKv}. */
 export interface RandomKvOptions {
+  /** Tokens. */
   readonly tokenCount: number;
   /** Default: 'random'. */
   readonly kind?: KvKind;

@@ -29,7 +29,7 @@ describeKvPolicy('protectRanges of nothing', (size) => protectRanges(streamingLl
 describeKvPolicy('protectRanges of full', (size) => protectRanges(full(size), one), api);
 
 describe('protectRanges', () => {
-  it('behaviour 41: protected positions stay through prefill and decode, at the lowest scores', () => {
+  it('behaviour 41: protected positions stay in prefill and decode, at the lowest scores', () => {
     const parameters = fc.record({
       start: fc.nat(90),
       length: fc.nat(9),

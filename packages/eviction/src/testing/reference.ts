@@ -2,7 +2,7 @@
  * Parts of the float64 references that the tests of several policies share, written from formulas
  * on lists of numbers, apart from the code under test.
  */
-import type { PlainKv } from '../testing/measure-tokens.js';
+import type { PlainKv } from './measure-tokens.js';
 
 /** 0, 1, ... `count` - 1. */
 export function range(count: number): number[] {
