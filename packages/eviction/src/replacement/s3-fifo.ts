@@ -10,8 +10,8 @@
  *
  * New copies enter a small queue. From its end a copy that was used more than once moves to the
  * main queue; another is a victim, and its id is remembered for a while: where it returns, it
- * enters the main queue. In the main queue a used copy goes around once more for each use,
- * of which three count. A hit only counts, and moves nothing. A copy that may not go is in use: from the
+ * enters the main queue. In the main queue a used copy goes around once more for each use, of which
+ * three count. A hit only counts, and moves nothing. A copy that may not go is in use: from the
  * small queue it moves to the main one, there it goes around.
  *
  * What it gets wrong: a copy whose second use comes just after it left the small queue is missed
