@@ -10,8 +10,8 @@
  *   decision       ->  read(tokenCount, ...), then keep(the tokens that stay)
  * ```
  *
- * A prompt's end is known to its own queries only: where it is shorter than the window, those before
- * it do not count for the decision at its end.
+ * A prompt's end is known to its own queries only: where it is shorter than the window, those
+ * before it do not count for the decision at its end.
  *
  * Each sum of `windowSums` has a range of `[layers, capacity, kvHeads]`; one more is spare, since
  * survivors cannot be moved within a range. Ranges are used again when their decision has passed,
@@ -32,6 +32,7 @@ import {
 import { windowSums, type QuerySpan } from './attention-windows.js';
 import { KEEP_LANES, keepSumsKernel } from './kernels/keep-sums.wgsl.js';
 import type { PagedKvCache } from './paged-kv-cache.js';
+import { byToken } from './readback.js';
 import type { PrefillReceived } from './received-attention.js';
 
 /** Options of {@link AttentionRecord}. */
@@ -124,8 +125,8 @@ export class AttentionRecord {
   }
 
   /**
-   * The sums for a decision at `tokenCount` tokens ever seen, `[tokens, layers, kvHeads]`, after all
-   * work submitted so far. One wait for the device.
+   * The sums for a decision at `tokenCount` tokens ever seen, `[tokens, layers, kvHeads]`, after
+   * all work submitted so far. One wait for the device.
    * @throws VramError `invalid-argument` where no query has counted for such a decision, or
    * `tokens` is more than were cached; `disposed`; `device-lost`.
    */
@@ -282,25 +283,4 @@ export class AttentionRecord {
   [Symbol.dispose](): void {
     this.dispose();
   }
-}
-
-/** `[tokens, layers, kvHeads]` of `[layers, capacity, kvHeads]`. */
-export function byToken(
-  values: Float32Array,
-  shape: {
-    readonly layers: number;
-    readonly kvHeads: number;
-    readonly tokens: number;
-    readonly capacity: number;
-  },
-): Float32Array {
-  const { layers, kvHeads, tokens, capacity } = shape;
-  const result = new Float32Array(tokens * layers * kvHeads);
-  for (let layer = 0; layer < layers; layer++) {
-    for (let token = 0; token < tokens; token++) {
-      const start = (layer * capacity + token) * kvHeads;
-      result.set(values.subarray(start, start + kvHeads), (token * layers + layer) * kvHeads);
-    }
-  }
-  return result;
 }

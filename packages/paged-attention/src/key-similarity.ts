@@ -7,7 +7,6 @@
  * one sequence.
  */
 import { Batch, subrange, writeRange, type BufferRange, type VramDevice } from '@vramkit/core';
-import { byToken } from './attention-record.js';
 import type { AttentionScratch } from './attention-scratch.js';
 import { segmentLayer } from './decode.js';
 import {
@@ -18,6 +17,7 @@ import {
 } from './kernels/key-direction.wgsl.js';
 import type { KvLayout, KvShape } from './kv-layout.js';
 import type { KvSegment } from './kv-storage.js';
+import { byToken } from './readback.js';
 
 /** Cosines of checked slots, `[slots, layers, kvHeads]`. */
 export async function readKeySimilarity(

@@ -186,3 +186,24 @@ function asFloats({ buffer, byteOffset, byteLength }: Uint8Array, dtype: KvDType
   if (dtype === 'f32') return new Float32Array(buffer, byteOffset, byteLength / 4);
   return Float32Array.from(new Uint16Array(buffer, byteOffset, byteLength / 2), f16ToF32);
 }
+
+/** `[tokens, layers, kvHeads]` of `[layers, capacity, kvHeads]`. */
+export function byToken(
+  values: Float32Array,
+  shape: {
+    readonly layers: number;
+    readonly kvHeads: number;
+    readonly tokens: number;
+    readonly capacity: number;
+  },
+): Float32Array {
+  const { layers, kvHeads, tokens, capacity } = shape;
+  const result = new Float32Array(tokens * layers * kvHeads);
+  for (let layer = 0; layer < layers; layer++) {
+    for (let token = 0; token < tokens; token++) {
+      const start = (layer * capacity + token) * kvHeads;
+      result.set(values.subarray(start, start + kvHeads), (token * layers + layer) * kvHeads);
+    }
+  }
+  return result;
+}

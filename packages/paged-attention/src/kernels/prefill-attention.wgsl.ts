@@ -95,7 +95,8 @@ function wgslWeights(groups: number, withLogits: boolean): string {
   const keep = (
     g: number,
   ): string => `if (block < uniforms.blockCount && lane_row + r <= last_row) {
-          let row = (lane_row + r) / ratio * uniforms.heads + kv_head * ratio + (lane_row + r) % ratio;
+          let row = (lane_row + r) / ratio * uniforms.heads + kv_head * ratio
+            + (lane_row + r) % ratio;
           logits[row * uniforms.logitVectors + token / 4u + ${g}u] = s;
         }`;
   return /* wgsl */ `
