@@ -41,6 +41,7 @@ export interface ExpertWidth {
 
 /** Options of {@link createExpertArena}. */
 export interface ExpertArenaOptions {
+  /** Name in errors, traces and memory reports. */
   readonly label: string;
   /** Experts, present or not; ids are 0 to `experts - 1`. */
   readonly experts: number;

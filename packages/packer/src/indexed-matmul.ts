@@ -5,7 +5,8 @@ import { assertArgument, checkInteger, type Batch, type BufferRange } from '@vra
 import { bindingWindow, rowsPerDispatch } from './binding-window.js';
 import { laneIndexedKernel } from './kernels/matmul-lanes.wgsl.js';
 import { splitIndexedKernel, splitOutputs, splitsFor } from './kernels/matmul-split.wgsl.js';
-import { stepElements } from './kernels/weight-step.wgsl.js';
+import type { INDEXED_BINDINGS, INDEXED_UNIFORMS } from './kernels/matmul-operands.wgsl.js';
+import { stepElements, type StorageParams } from './kernels/weight-step.wgsl.js';
 import { checkActivations, checkResult, laneTile } from './matmul.js';
 import { defaultMatmulTuning, sharedLanes, type MatmulTuning } from './matmul-tuning.js';
 import type { DeviceMatrix } from './matrix.js';
@@ -48,6 +49,39 @@ export interface IndexedMatmulArguments {
   readonly tuning?: MatmulTuning;
 }
 
+/** Records one dispatch with the kernel that the tuning names. */
+function dispatchIndexed(
+  batch: Batch,
+  product: {
+    readonly weights: DeviceMatrix;
+    readonly params: StorageParams & { readonly indexing: 'ids' | 'slots' };
+    readonly vector: MatmulTuning['vector'];
+    readonly bindings: Readonly<Record<keyof typeof INDEXED_BINDINGS, BufferRange>>;
+    readonly uniforms: Readonly<Record<keyof typeof INDEXED_UNIFORMS, number>>;
+  },
+): void {
+  const { weights, params, vector, bindings, uniforms } = product;
+  const { xRows, outputs, steps } = uniforms;
+  const lanes = sharedLanes(weights.device);
+  if (vector === 'lanes' && lanes > 0) {
+    const tile = laneTile(lanes);
+    batch.dispatch(laneIndexedKernel, {
+      params: { ...params, ...tile, tileRows: 1 },
+      bindings,
+      uniforms,
+      workgroups: xRows * Math.ceil(outputs / (tile.workgroupSize * tile.tileOutputs)),
+    });
+    return;
+  }
+  const splits = splitsFor(steps);
+  batch.dispatch(splitIndexedKernel, {
+    params: { ...params, splits },
+    bindings,
+    uniforms,
+    workgroups: xRows * Math.ceil(outputs / splitOutputs(splits)),
+  });
+}
+
 /**
  * Records `y[i] = x[floor(i / xRowDivisor)] * transpose(experts[expertIds[i]])`, or `y[i] +=`. The
  * ids are read on the device, so a router's choice needs no readback. Each row reads its expert's
@@ -83,7 +117,6 @@ export function indexedMatmul(batch: Batch, args: IndexedMatmulArguments): void 
   };
   const steps = columns / storage.stepElements;
   const { vector } = args.tuning ?? defaultMatmulTuning(device);
-  const lanes = sharedLanes(device);
   const fit = rowsPerDispatch(device, xRows, [
     { range: x, rowElements: columns / xRowDivisor },
     { range: y, rowElements: yStride },
@@ -128,23 +161,7 @@ export function indexedMatmul(batch: Batch, args: IndexedMatmulArguments): void 
         segmentRows: rowCount,
         idBase: ids.base,
       };
-      if (vector === 'lanes' && lanes > 0) {
-        const tile = laneTile(lanes);
-        batch.dispatch(laneIndexedKernel, {
-          params: { ...storage, ...tile, tileRows: 1 },
-          bindings,
-          uniforms,
-          workgroups: count * Math.ceil(rowsPerExpert / (tile.workgroupSize * tile.tileOutputs)),
-        });
-      } else {
-        const splits = splitsFor(steps);
-        batch.dispatch(splitIndexedKernel, {
-          params: { ...storage, splits },
-          bindings,
-          uniforms,
-          workgroups: count * Math.ceil(rowsPerExpert / splitOutputs(splits)),
-        });
-      }
+      dispatchIndexed(batch, { weights, params: storage, vector, bindings, uniforms });
     }
   }
 }

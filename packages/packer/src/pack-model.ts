@@ -69,7 +69,8 @@ export function planModel(tensors: readonly SourceTensor[], options: PlanModelOp
     const plan = options.plan(tensor);
     plans.set(name, plan);
     if (plan === 'keep') {
-      return { name, shape, storage: { format: isDense(type) ? type : 'F16' } as PackedStorage };
+      const storage: PackedStorage = { format: isDense(type) ? type : 'F16' };
+      return { name, shape, storage };
     }
     if (!isDense(type) && options.allowRequantize !== true) {
       fail('invalid-argument', `'${name}' is ${type} already: allowRequantize packs it again`, {

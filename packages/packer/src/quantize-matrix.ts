@@ -18,8 +18,11 @@ export type GroupChoice = 16 | 32 | 64 | 128 | 'row';
 export interface QuantizeOptions {
   /** Name in errors. */
   readonly name: string;
+  /** Output features. */
   readonly rows: number;
+  /** Input features; a multiple of 32 for 2 and 3 bits. */
   readonly columns: number;
+  /** Width of a code. */
   readonly bits: CodeBits;
   /** Default: 32. */
   readonly groupSize?: GroupChoice;

@@ -27,6 +27,7 @@ import { measureInTurn, type Measure } from './measure.js';
 import { createOperands, recordProduct, tuneProduct } from './plain-matmul.js';
 import { toResult, type BenchResult } from './report.js';
 
+/** What it answers. */
 export const question =
   'Are products of 2 and 3 bits, and mixed experts, not slower than those of 4 bits?';
 

@@ -190,6 +190,7 @@ function parseManifest(file: string, text: string | undefined): Manifest {
       ) {
         failCorrupt(file, `tensor '${name}' has no shape`, { tensor: name });
       }
+      // Every element was just checked to be an integer.
       return { name, shape: shape as number[], storage: storageOf(file, name, entry) };
     },
   );

@@ -151,14 +151,14 @@ export function planPackedFile(
 
 /** The header's JSON; checksums that are not known yet are zeros of the same length. */
 function headerText(layout: PackedLayout, checksums: ReadonlyMap<string, string>): string {
-  const tensors = layout.tensors.map(({ name, shape, storage }) => [
-    name,
-    { shape, ...storage, sha256: checksums.get(name) ?? NO_CHECKSUM },
-  ]);
+  const tensors = layout.tensors.map(
+    ({ name, shape, storage }) =>
+      [name, { shape, ...storage, sha256: checksums.get(name) ?? NO_CHECKSUM }] as const,
+  );
   const manifest = {
     version: MANIFEST_VERSION,
     notes: layout.notes,
-    tensors: Object.fromEntries(tensors) as unknown,
+    tensors: Object.fromEntries(tensors),
   };
   const entries: [string, unknown][] = [
     ['__metadata__', { [MANIFEST_KEY]: JSON.stringify(manifest) }],

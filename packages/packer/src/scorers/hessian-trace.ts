@@ -25,6 +25,7 @@ export type CalibrationLoss = (
 
 /** Options of {@link hessianTrace}. */
 export interface HessianTraceOptions {
+  /** Called twice a probe and once more; the cost of the estimate. */
   readonly loss: CalibrationLoss;
   /** Default: 8. */
   readonly probes?: number;

@@ -14,6 +14,7 @@ import type { LoadedUnit, Scorer, UnitTensor } from './scorer.js';
 
 /** How a unit is quantized to measure it. */
 export interface MeasureOptions {
+  /** The width to measure. */
   readonly bits: CodeBits;
   /** Default: 32. */
   readonly groupSize?: GroupChoice;
