@@ -49,6 +49,20 @@ export interface IndexedMatmulArguments {
   readonly tuning?: MatmulTuning;
 }
 
+/** Number of experts that ids may name. @throws VramError `invalid-argument` for a short table. */
+function countExperts(
+  { slots, experts }: Pick<IndexedMatmulArguments, 'slots' | 'experts'>,
+  slotCount: number,
+): number {
+  if (slots === undefined) return slotCount;
+  const count = checkInteger('experts', experts ?? 0, 1);
+  assertArgument(count * 4 <= slots.sizeBytes, `a table of ${slots.sizeBytes} B for ${count}`, {
+    experts: count,
+    tableBytes: slots.sizeBytes,
+  });
+  return count;
+}
+
 /** Records one dispatch with the kernel that the tuning names. */
 function dispatchIndexed(
   batch: Batch,
@@ -100,12 +114,7 @@ export function indexedMatmul(batch: Batch, args: IndexedMatmulArguments): void 
   checkInteger('firstXRow', firstXRow);
   assertArgument(rows % rowsPerExpert === 0, `${rows} rows are not experts of ${rowsPerExpert}`);
   const slotCount = rows / rowsPerExpert;
-  const experts = slots === undefined ? slotCount : checkInteger('experts', args.experts ?? 0, 1);
-  assertArgument(
-    slots === undefined || experts * 4 <= slots.sizeBytes,
-    `a table of ${slots?.sizeBytes} B for ${experts} experts`,
-    { experts, tableBytes: slots?.sizeBytes },
-  );
+  const experts = countExperts(args, slotCount);
   checkResult(args, { yOffset, yStride, outputs: rowsPerExpert });
   if (xRows === 0) return;
   checkActivations(x, firstXRow + Math.ceil(xRows / xRowDivisor), columns);

@@ -70,6 +70,7 @@ async function measure(
     const choices = WIDTHS.map((bits, i) => {
       const layout = sizes[i]?.get(name);
       const groupSize = layout?.groupSize === columns ? 'row' : layout?.groupSize;
+      // The plan chose one of the group sizes, or the whole row.
       const how = { bits, quantizer: request.quantizer, groupSize: groupSize as 32 | 'row' };
       return {
         bits,
@@ -113,6 +114,7 @@ async function readJournal(path: string, digest: string): Promise<Map<string, st
     // The last line may have been cut; a tensor without its checksum is written again.
     const [, checksum, name] = /^([0-9a-f]{64}) (.+)$/.exec(line) ?? [];
     if (checksum !== undefined && name !== undefined)
+      // The journal's own line: a name as JSON text.
       done.set(JSON.parse(name) as string, checksum);
   }
   return done;
