@@ -112,7 +112,7 @@ async function readJournal(path: string, digest: string): Promise<Map<string, st
   if (first !== digest) return done;
   for (const line of lines) {
     // The last line may have been cut; a tensor without its checksum is written again.
-    const [, checksum, name] = /^([0-9a-f]{64}) (.+)$/.exec(line) ?? [];
+    const [, checksum, name] = /^([0-9a-f]{64}) (".*")$/.exec(line) ?? [];
     if (checksum !== undefined && name !== undefined)
       // The journal's own line: a name as JSON text.
       done.set(JSON.parse(name) as string, checksum);
