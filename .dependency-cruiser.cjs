@@ -24,7 +24,7 @@ const MAY_IMPORT = {
 };
 
 const TESTS = '\\.test\\.ts$';
-const TEST_CODE = [TESTS, '/testing\\.ts$', '/testing/', '^tools/services/src/suites/'];
+const TEST_CODE = [TESTS, '/testing\\.ts$', '/testing/', '^tools/services/src/'];
 
 const layers = Object.entries(MAY_IMPORT).map(([name, allowed]) => ({
   name: `layer-${name}`,

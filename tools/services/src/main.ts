@@ -69,7 +69,17 @@ try {
   const config = join(folder, 'vitest.config.ts');
   const { status } = spawnSync(
     process.execPath,
-    [vitest, 'run', '--root', folder, '--config', config, ...suites, 'suites/local', 'suites/sqlite'],
+    [
+      vitest,
+      'run',
+      '--root',
+      folder,
+      '--config',
+      config,
+      ...suites,
+      'suites/local',
+      'suites/sqlite',
+    ],
     { stdio: 'inherit', env: { ...process.env, ...environment } },
   );
   code = status ?? 1;

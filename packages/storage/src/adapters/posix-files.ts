@@ -42,17 +42,26 @@ export async function writeSynced(
   try {
     let waiting: Uint8Array[] = [];
     let waitingBytes = 0;
+    // One write is under way while the body makes the chunks of the next.
+    let writing = Promise.resolve();
     const flush = async (): Promise<void> => {
-      await writeAll(file, waiting);
+      const batch = waiting;
       waiting = [];
       waitingBytes = 0;
+      await writing;
+      writing = writeAll(file, batch);
+      writing.catch(() => undefined); // thrown by whoever awaits it
     };
-    for await (const chunk of chunks) {
-      waiting.push(chunk);
-      waitingBytes += chunk.length;
-      if (waitingBytes >= WRITE_BYTES || waiting.length >= MAX_WRITE_CHUNKS) await flush();
+    try {
+      for await (const chunk of chunks) {
+        waiting.push(chunk);
+        waitingBytes += chunk.length;
+        if (waitingBytes >= WRITE_BYTES || waiting.length >= MAX_WRITE_CHUNKS) await flush();
+      }
+      await flush();
+    } finally {
+      await writing;
     }
-    await flush();
     await file.sync();
     return await describe(file, key);
   } finally {
