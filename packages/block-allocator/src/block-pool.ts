@@ -126,8 +126,8 @@ export class BlockPool {
   }
 
   /**
-   * Takes `count` blocks, each with one reference, into `out[offset ..]`, or takes none.
-   * @param out Receives the ids; a new array where left out, which is garbage in a hot path.
+   * Takes `count` blocks, each with one reference, into `out[offset ..]`, or takes none. Without
+   * `out` it makes a new array, which is garbage in a hot path.
    * @returns `out`, or `undefined` where fewer than `count` blocks are free.
    * @throws VramError `invalid-argument` where `count` is no count or `out` has no room.
    */

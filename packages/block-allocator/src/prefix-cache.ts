@@ -56,7 +56,7 @@ export interface PrefixCacheOptions {
    * where nobody must be able to predict digests. Default: ''.
    */
   readonly seed?: string;
-  /** `radix` also answers at token granularity; see {@link RadixIndex}. Default: 'hash'. */
+  /** `radix` also answers at token granularity. Default: 'hash'. */
   readonly index?: 'hash' | 'radix';
   /**
    * Most prefixes known at once, each about 32 bytes and 4 a token. Default: `blockCount`, and
@@ -96,6 +96,7 @@ export interface PrefixCacheState {
 export class PrefixCache implements BlockKeeper {
   readonly pool: BlockPool;
   readonly groupCount: number;
+  /** Known prefixes. @internal */
   readonly nodes: PrefixNodes;
   readonly hasher: BlockHasher;
   readonly #index: PrefixIndex;

@@ -71,7 +71,7 @@ export class VramDevice {
   readonly counters: DeviceCounters = createCounters();
   /** All device memory goes through this resource, within `budgetBytes`. */
   readonly memory: LimitedResource;
-  /** Compiled kernels and bind groups. */
+  /** Compiled kernels and bind groups; batches use it. @internal */
   readonly kernels: KernelCache;
   /** Device side of the uniforms of a batch. */
   readonly uniformBuffer: GPUBuffer;
@@ -225,12 +225,12 @@ export class VramDevice {
     if (error !== undefined) throw error;
   }
 
-  /** Host memory for the uniforms of one batch. */
+  /** Host memory for the uniforms of one batch. @internal */
   takeScratch(): UniformScratch {
     return this.#scratch.pop() ?? new UniformScratch(UNIFORM_BUFFER_BYTES);
   }
 
-  /** Gives back what {@link takeScratch} gave. */
+  /** Gives back what `takeScratch` gave. @internal */
   returnScratch(scratch: UniformScratch): void {
     scratch.usedBytes = 0;
     this.#scratch.push(scratch);

@@ -22,8 +22,11 @@ export interface ReadbackHost {
   readonly gpuDevice: GPUDevice;
   readonly memory: MemoryResource;
   readonly counters: DeviceCounters;
+  /** @throws VramError `disposed` or `device-lost` where no work can be submitted any more. */
   assertUsable(): void;
+  /** The result of `promise`, or `device-lost` where the device goes first. */
   orLost<T>(promise: Promise<T>): Promise<T>;
+  /** Rejects with the first driver error that nobody was told of. */
   throwGathered(): Promise<void>;
 }
 

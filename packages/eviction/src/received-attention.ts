@@ -2,7 +2,10 @@
 import type { KvScore } from './policy.js';
 import { statistic } from './tokens.js';
 
-/** @param attentionQueries Last queries whose attention counts; `Infinity` for all. */
+/**
+ * Scores a token by the attention that it received.
+ * @param attentionQueries Last queries whose attention counts; `Infinity` for all.
+ */
 export function receivedAttention(attentionQueries: number): KvScore {
   return {
     needs: ['attention'],

@@ -134,8 +134,8 @@ describe('limits', () => {
       matmul(batch, { x, xRows, weights, y });
       batch.submit();
     };
-    step(1);
-    step(9);
+    // One of each tile: a row, a few rows, more.
+    for (const xRows of [1, 4, 9]) step(xRows);
     const before = { ...device.counters };
     for (let xRows = 1; xRows <= 9; xRows++) step(xRows);
     await device.settle();
