@@ -138,6 +138,7 @@ export class KvCacheManager {
   /**
    * {@link match} where contents count that are not on the device; {@link KvTiers} asks so. Changes
    * nothing.
+   * @internal
    */
   matchWith(tokens: Uint32Array, keys: ContentKeys, elsewhere: Elsewhere): FarMatch {
     const lookup = this.#lookup;

@@ -46,7 +46,7 @@ export interface AllocateOptions {
 /** Where tokens of a step go: a mapping per group; a manager with one group takes it alone. */
 export type GroupMappings = SlotMapping | readonly SlotMapping[];
 
-/** What {@link KvCacheManager.matchWith} found. */
+/** What `matchWith` found. */
 export interface FarMatch {
   /** Leading tokens that are on the device or elsewhere. */
   readonly tokenCount: number;

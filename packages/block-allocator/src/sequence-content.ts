@@ -21,7 +21,7 @@ import { uintAt } from './index-array.js';
 import { ROOT_NODE } from './prefix-nodes.js';
 import type { PrefixCache } from './prefix-cache.js';
 
-/** A {@link SequenceContent} as plain data. */
+/** A `SequenceContent` as plain data. */
 export interface SequenceContentState {
   readonly keys: ContentKeys;
   readonly rank: number;

@@ -5,10 +5,13 @@ import { fail } from '@vramkit/core';
 
 /** One thread. */
 export interface HostWorker {
+  /** Sends a message; shared memory in it stays shared. */
   post(message: unknown): void;
+  /** Calls `listener` with each message that the thread sends. */
   onMessage(listener: (message: unknown) => void): void;
   /** Calls `listener` once the thread has ended, on purpose or not. */
   onLost(listener: (reason: string) => void): void;
+  /** Ends the thread, whatever it is doing. */
   terminate(): Promise<void>;
 }
 

@@ -363,6 +363,7 @@ export class OffloadedOptimizer {
     this.#device.dispose();
   }
 
+  /** As `dispose()`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose();
   }

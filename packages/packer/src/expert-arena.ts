@@ -79,7 +79,7 @@ export class ExpertArena {
   readonly #pools: readonly Pool[];
   readonly #places = new Map<number, ExpertSlot>();
 
-  /** Use {@link createExpertArena}. */
+  /** Use {@link createExpertArena}. @internal */
   constructor(device: VramDevice, options: ExpertArenaOptions, pools: readonly Pool[]) {
     this.#device = device;
     this.experts = options.experts;

@@ -46,7 +46,7 @@ export interface StoredShard {
   readonly file: string;
   readonly sizeBytes: number;
   readonly sha256: string;
-  /** xxh64 of each {@link HASHED_BYTES} of the blob. */
+  /** xxh64 of each `HASHED_BYTES` of the blob. */
   readonly xxh64: readonly string[];
 }
 

@@ -55,6 +55,7 @@ export const adamKernel = defineKernel({
     second: { access: 'read-write', type: 'array<vec4<f32>>' },
     weights: {
       access: 'read-write',
+      /** Storage of the parameter type. */
       type: ({ dtype }: AdamKernelParams) => `array<${quadType(dtype)}>`,
     },
   },

@@ -74,7 +74,10 @@ export async function fileSink(path: string, options: FileSinkOptions = {}): Pro
 }
 
 /** A sink in memory, for small files and tests; `bytes` gives a copy of what was written. */
-export function memorySink(name: string): ByteSink & { bytes(): Uint8Array } {
+export function memorySink(name: string): ByteSink & {
+  /** What was written so far. */
+  bytes(): Uint8Array;
+} {
   let buffer = new Uint8Array(0);
   let end = 0;
   return {

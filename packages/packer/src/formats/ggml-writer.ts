@@ -37,7 +37,7 @@ export function ggmlBlockFor(matrix: HostMatrix, name: string): WritableBlock {
 
 /**
  * The blocks of a matrix, row by row.
- * @throws VramError as {@link ggmlBlockFor}.
+ * @throws VramError as `ggmlBlockFor`.
  */
 export function toGgmlBlocks(
   matrix: HostMatrix,
