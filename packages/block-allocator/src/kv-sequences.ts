@@ -112,7 +112,7 @@ export class KvSequences {
     return this.blocksNeededBy(this.#table(sequence), count);
   }
 
-  /** {@link blocksNeeded} of a table that {@link table} gave. */
+  /** {@link blocksNeeded} of a table that {@link KvSequences.table} gave. */
   blocksNeededBy(table: BlockTableView, count: number): number {
     checkInteger('count', count, 0, MAX_INDEX - table.tokenCount);
     return table.blocksFor(count) + (count > 0 && this.#endsInSharedBlock(table) ? 1 : 0);
@@ -135,7 +135,7 @@ export class KvSequences {
   }
 
   /**
-   * {@link tryAppend} to a table that {@link table} gave, for loops that keep tables.
+   * {@link tryAppend} to a table that {@link KvSequences.table} gave, for loops that keep tables.
    * @param unmapped Leading ones of the new tokens that `into` does not receive. Default: 0.
    */
   tryAppendTo(
