@@ -10,7 +10,7 @@ import { VramError } from '@vramkit/core';
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { access, constants, mkdir, mkdtemp, readdir, rm, stat } from 'node:fs/promises';
-import { homedir, tmpdir } from 'node:os';
+import { homedir, tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
 
 const STAGING = 'staging-';
@@ -29,7 +29,8 @@ export async function cacheDirectory(
   const candidates = [
     ...(xdg === undefined || xdg === '' ? [] : [join(xdg, 'vramkit')]),
     ...(home === '' ? [] : [join(home, '.cache', 'vramkit')]),
-    join(tmpdir(), 'vramkit-cache'),
+    // One for each user: the folder of another cannot be written, nor trusted.
+    join(tmpdir(), `vramkit-cache-${userInfo().uid}`),
   ];
   let cause: unknown;
   for (const directory of candidates) {

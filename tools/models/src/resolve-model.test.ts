@@ -7,7 +7,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
+import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, it } from 'vitest';
 import { cacheDirectory } from './cache.js';
@@ -156,7 +156,7 @@ describe('cacheDirectory', () => {
     );
     await writeFile(join(directory, 'file'), '');
     expect(await cacheDirectory({ HOME: join(directory, 'file') })).toBe(
-      join(tmpdir(), 'vramkit-cache'),
+      join(tmpdir(), `vramkit-cache-${userInfo().uid}`),
     );
   });
 });
