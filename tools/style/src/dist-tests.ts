@@ -83,8 +83,8 @@ async function readBundles(folder: string): Promise<Bundle[]> {
   if (!existsSync(folder)) throw new Error(`${dirname(folder)} is not built: run npm run build`);
   const manifest = readFileSync(join(dirname(folder), 'package.json'), 'utf8');
   // What exports nothing is a command: importing it would run it.
-  const { exports } = JSON.parse(manifest) as { readonly exports: object }; // A manifest of ours.
-  if (!('.' in exports)) return [];
+  const { exports } = JSON.parse(manifest) as { readonly exports?: object }; // A manifest of ours.
+  if (exports !== undefined && !('.' in exports)) return [];
   const names = readdirSync(folder).filter((name) => /^(?!chunk-).*\.js$/.test(name));
   const paths = ['index.js', ...names.filter((name) => name !== 'index.js')]
     .map((name) => join(folder, name))

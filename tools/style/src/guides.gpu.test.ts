@@ -20,7 +20,9 @@ function run(code: string): string {
   try {
     const file = join(folder, 'example.mts');
     writeFileSync(file, code);
-    return execFileSync(process.execPath, [...flags, file], { encoding: 'utf8', cwd: root });
+    // The task runner may ask for colours, which are no part of what an example prints.
+    const env = { ...process.env, NO_COLOR: '1', FORCE_COLOR: '0' };
+    return execFileSync(process.execPath, [...flags, file], { encoding: 'utf8', cwd: root, env });
   } finally {
     rmSync(folder, { recursive: true });
   }
