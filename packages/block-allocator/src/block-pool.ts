@@ -145,12 +145,8 @@ export class BlockPool {
       });
     }
     const worthless = Math.min(count, this.#free.lengthOf(0));
-    this.#free.popMany(worthless, ids, offset);
+    if (worthless > 0) this.#free.popMany(worthless, ids, offset, 1);
     for (let index = worthless; index < count; index++) ids[offset + index] = this.#evict();
-    const records = this.#records;
-    for (let index = 0; index < count; index++) {
-      records[(ids[offset + index] ?? NULL_BLOCK) * RECORD_WORDS + REFERENCES] = 1;
-    }
     return ids;
   }
 
@@ -195,15 +191,27 @@ export class BlockPool {
   free(ids: IndexList, start = 0, end = ids.length): void {
     checkRange(ids, start, end);
     const records = this.#records;
+    // Most often all blocks go to the same ring: bits of the ranks of all, and of any.
+    let allBits = RANK_MASK;
+    let anyBits = 0;
+    let held = 0;
     for (let index = start; index < end; index++) {
       const id = ids[index] ?? NULL_BLOCK;
-      const record = id * RECORD_WORDS + REFERENCES;
-      const count = records[record];
+      const record = id * RECORD_WORDS;
+      const count = records[record + REFERENCES];
       if ((id | 0) !== id || count === undefined || count < 1) {
         for (let done = start; done < index; done++) this.#add(at(ids, done), 1);
         this.#rejectHeld(id, 'freed');
       }
-      records[record] = count - 1;
+      records[record + REFERENCES] = count - 1;
+      held |= count - 1;
+      const rank = intAt(records, record + RANK) & RANK_MASK;
+      allBits &= rank;
+      anyBits |= rank;
+    }
+    if (held === 0 && allBits === anyBits && this.#rankLifetime === Infinity) {
+      this.#free.appendBackwards(ids, start, end, allBits);
+      return;
     }
     for (let index = end - 1; index >= start; index--) {
       const id = ids[index] ?? NULL_BLOCK;
@@ -354,19 +362,17 @@ export class BlockPool {
     this.#free.append(id, rank);
   }
 
-  /** Takes one kept block, which the caller knows to exist, out of the free list. */
+  /** Hands out one kept block, which the caller knows to exist. */
   #evict(): number {
     if (this.#rankLifetime !== Infinity) this.#decay();
     const id = this.#keeper?.chooseVictim() ?? this.#firstKept();
     const rank = this.rankOf(id);
-    if (rank === 0 || !this.#free.has(id)) {
-      fail('invariant', `block ${id} was chosen to be handed out, and is not kept or not free`, {
-        id,
-        rank,
-      });
+    if (rank === 0) {
+      fail('invariant', `block ${id} was chosen to be handed out, and is not kept`, { id });
     }
     this.#free.remove(id, rank);
     this.#records[id * RECORD_WORDS + RANK] = 0;
+    this.#records[id * RECORD_WORDS + REFERENCES] = 1;
     this.#evictedCount++;
     this.#keeper?.evicted(id);
     return id;

@@ -122,10 +122,32 @@ export class BlockTable {
    * @throws VramError `invalid-argument` where there are no such tokens.
    */
   copyPositions(start: number, count: number, out: IndexArray, offset: number): void {
-    checkInteger('start', start, 0, this.#cachedTokenCount);
-    checkInteger('count', count, 0, this.#cachedTokenCount - start);
+    this.#checkTokens(start, count);
+    if (this.#cachedTokenCount === this.#tokenCount) {
+      for (let index = 0; index < count; index++) out[offset + index] = start + index;
+      return;
+    }
     for (let index = 0; index < count; index++) {
       out[offset + index] = uintAt(this.#positions, start + index);
+    }
+  }
+
+  /**
+   * Writes the slots of held tokens `[start, start + count)` to `out[offset ..]`.
+   * @throws VramError `invalid-argument` where there are no such tokens.
+   */
+  copySlots(start: number, count: number, out: IndexArray, offset: number): void {
+    this.#checkTokens(start, count);
+    const { blockSize } = this;
+    let block = Math.floor(start / blockSize);
+    let within = start - block * blockSize;
+    let written = 0;
+    while (written < count) {
+      const first = uintAt(this.#blocks, block++) * blockSize + within;
+      const some = Math.min(count - written, blockSize - within);
+      for (let index = 0; index < some; index++) out[offset + written + index] = first + index;
+      written += some;
+      within = 0;
     }
   }
 
@@ -143,9 +165,20 @@ export class BlockTable {
     return low;
   }
 
+  /** Whether one block holds, from held token `index` on, positions `[first, first + count)`. */
+  holdsRun(index: number, first: number, count: number): boolean {
+    if (index % this.blockSize > 0 || index + count > this.#cachedTokenCount) return false;
+    if (this.#cachedTokenCount === this.#tokenCount) return index === first;
+    return (
+      uintAt(this.#positions, index) === first &&
+      uintAt(this.#positions, index + count - 1) === first + count - 1
+    );
+  }
+
   /** Blocks that `count` more tokens need beside those held. */
   blocksFor(count: number): number {
-    return Math.ceil((this.#cachedTokenCount + count) / this.blockSize) - this.#blockCount;
+    const missing = count - this.freeSlotCount;
+    return missing <= 0 ? 0 : Math.ceil(missing / this.blockSize);
   }
 
   /** Makes room for `count` more tokens, so that {@link append} cannot fail for want of memory. */
@@ -271,6 +304,11 @@ export class BlockTable {
     table.#blocks = grown(this.#blocks.slice(0, table.#blockCount), 4);
     table.#positions = grown(this.#positions.slice(0, table.#cachedTokenCount), 16);
     return table;
+  }
+
+  #checkTokens(start: number, count: number): void {
+    checkInteger('start', start, 0, this.#cachedTokenCount);
+    checkInteger('count', count, 0, this.#cachedTokenCount - start);
   }
 
   /** Positions of `count` new tokens. Without a hole they are indices, written once per table. */

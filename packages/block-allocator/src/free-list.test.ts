@@ -6,7 +6,7 @@ const error = (code: string): unknown => expect.objectContaining({ name: 'VramEr
 
 function pop(list: FreeList, count: number): number[] {
   const out = new Uint32Array(count);
-  list.popMany(count, out, 0);
+  list.popMany(count, out, 0, 0);
   list.check();
   return [...out];
 }

@@ -18,14 +18,14 @@
  * time against an array for each.
  *
  * Invariants: both directions visit the same ids in opposite order; the length of a ring is their
- * number; the links of an id outside all rings are {@link UNLINKED}.
+ * number; the next of an id outside all rings is {@link UNLINKED}.
  *
  * The order is that of vLLM v1's free queue. A stack would be about four times faster and was
  * rejected: freed blocks keep their contents for a while, and the order decides which are lost
  * first. A queue of ids in a circular array was no faster and leaves gaps to sweep.
  */
 import { assertInvariant, checkInteger, fail } from '@vramkit/core';
-import { intAt, MAX_INDEX, type IndexArray } from './index-array.js';
+import { intAt, MAX_INDEX, type IndexArray, type IndexList } from './index-array.js';
 
 /** Words of a record. */
 export const RECORD_WORDS = 4;
@@ -89,11 +89,12 @@ export class FreeList {
   }
 
   /**
-   * Takes the first `count` ids of a ring into `out[offset ..]`, in order. O(count).
+   * Takes the first `count` ids of ring 0 into `out[offset ..]`, in order, and sets the first word
+   * that belongs to their owner to `owner`. O(count).
    * @throws VramError `out-of-memory` where fewer are left; nothing has changed then.
    */
-  popMany(count: number, out: IndexArray, offset: number, ring = 0): void {
-    const length = this.lengthOf(ring);
+  popMany(count: number, out: IndexArray, offset: number, owner: number): void {
+    const length = this.lengthOf(0);
     if (count > length) {
       fail('out-of-memory', `${count} ids asked for, ${length} in the free list`, {
         count,
@@ -101,18 +102,17 @@ export class FreeList {
       });
     }
     const { records } = this;
-    const end = this.#end(ring) * RECORD_WORDS;
-    let id = intAt(records, end + NEXT);
+    let id = intAt(records, NEXT);
     for (let index = 0; index < count; index++) {
       const record = id * RECORD_WORDS;
       out[offset + index] = id;
       id = intAt(records, record + NEXT);
       records[record + NEXT] = UNLINKED;
-      records[record + PREVIOUS] = UNLINKED;
+      records[record + OWNER_WORD] = owner;
     }
-    records[end + NEXT] = id;
-    records[id * RECORD_WORDS + PREVIOUS] = this.#end(ring);
-    this.#resize(ring, -count);
+    records[NEXT] = id;
+    records[id * RECORD_WORDS + PREVIOUS] = 0;
+    this.#resize(0, -count);
   }
 
   /**
@@ -128,7 +128,6 @@ export class FreeList {
     records[previous * RECORD_WORDS + NEXT] = next;
     records[next * RECORD_WORDS + PREVIOUS] = previous;
     records[record + NEXT] = UNLINKED;
-    records[record + PREVIOUS] = UNLINKED;
     this.#resize(ring, -1);
   }
 
@@ -151,6 +150,25 @@ export class FreeList {
     this.#resize(ring, 1);
   }
 
+  /**
+   * Puts `ids[start .. end)` last in a ring, from the last of them to the first. The caller knows
+   * that they differ and are in none. O(end - start).
+   */
+  appendBackwards(ids: IndexList, start: number, end: number, ring: number): void {
+    const { records } = this;
+    const edge = this.#end(ring);
+    let last = intAt(records, edge * RECORD_WORDS + PREVIOUS);
+    for (let index = end - 1; index >= start; index--) {
+      const id = ids[index] ?? 0;
+      records[last * RECORD_WORDS + NEXT] = id;
+      records[id * RECORD_WORDS + PREVIOUS] = last;
+      last = id;
+    }
+    records[last * RECORD_WORDS + NEXT] = edge;
+    records[edge * RECORD_WORDS + PREVIOUS] = last;
+    this.#resize(ring, end - start);
+  }
+
   /** The ids of a ring in order, first to last. O(length), for tests and debugging. */
   toArray(ring = 0): Uint32Array {
     const ids = new Uint32Array(this.lengthOf(ring));
@@ -171,15 +189,7 @@ export class FreeList {
     for (let ring = 0; ring < this.#lengths.length; ring++) inRings += this.#checkRing(ring);
     assertInvariant(inRings === this.#length, `${inRings} linked, length ${this.#length}`);
     let linked = 0;
-    for (let id = 1; id < this.#idCount; id++) {
-      const isLinked = this.has(id);
-      assertInvariant(
-        isLinked === (this.records[id * RECORD_WORDS + PREVIOUS] !== UNLINKED),
-        `block ${id} is half linked`,
-        { id },
-      );
-      if (isLinked) linked++;
-    }
+    for (let id = 1; id < this.#idCount; id++) if (this.has(id)) linked++;
     assertInvariant(linked === this.#length, `${linked} ids carry links, length ${this.#length}`, {
       linked,
       length: this.#length,

@@ -41,7 +41,7 @@ import type {
 } from './kv-cache-options.js';
 import { groupRule, type GroupRule } from './kv-groups.js';
 import type { KvSequences } from './kv-sequences.js';
-import { ManagedSequences, mappingOf } from './managed-sequences.js';
+import { ManagedSequences } from './managed-sequences.js';
 import { PrefixCache } from './prefix-cache.js';
 import { PrefixLookup, type Elsewhere } from './prefix-lookup.js';
 import { SlotMapping } from './slot-mapping.js';
@@ -77,6 +77,8 @@ export class KvCacheManager {
   readonly #counter: RequestCounter;
   readonly #managed: ManagedSequences;
   readonly #pins: BlockPins;
+  /** The mapping of a manager with one group, as a list. */
+  readonly #onlyMapping: SlotMapping[] = [];
 
   /**
    * Becomes the keeper of `pool`, whose block size is that of the cache.
@@ -177,7 +179,7 @@ export class KvCacheManager {
     const { keys = NO_KEYS, rank = 1, isResumed = false } = options;
     checkInteger('rank', rank, 1, MAX_RANK);
     checkKeys(keys);
-    this.#checked(into);
+    const mappings = this.#listed(into);
     this.#find(tokens, options);
     const lookup = this.#lookup;
     const count = this.#appendCount(tokens, options);
@@ -194,10 +196,10 @@ export class KvCacheManager {
     const hit = content.committedCount;
     this.#counter.add(tokens.length, content.hitTokens, isResumed);
     const state = this.#managed.state(sequence);
-    this.#managed.take(sequence, state, partialTokens + count, into, partialTokens);
+    this.#managed.take(sequence, state, partialTokens + count, mappings, partialTokens);
     if (partialTokens > 0) {
       const to = this.table(sequence).blockAt(lookup.blockCount);
-      mappingOf(into, 0).copies.push({ from, to, tokens: partialTokens });
+      itemAt(mappings, 0).copies.push({ from, to, tokens: partialTokens });
     }
     this.#managed.commitTo(state, tokens, hit, hit + partialTokens + count);
     return sequence;
@@ -211,7 +213,7 @@ export class KvCacheManager {
    *   count, a mapping is missing, or positions would exceed 2^31 - 1.
    */
   tryReserve(sequence: number, count: number, into: GroupMappings): boolean {
-    return this.#managed.tryReserve(sequence, count, this.#checked(into));
+    return this.#managed.tryReserve(sequence, count, this.#listed(into));
   }
 
   /**
@@ -235,7 +237,7 @@ export class KvCacheManager {
     start = 0,
     end = tokens.length,
   ): boolean {
-    return this.#managed.tryAppend(sequence, tokens, this.#checked(into), start, end);
+    return this.#managed.tryAppend(sequence, tokens, this.#listed(into), start, end);
   }
 
   /**
@@ -449,9 +451,15 @@ export class KvCacheManager {
     this.#managed.check();
   }
 
-  #checked(into: GroupMappings): GroupMappings {
-    const given = into instanceof SlotMapping ? 1 : into.length;
-    checkInteger('count of mappings', given, this.#rules.length, this.#rules.length);
+  /** The mappings of all groups. @throws VramError `invalid-argument` where there are others. */
+  #listed(into: GroupMappings): readonly SlotMapping[] {
+    const groups = this.#rules.length;
+    if (into instanceof SlotMapping) {
+      if (groups !== 1) checkInteger('count of mappings', 1, groups, groups);
+      this.#onlyMapping[0] = into;
+      return this.#onlyMapping;
+    }
+    checkInteger('count of mappings', into.length, groups, groups);
     return into;
   }
 

@@ -131,36 +131,40 @@ export class KvSequences {
     count: number,
     into: SlotMapping = new SlotMapping(),
   ): SlotMapping | undefined {
-    return this.tryAppendTo(this.#table(sequence), count, into);
+    const table = this.#table(sequence);
+    const needed = this.blocksNeededBy(table, count);
+    if (needed > this.pool.freeCount) return undefined;
+    this.appendTo(table, count, needed, into, 0);
+    return into;
   }
 
   /**
-   * {@link tryAppend} to a table that {@link KvSequences.table} gave, for loops that keep tables.
-   * @param unmapped Leading ones of the new tokens that `into` does not receive. Default: 0.
+   * Appends to a table that {@link KvSequences.table} gave, where the caller knows that blocks are
+   * free.
+   * @param needed What {@link blocksNeededBy} says of `count`.
+   * @param unmapped Leading ones of the new tokens that `into` does not receive.
    */
-  tryAppendTo(
+  appendTo(
     view: BlockTableView,
     count: number,
+    needed: number,
     into: SlotMapping,
-    unmapped = 0,
-  ): SlotMapping | undefined {
+    unmapped: number,
+  ): void {
     // The views that this class gives are its tables.
     const table = view as BlockTable;
-    const needed = this.blocksNeededBy(table, count);
-    if (needed > this.pool.freeCount) return undefined;
     const start = table.cachedTokenCount;
     table.reserve(count);
     into.reserve(count);
     if (needed > 0) this.#allocate(needed);
     let used = 0;
-    if (needed > table.blocksFor(count)) {
+    if (needed > 0 && needed > table.blocksFor(count)) {
       const copy = this.#replaceLastBlock(table, uintAt(this.#scratch, 0));
       into.copies.push(copy);
       used = 1;
     }
     table.append(count, this.#scratch, used);
     into.push(table, start + unmapped, count - unmapped);
-    return into;
   }
 
   /**

@@ -12,14 +12,14 @@
 import { assertInvariant, checkInteger, fail } from '@vramkit/core';
 import type { BlockTableView } from './block-table.js';
 import type { TokenMoves } from './compaction.js';
-import { at, itemAt, type IndexList } from './index-array.js';
-import type { GroupMappings, ManagedFork } from './kv-cache-options.js';
+import { at, intAt, itemAt, type IndexList } from './index-array.js';
+import type { ManagedFork } from './kv-cache-options.js';
 import { canGoOnAt, releasableBlocks, type GroupRule } from './kv-groups.js';
 import { KvSequences } from './kv-sequences.js';
 import type { PrefixCache } from './prefix-cache.js';
 import { ROOT_NODE } from './prefix-nodes.js';
 import { SequenceContent, type SequenceContentState } from './sequence-content.js';
-import { SlotMapping } from './slot-mapping.js';
+import type { SlotMapping } from './slot-mapping.js';
 
 /** Most contents of freed sequences that are kept for new ones. */
 const MAX_SPARES = 1024;
@@ -40,11 +40,14 @@ export class ManagedSequences {
   readonly #states = new Map<number, ManagedSequence>();
   readonly #suspended = new Map<number, ManagedSequence>();
   readonly #spares: SequenceContent[] = [];
+  /** Blocks that each group needs for what is about to be appended. */
+  readonly #needed: Int32Array;
 
   constructor(cache: PrefixCache, rules: readonly GroupRule[]) {
     this.#cache = cache;
     this.#rules = rules;
     this.#lastGroup = rules.length - 1;
+    this.#needed = new Int32Array(rules.length);
     this.sequences = rules.map(({ blockSize }) => new KvSequences(cache.pool, { blockSize }));
   }
 
@@ -74,7 +77,7 @@ export class ManagedSequences {
     return itemAt(this.state(sequence).tables, checkInteger('group', group, 0, this.#lastGroup));
   }
 
-  tryReserve(sequence: number, count: number, into: GroupMappings): boolean {
+  tryReserve(sequence: number, count: number, into: readonly SlotMapping[]): boolean {
     return this.#reserve(sequence, this.state(sequence), count, into);
   }
 
@@ -89,7 +92,7 @@ export class ManagedSequences {
   tryAppend(
     sequence: number,
     tokens: Uint32Array,
-    into: GroupMappings,
+    into: readonly SlotMapping[],
     start = 0,
     end = tokens.length,
   ): boolean {
@@ -233,26 +236,50 @@ export class ManagedSequences {
     }
   }
 
-  #reserve(sequence: number, state: ManagedSequence, count: number, into: GroupMappings): boolean {
-    let missing = -this.#cache.pool.freeCount;
-    for (let group = 0; group <= this.#lastGroup; group++) {
-      const table = itemAt(state.tables, group);
-      missing += itemAt(this.sequences, group).blocksNeededBy(table, count);
-    }
+  #reserve(
+    sequence: number,
+    state: ManagedSequence,
+    count: number,
+    into: readonly SlotMapping[],
+  ): boolean {
+    let missing = this.#countNeeded(state, count) - this.#cache.pool.freeCount;
     for (let group = 0; group <= this.#lastGroup && missing > 0; group++) {
       missing -= this.#countReleased(state, group);
     }
     if (missing > 0) return false;
-    this.take(sequence, state, count, into, 0);
+    this.#take(sequence, state, count, into, 0);
     return true;
   }
 
-  /** Appends tokens that the caller has counted blocks for. */
+  /** Appends tokens where the caller knows that blocks are free. */
   take(
+    sequence: number,
+    state: ManagedSequence,
+    count: number,
+    into: readonly SlotMapping[],
+    unmapped: number,
+  ): void {
+    this.#countNeeded(state, count);
+    this.#take(sequence, state, count, into, unmapped);
+  }
+
+  /** Blocks that `count` more tokens need in all groups; each group's share goes to the scratch. */
+  #countNeeded({ tables }: ManagedSequence, count: number): number {
+    let sum = 0;
+    for (let group = 0; group <= this.#lastGroup; group++) {
+      const needed = itemAt(this.sequences, group).blocksNeededBy(itemAt(tables, group), count);
+      this.#needed[group] = needed;
+      sum += needed;
+    }
+    return sum;
+  }
+
+  /** Appends what {@link #countNeeded} has counted. */
+  #take(
     sequence: number,
     { tables }: ManagedSequence,
     count: number,
-    into: GroupMappings,
+    into: readonly SlotMapping[],
     unmapped: number,
   ): void {
     for (let group = 0; group <= this.#lastGroup; group++) {
@@ -264,10 +291,9 @@ export class ManagedSequences {
       if (count > 0 && table.freeSlotCount > 0) this.#unpublishLast(table);
     }
     for (let group = 0; group <= this.#lastGroup; group++) {
-      const mapping = mappingOf(into, group);
-      const table = itemAt(tables, group);
-      const mapped = itemAt(this.sequences, group).tryAppendTo(table, count, mapping, unmapped);
-      assertInvariant(mapped !== undefined, 'blocks were free a moment ago');
+      const needed = intAt(this.#needed, group);
+      const sequences = itemAt(this.sequences, group);
+      sequences.appendTo(itemAt(tables, group), count, needed, itemAt(into, group), unmapped);
     }
   }
 
@@ -314,11 +340,8 @@ export class ManagedSequences {
       const table = itemAt(tables, group);
       const first = (depth / scale - 1) * blockSize;
       const token = table.cachedTokensBefore(first);
-      const end = token + blockSize;
       // Where a policy has evicted tokens, a block may hold others than those of the node.
-      if (token % blockSize > 0 || end > table.cachedTokenCount) continue;
-      if (table.positionAt(token) !== first) continue;
-      if (table.positionAt(end - 1) !== first + blockSize - 1) continue;
+      if (!table.holdsRun(token, first, blockSize)) continue;
       const id = table.blockAt(token / blockSize);
       // A fork shares blocks of drafts; whoever accepts them first has published them.
       if (this.#cache.nodeOf(id) === 0) this.#cache.attach(id, node, group, rank);
@@ -355,9 +378,4 @@ export class ManagedSequences {
 function firstPosition(table: BlockTableView, ids: ReadonlySet<number>): number {
   const index = table.blocks.findIndex((id) => ids.has(id));
   return index === -1 ? Infinity : table.positionAt(index * table.blockSize);
-}
-
-/** The mapping of one group. */
-export function mappingOf(into: GroupMappings, group: number): SlotMapping {
-  return into instanceof SlotMapping ? into : itemAt(into, group);
 }

@@ -38,6 +38,9 @@ export class PrefixLookup {
   #elsewhere: Elsewhere = nowhere;
   #nodes = new Uint32Array(64);
   #ids = new Uint32Array(64);
+  /** The group whose blocks are in the scratch, or -1, and how many they are. */
+  #collected = -1;
+  #idCount = 0;
 
   constructor(cache: PrefixCache, rules: readonly GroupRule[]) {
     this.#cache = cache;
@@ -62,6 +65,7 @@ export class PrefixLookup {
     this.blockCount = 0;
     this.partialBlock = 0;
     this.partialTokens = 0;
+    this.#collected = -1;
   }
 
   /**
@@ -177,8 +181,10 @@ export class PrefixLookup {
     this.partialTokens = found.tokenCount;
   }
 
-  /** Collects the blocks of the hit in a group into the scratch. */
+  /** Collects the blocks of the hit in a group into the scratch, unless they are there. */
   #collect(group: number): number {
+    if (this.#collected === group) return this.#idCount;
+    this.#collected = group;
     const rule = itemAt(this.#rules, group);
     const blocks = this.blockCount / rule.scale;
     const first = this.#firstNeeded(rule);
@@ -191,6 +197,7 @@ export class PrefixLookup {
       const node = uintAt(this.#nodes, (block + 1) * rule.scale - 1);
       this.#ids[count++] = this.#cache.blockOf(node, group);
     }
+    this.#idCount = count;
     return count;
   }
 

@@ -60,7 +60,7 @@ export class SlotMapping {
    */
   push(table: BlockTableView, start: number, count: number): void {
     this.reserve(count);
-    writeSlots(table, start, count, this.#slots, this.#length);
+    table.copySlots(start, count, this.#slots, this.#length);
     table.copyPositions(start, count, this.#positions, this.#length);
     this.#length += count;
   }
@@ -84,16 +84,8 @@ export function writeSlots(
   out: IndexArray,
   offset = 0,
 ): number {
-  checkInteger('count', count, 0, table.cachedTokenCount);
-  checkInteger('start', start, 0, table.cachedTokenCount - count);
   checkRoom(out, offset, count);
-  const { blockSize } = table;
-  let written = 0;
-  while (written < count) {
-    let slot = table.slotAt(start + written);
-    const end = Math.min(count, written + blockSize - (slot % blockSize));
-    while (written < end) out[offset + written++] = slot++;
-  }
+  table.copySlots(start, count, out, offset);
   return count;
 }
 
