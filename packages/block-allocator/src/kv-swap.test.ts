@@ -85,6 +85,28 @@ describe('KvSwap', () => {
     expect([manager.pool.freeCount, swap.freeCount]).toEqual([10, 6]);
   });
 
+  it('a sequence whose tokens a policy moved offers only blocks as they were', () => {
+    const machine = new Machine();
+    const { manager, swap } = machine;
+    const sequence = machine.start(run(20));
+    // Without token 4, the second block holds tokens 5 to 8 and must not pass for 4 to 7.
+    const kept = [...run(20)].filter((position) => position !== 4);
+    expect(manager.tryCompact(sequence, kept)).toBeDefined();
+    const out = swap.prepareOut(sequence);
+    if (out === undefined) throw new Error('no room');
+    machine.copy(out);
+    swap.completeOut(out, 'succeeded');
+    machine.start(run(40, 100)); // all blocks: nothing of the prompt is left
+    manager.free(2);
+    expect(manager.match(run(21))).toBe(0);
+    const back = swap.prepareIn(sequence);
+    if (back === undefined) throw new Error('no room');
+    machine.copy(back);
+    swap.completeIn(back, 'succeeded');
+    manager.check();
+    expect(manager.match(run(21))).toBe(4);
+  });
+
   it('a failed move leaves the sequence where it was', () => {
     const machine = new Machine();
     const { manager, swap } = machine;

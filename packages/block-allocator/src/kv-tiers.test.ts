@@ -8,11 +8,13 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { BlockPool } from './block-pool.js';
 import { KvCacheManager } from './kv-cache-manager.js';
+import type { KvGroup } from './kv-groups.js';
 import { KvTiers, type KvTiersOptions, type TierTransfer } from './kv-tiers.js';
 import { SlotMapping } from './slot-mapping.js';
 
 const error = (code: string): unknown => expect.objectContaining({ name: 'VramError', code });
 const BLOCK = 4;
+const full: KvGroup = { kind: 'full' };
 
 function run(count: number, first = 0): Uint32Array {
   return Uint32Array.from({ length: count }, (_, index) => first + index);
@@ -24,24 +26,29 @@ class Machine {
   readonly tiers: KvTiers;
   readonly bytes = { device: new Map<number, string>(), host: new Map(), storage: new Map() };
 
-  constructor(blockCount: number, options: KvTiersOptions) {
+  constructor(blockCount: number, options: KvTiersOptions, groups: readonly KvGroup[] = [full]) {
     const pool = new BlockPool({ blockCount, blockSize: BLOCK });
-    this.manager = new KvCacheManager(pool, { nodeCapacity: 256 });
+    this.manager = new KvCacheManager(pool, { nodeCapacity: 256, groups });
     this.tiers = new KvTiers(this.manager, options);
   }
 
   /** Runs a prompt and frees it: its full blocks are cached. */
   visit(tokens: Uint32Array): number {
-    const sequence = this.manager.tryAllocate(tokens, new SlotMapping());
+    const { sequences } = this.manager;
+    const sequence = this.manager.tryAllocate(
+      tokens,
+      sequences.map(() => new SlotMapping()),
+    );
     if (sequence === undefined) throw new Error('no room');
-    const { blocks } = this.manager.table(sequence);
-    blocks.forEach((id, index) => {
-      const held = tokens.subarray(index * BLOCK, (index + 1) * BLOCK).join();
-      const hit = (index + 1) * BLOCK <= this.manager.hitTokens(sequence);
-      if (hit) expect(this.bytes.device.get(id)).toBe(held);
-      this.bytes.device.set(id, held);
+    const hitTokens = this.manager.hitTokens(sequence);
+    sequences.forEach(({ blockSize }, group) => {
+      this.manager.table(sequence, group).blocks.forEach((id, index) => {
+        const end = (index + 1) * blockSize;
+        const held = tokens.subarray(end - blockSize, end).join();
+        if (end <= hitTokens) expect(this.bytes.device.get(id)).toBe(held);
+        this.bytes.device.set(id, held);
+      });
     });
-    const { hitTokens } = { hitTokens: this.manager.hitTokens(sequence) };
     this.manager.free(sequence);
     this.check();
     return hitTokens;
@@ -257,6 +264,30 @@ describe('KvTiers', () => {
     machine.tiers.complete(transfer, 'succeeded');
     for (const [slot, held] of before) expect(machine.bytes.host.get(slot)).toBe(held);
     expect(machine.bytes.host.size).toBe(5);
+  });
+
+  it('behaviour 52: blocks of two sizes come back as they were; a hit ends at the larger', () => {
+    const large: KvGroup = { kind: 'full', blockSize: 2 * BLOCK };
+    const machine = new Machine(16, { host: { blocks: 12 } }, [full, large]);
+    const { tiers, manager } = machine;
+    machine.visit(run(17));
+    expect(machine.blocks(run(16)).length).toBe(4 + 2);
+    machine.store(run(16));
+    for (let first = 500; first < 900; first += 100) machine.visit(run(33, first));
+    expect([manager.match(run(17)), tiers.lookup(run(17))]).toEqual([0, 16]);
+    // Token 12 is in the middle of a block of eight: what lies before that block is loaded.
+    expect(tiers.lookup(run(14))).toBe(8);
+    const part = tiers.prepareLoad(run(14));
+    if (part === undefined) throw new Error('no room');
+    expect(part.moves.length).toBe(2 + 1);
+    machine.copy(part);
+    tiers.complete(part, 'succeeded');
+    expect(machine.visit(run(14))).toBe(8);
+    const rest = tiers.prepareLoad(run(17));
+    if (rest === undefined) throw new Error('no room');
+    machine.copy(rest);
+    tiers.complete(rest, 'succeeded');
+    expect(machine.visit(run(17))).toBe(16);
   });
 
   it('behaviour 53: after a failed load nothing hits what did not arrive', () => {
