@@ -7,7 +7,7 @@
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { blockMap } from './block-map.js';
-import { pageScript } from './page-script.js';
+import { languageGuard, pageScript } from './page-script.js';
 import { PAGE_STYLE } from './page-style.js';
 import type { GenerationReport } from './report-data.js';
 import { formatBytes, summaryTable } from './table.js';
@@ -62,7 +62,7 @@ ${report.runs
 <h2>Which positions survive</h2>${blockMap(report)}
 <h2>Device memory by kind</h2><div id="memory" class="plot"></div>
 </main>
-<script>${script}</script>
+<script>${languageGuard}\n${script}</script>
 <script>const report = ${data};\n${pageScript}</script>
 </body></html>
 `;

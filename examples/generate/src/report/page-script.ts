@@ -2,6 +2,15 @@
  * The page's own script: draws the two line plots from `report` with uPlot. Runs in the browser.
  */
 
+/**
+ * Runs before uPlot, which formats numbers for the browser's language as it loads: in the POSIX
+ * locale a browser reports one that no formatter takes.
+ */
+export const languageGuard = String.raw`
+try { new Intl.NumberFormat(navigator.language); }
+catch { Object.defineProperty(navigator, 'language', { value: 'en' }); }
+`;
+
 /** JavaScript text; expects the globals `report` and `uPlot`. */
 export const pageScript = `
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();

@@ -1,5 +1,14 @@
 /** Script of a report: draws `plots`, which the page defines before it, with uPlot. */
 
+/**
+ * Runs before uPlot, which formats numbers for the browser's language as it loads: in the POSIX
+ * locale a browser reports one that no formatter takes.
+ */
+export const LANGUAGE_GUARD = String.raw`
+try { new Intl.NumberFormat(navigator.language); }
+catch { Object.defineProperty(navigator, 'language', { value: 'en' }); }
+`;
+
 /** JavaScript text. */
 export const PAGE_SCRIPT = String.raw`
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();

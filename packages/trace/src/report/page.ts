@@ -14,7 +14,7 @@ import {
   type ReportTable,
 } from './figures.js';
 import { laneFigure } from './lanes.js';
-import { PAGE_SCRIPT } from './page-script.js';
+import { LANGUAGE_GUARD, PAGE_SCRIPT } from './page-script.js';
 import { PAGE_STYLE } from './page-style.js';
 import { stack, type Plot } from './plot.js';
 
@@ -67,7 +67,7 @@ export function renderReport(
 ${tables.map(renderTable).join('\n')}
 ${own ? `<h2>Lanes</h2>${laneFigure(events)}` : ''}
 ${sections.join('\n')}
-</main><script>${library.script}</script>
+</main><script>${LANGUAGE_GUARD}\n${library.script}</script>
 <script>const plots = ${scriptJson(plots)};\n${PAGE_SCRIPT}</script></body></html>
 `;
 }
