@@ -85,7 +85,7 @@ module.exports = {
           // Adapters with a driver are subpaths of their own.
           '^packages/storage/src/adapters/(sqlite|s3|rados|webhdfs|cockroach)\\.ts$',
           // The peers lie outside the workspaces, so their protocol has no package name to import by.
-          '^tools/peers/src/protocol\\.ts$',
+          '^tools/peers/src/(product-)?protocol\\.ts$',
         ],
       },
     },

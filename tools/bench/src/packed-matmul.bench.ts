@@ -1,6 +1,11 @@
 /**
- * Packed products by width, and a mixture-of-experts layer of mixed widths, beside the same at 4
- * bits and beside a tuned plain f32 product on the same driver; and how fast weights are packed.
+ * Packed products by width, and f32 ones, beside ONNX Runtime, ggml (llama.cpp) and TensorFlow.js
+ * on the same driver and beside a tuned plain f32 product; a mixture-of-experts layer of mixed
+ * widths beside the same at 4 bits; and how fast weights are packed.
+ *
+ * Goals on lavapipe: 4 bits at least 4 times ONNX Runtime's WebGPU at one row and 1.3 times at 128;
+ * f32 ahead of ONNX Runtime and TensorFlow.js at both; 2 and 3 bits not slower than 4 at one row;
+ * mixed experts not slower than those of 4 bits.
  *
  * GFLOP/s counts two per multiply and add. Packing counts bytes of f32 input for each second of
  * processor time, so that a machine that does other things at the same time does not count.
@@ -24,15 +29,18 @@ import type { BenchOptions } from './command-line.js';
 import { gpuRate } from './gpu-rate.js';
 import { CaseResources } from './kernel-cases.js';
 import { measureInTurn, type Measure } from './measure.js';
+import { installPeers } from './peers.js';
 import { createOperands, recordProduct, tuneProduct } from './plain-matmul.js';
+import { startProduct, type ProductPeer, type ProductSide } from './product-peer.js';
 import { toResult, type BenchResult } from './report.js';
+import type { ProductFormat } from '../../peers/src/product-protocol.js';
 
 /** What it answers. */
 export const question =
-  'Are products of 2 and 3 bits, and mixed experts, not slower than those of 4 bits?';
+  'Packed products by width beside other runtimes on the same driver, and the speed of packing';
 
 const suite = 'packed-matmul';
-const FORMATS = ['affine2', 'affine3', 'affine4', 'affine8', 'f32'] as const;
+const PACKED = ['affine4', 'affine2', 'affine3', 'affine8'] as const;
 
 function activations(device: VramDevice, label: string, rows: number, columns: number): Tensor {
   const shape = [rows, columns];
@@ -43,7 +51,7 @@ function activations(device: VramDevice, label: string, rows: number, columns: n
 
 async function weights(
   device: VramDevice,
-  format: (typeof FORMATS)[number],
+  format: AffineMatrixFormat | 'f32',
   size: number,
 ): Promise<DeviceMatrix> {
   const matrix = createMatrix(device, { rows: size, columns: size, format, label: format });
@@ -60,19 +68,44 @@ async function weights(
   return matrix;
 }
 
-async function products(
-  device: VramDevice,
-  driver: string,
-  rows: number,
-  size: number,
-): Promise<BenchResult> {
-  using resources = new CaseResources();
+/** Rivals by the format of the weights; those on the CPU in one thread are the ceiling. */
+const RIVALS: Readonly<Record<ProductFormat, readonly ProductSide[]>> = {
+  '4-bit': [
+    { name: 'ONNX Runtime WebGPU', runtime: 'onnxruntime', backend: 'gpu' },
+    { name: 'ggml Vulkan q4_0', runtime: 'ggml', backend: 'gpu' },
+    { name: 'ONNX Runtime CPU x1', runtime: 'onnxruntime', backend: 'cpu' },
+    { name: 'ggml CPU x1 q4_0', runtime: 'ggml', backend: 'cpu' },
+  ],
+  f32: [
+    { name: 'ONNX Runtime WebGPU', runtime: 'onnxruntime', backend: 'gpu' },
+    { name: 'tfjs WebGPU', runtime: 'tensorflow', backend: 'gpu' },
+    { name: 'ggml Vulkan f32', runtime: 'ggml', backend: 'gpu' },
+    { name: 'ONNX Runtime CPU x1', runtime: 'onnxruntime', backend: 'cpu' },
+    { name: 'ggml CPU x1 f32', runtime: 'ggml', backend: 'cpu' },
+  ],
+};
+
+interface ProductRun extends BenchOptions {
+  readonly device: VramDevice;
+  /** The adapter's name. */
+  readonly driver: string;
+  readonly rows: number;
+  readonly size: number;
+  readonly format: ProductFormat;
+}
+
+/** Our own measures by name; the first is the subject. */
+async function ourProducts(
+  { device, rows, size, format }: ProductRun,
+  resources: CaseResources,
+): Promise<Record<string, Measure>> {
   const x = resources.own(activations(device, 'x', rows, size));
   const y = resources.own(activations(device, 'y', rows, size));
-  const peers: Record<string, Measure> = {};
-  for (const format of FORMATS) {
-    const matrix = resources.own(await weights(device, format, size));
-    peers[format] = await gpuRate(device, 2 * rows * size * size, (batch) =>
+  const measures: Record<string, Measure> = {};
+  const work = 2 * rows * size * size;
+  for (const each of format === 'f32' ? (['f32'] as const) : PACKED) {
+    const matrix = resources.own(await weights(device, each, size));
+    measures[each] = await gpuRate(device, work, (batch) =>
       matmul(batch, { x, xRows: rows, weights: matrix, y }),
     );
   }
@@ -80,17 +113,40 @@ async function products(
   const operands = createOperands(device, shape);
   for (const tensor of Object.values(operands)) resources.own(tensor);
   const variant = await tuneProduct(device, shape, operands);
-  peers['plain f32'] = await gpuRate(device, 2 * rows * size * size, (batch) =>
+  measures['plain f32'] = await gpuRate(device, work, (batch) =>
     recordProduct(batch, variant, shape, operands),
   );
-  const { affine4: ours, ...rest } = peers;
-  if (ours === undefined) throw new RangeError('affine4 was not measured');
-  const measured = await measureInTurn({ ours, peers: rest }, { runs: 9 });
-  const name = `4 bits, M = ${rows}, K = N = ${size}, groups of 32`;
-  return toResult(
-    { suite, case: name, metric: 'product', unit: 'GFLOP/s', driver, better: 'higher' },
-    measured,
-  );
+  return measures;
+}
+
+async function products(options: ProductRun): Promise<BenchResult> {
+  const { rows, size, format, driver, quick, log } = options;
+  using resources = new CaseResources();
+  const [ours, ...rest] = Object.entries(await ourProducts(options, resources));
+  if (ours === undefined) throw new RangeError('nothing of ours');
+  const peers = Object.fromEntries(rest);
+  const started: ProductPeer[] = [];
+  try {
+    for (const side of quick ? [] : RIVALS[format]) {
+      try {
+        const { peer, measure } = await startProduct(side, { format, rows, size });
+        started.push(peer);
+        peers[side.name] = measure;
+      } catch (error) {
+        const reason = error instanceof Error ? error.message : String(error);
+        log(`${side.name} is left out of ${format}, M = ${rows}: ${reason}`);
+      }
+    }
+    const measured = await measureInTurn({ ours: ours[1], peers }, { runs: 7 });
+    for (const [name, reason] of Object.entries(measured.failures)) log(`${name}: ${reason}`);
+    const name = `${format}, M = ${rows}, K = N = ${size}`;
+    return toResult(
+      { suite, case: name, metric: 'product', unit: 'GFLOP/s', driver, better: 'higher' },
+      measured,
+    );
+  } finally {
+    for (const peer of started) await peer.dispose();
+  }
 }
 
 const EXPERTS = 8;
@@ -182,9 +238,13 @@ export async function run({ quick, log }: BenchOptions): Promise<readonly BenchR
   log(`${adapter} (${driver})`);
   const size = quick ? 1024 : 2048;
   const results: BenchResult[] = await packing(quick);
+  if (!quick) await installPeers(log);
   for (const rows of quick ? [1] : [1, 128]) {
-    log(`measuring products of ${rows} rows`);
-    results.push(await products(device, adapter, rows, size));
+    for (const format of ['4-bit', 'f32'] as const) {
+      log(`measuring products of ${rows} rows, ${format}`);
+      const options = { device, driver: adapter, rows, size, format, quick, log };
+      results.push(await products(options));
+    }
   }
   log('measuring a layer of mixed experts');
   results.push(await mixedLayer(device, adapter, 1024));

@@ -33,10 +33,10 @@ export function f16Bits(value: number): number {
 /** Rounded once: the detour over f32 can land on a midpoint of f16 where the f64 was beside it. */
 function nearestF16(value: number): number {
   const bits = f32ToF16(value);
-  if ((bits & INFINITY_F16) === INFINITY_F16) return bits;
-  const distance = (each: number): number => Math.abs(f16ToF32(each) - value);
-  if (distance(bits - 1) < distance(bits)) return bits - 1;
-  return distance(bits + 1) < distance(bits) ? bits + 1 : bits;
+  if ((bits & INFINITY_F16) === INFINITY_F16 || Math.fround(value) === value) return bits;
+  const distance = Math.abs(f16ToF32(bits) - value);
+  if (Math.abs(f16ToF32(bits - 1) - value) < distance) return bits - 1;
+  return Math.abs(f16ToF32(bits + 1) - value) < distance ? bits + 1 : bits;
 }
 
 /** A scale and a minimum as they are stored: f16 scale in the low half, f16 minimum in the high. */
@@ -68,14 +68,14 @@ export function nearestCode(
   return roundEven(Math.min(Math.max(position, 0), maxCode));
 }
 
-/** Writes the nearest codes of a group to `codes` from element `start` on. */
+/** Writes the nearest codes of a group to the same elements of `codes`. */
 export function assignCodes(
-  values: Float32Array,
-  start: number,
-  count: number,
-  group: { readonly word: number; readonly maxCode: number; readonly codes: Uint8Array },
+  group: { readonly values: Float32Array; readonly start: number; readonly count: number },
+  word: number,
+  maxCode: number,
+  codes: Uint8Array,
 ): void {
-  const { codes, maxCode, word } = group;
+  const { values, start, count } = group;
   const scale = scaleOf(word);
   const minimum = minimumOf(word);
   if (scale === 0) {
@@ -87,29 +87,4 @@ export function assignCodes(
     const position = Math.fround((values[i] ?? 0) - minimum) / scale;
     codes[i] = position <= 0 ? 0 : position >= maxCode ? maxCode : position + ROUNDER - ROUNDER;
   }
-}
-
-/** Squared error of a group's nearest codes, each weighted by the importance of its column. */
-export function groupError(
-  values: Float32Array,
-  start: number,
-  count: number,
-  group: {
-    readonly word: number;
-    readonly maxCode: number;
-    readonly importance: Float32Array | undefined;
-    readonly column: number;
-  },
-): number {
-  const { importance, column, maxCode, word } = group;
-  const scale = scaleOf(word);
-  const minimum = minimumOf(word);
-  let sum = 0;
-  for (let i = 0; i < count; i++) {
-    const value = values[start + i] ?? 0;
-    const code = nearestCode(value, scale, minimum, maxCode);
-    const error = scale * code + minimum - value;
-    sum += (importance?.[column + i] ?? 1) * error * error;
-  }
-  return sum;
 }

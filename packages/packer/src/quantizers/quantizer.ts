@@ -73,12 +73,15 @@ export function groupQuantizer(fit: GroupFit): Quantizer {
       const codes = new Uint8Array(values.length);
       const factors = new Uint32Array(values.length / groupSize);
       const maxCode = fit.maxCode(bits);
-      for (let row = 0, group = 0; row < rows; row++) {
-        for (let column = 0; column < columns; column += groupSize, group++) {
-          const start = row * columns + column;
-          const word = fit.fit({ values, start, count: groupSize, column, bits, importance });
-          factors[group] = word;
-          assignCodes(values, start, groupSize, { word, maxCode, codes });
+      // One object for all groups: this is the inner loop of packing.
+      const group = { values, start: 0, count: groupSize, column: 0, bits, importance };
+      for (let row = 0, at = 0; row < rows; row++) {
+        for (let column = 0; column < columns; column += groupSize, at++) {
+          group.start = row * columns + column;
+          group.column = column;
+          const word = fit.fit(group);
+          factors[at] = word;
+          assignCodes(group, word, maxCode, codes);
         }
       }
       return { codes, factors };
