@@ -49,7 +49,7 @@ export default defineConfig({
           include: ['**/*.gpu.test.ts'],
           exclude,
           env: { VRAMKIT_ADAPTER: adapter },
-          testTimeout: 180_000,
+          testTimeout: 600_000,
           hookTimeout: 180_000,
         },
       })),
