@@ -62,6 +62,8 @@ export interface StepInput {
   readonly slots: Uint32Array;
   /** Whose rows they are, in order; leading ones with one token attend together. */
   readonly sequences: readonly StepSequence[];
+  /** Called behind the attention of each layer, to record copies of what the workspace holds. */
+  readonly observe?: (batch: Batch, layer: number) => void;
 }
 
 /** Leading sequences with one new token. */
@@ -179,6 +181,7 @@ export class ForwardPass {
       tokens,
     });
     this.#attend(batch, index, input);
+    input.observe?.(batch, index);
     matmul(batch, {
       x: workspace.attention,
       xRows: tokens,

@@ -155,6 +155,7 @@ export class InferenceSession {
   /**
    * Records one step of `ids` into `batch`: blocks are allocated at once, so submit the batch.
    * @param promptEnd Tokens after the prompt that the step is part of. Default: no prompt.
+   * @param observe Called behind the attention of each layer.
    * @throws VramError `out-of-memory` where the pool is exhausted; nothing has changed then.
    */
   recordStep(
@@ -162,6 +163,7 @@ export class InferenceSession {
     sequence: Sequence,
     ids: Uint32Array | 'device',
     promptEnd?: number,
+    observe?: (batch: Batch, layer: number) => void,
   ): void {
     const count = ids === 'device' ? 1 : ids.length;
     const table = this.sequences.table(sequence.id);
@@ -177,6 +179,7 @@ export class InferenceSession {
       positions: mapping.positions,
       slots: mapping.slots,
       sequences: [{ tokens: count, blocks: table.blocks, contextLength, measures }],
+      ...(observe === undefined ? {} : { observe }),
     });
   }
 

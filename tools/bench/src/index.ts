@@ -1,8 +1,9 @@
-/** What studies share with the benchmarks: measuring in turn, one shape of figures. */
+/** What studies share with the benchmarks: measuring in turn, figures, packages on demand. */
 export { parseCommandLine } from './command-line.js';
 export type { Bench, BenchOptions, CommandLine } from './command-line.js';
 export { leastRuns, measureInTurn, median, summarize } from './measure.js';
 export type { InTurnOptions, Measure, Measured, Summary } from './measure.js';
+export { installPinned, workspaceFolder } from './peers.js';
 export {
   formatFigure,
   formatResults,

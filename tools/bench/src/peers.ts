@@ -7,6 +7,7 @@
  */
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 /** The folder of the whole workspace. */
@@ -41,21 +42,30 @@ export function missingPeers(folder: string = peersFolder): string[] {
     .map(([name, version]) => `${name}@${version}`);
 }
 
+/** {@link installPinned} of the peers. */
+export function installPeers(log: (line: string) => void): Promise<void> {
+  return installPinned('tools/peers', `prebuilt binaries, about ${installedMegabytes} MB`, log);
+}
+
 /**
- * Installs the peers from their lock file where they are missing.
+ * Installs the packages that a folder of the workspace pins, from its lock file, where they are
+ * missing.
  *
  * No install script runs, so nothing is compiled and nothing is fetched but npm packages.
+ * @param what Told to the person at the terminal: what comes, and its size on disk.
  * @throws Error where npm fails, with its exit code; what it wrote is on the terminal.
  */
-export async function installPeers(log: (line: string) => void): Promise<void> {
-  const missing = missingPeers();
+export async function installPinned(
+  name: string,
+  what: string,
+  log: (line: string) => void,
+): Promise<void> {
+  const folder = join(workspaceFolder, name);
+  const missing = missingPeers(folder);
   if (missing.length === 0) return;
-  log(
-    `installing ${missing.join(', ')} into tools/peers with npm ci:` +
-      ` prebuilt binaries, about ${installedMegabytes} MB on disk, once`,
-  );
+  log(`installing ${missing.join(', ')} into ${name} with npm ci: ${what} on disk, once`);
   const npm = process.env['npm_execpath'];
-  const args = ['ci', '--prefix', peersFolder, '--ignore-scripts', '--loglevel=error'];
+  const args = ['ci', '--prefix', folder, '--ignore-scripts', '--loglevel=error'];
   const code = await new Promise<number | null>((done, reject) => {
     const child =
       npm === undefined
@@ -64,10 +74,8 @@ export async function installPeers(log: (line: string) => void): Promise<void> {
     child.on('error', reject);
     child.on('close', done);
   });
-  const left = missingPeers();
+  const left = missingPeers(folder);
   if (code !== 0 || left.length > 0) {
-    throw new Error(
-      `npm ci in tools/peers ended with ${code}; missing: ${left.join(', ') || 'none'}`,
-    );
+    throw new Error(`npm ci in ${name} ended with ${code}; missing: ${left.join(', ') || 'none'}`);
   }
 }
