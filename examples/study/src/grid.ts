@@ -8,7 +8,7 @@ import { isVramError } from '@vramkit/core';
 import { inChunks, kvPolicy, KV_POLICY_NAMES, type KvPolicy } from '@vramkit/eviction';
 
 /** What is measured of a cell. */
-export type Part = 'continuation' | 'retrieval' | 'decode';
+export type Part = 'continuation' | 'scores' | 'retrieval' | 'decode';
 
 /** How tokens go at prefill: one by one, or whole blocks. At decode blocks go. */
 export type PrefillGranularity = 'token' | 'block';
@@ -97,6 +97,7 @@ export function planStages({ shares, blockSizes, policies }: GridOptions): Stage
     [claim, large],
     [claim, large, 'block'],
   ]);
+  add('scores', blockSize, []);
   add('continuation', blockSize, [[claim, rest]]);
   add('retrieval', blockSize, [[claim, first]]);
   add('continuation', blockSize, [[others, first]]);

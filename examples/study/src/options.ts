@@ -27,7 +27,7 @@ usage: npm run study -- eviction [options]
   --model NAME[,NAME...]      smollm2, tiny-moe, or a path (default: both)
   --documents N               texts to read, half of them unseen (default: 8)
   --half seen|unseen          only that half
-  --part NAME[,NAME...]       continuation, retrieval, decode (default: all)
+  --part NAME[,NAME...]       continuation, scores, retrieval, decode (default: all)
   --policies NAME[,NAME...]   beside the full cache (default: all)
   --budgets N[,N...]          budgets as 1/N of the context (default: 4,8,2,16)
   --block-sizes N[,N...]      tokens of a block (default: 16,8,32)
@@ -39,11 +39,13 @@ usage: npm run study -- eviction [options]
 Results are kept cell by cell: a study that was stopped goes on where it was.
 `;
 
+const PARTS: readonly Part[] = ['continuation', 'scores', 'retrieval', 'decode'];
+
 const FLAGS = {
   model: { type: 'string', default: 'tiny-moe,smollm2' },
   documents: { type: 'string', default: '8' },
   half: { type: 'string' },
-  part: { type: 'string', default: 'continuation,retrieval,decode' },
+  part: { type: 'string', default: PARTS.join(',') },
   policies: { type: 'string', default: WHOLE_GRID.policies.join(',') },
   budgets: { type: 'string', default: '4,8,2,16' },
   'block-sizes': { type: 'string', default: WHOLE_GRID.blockSizes.join(',') },
@@ -83,9 +85,7 @@ export function parseOptions(args: readonly string[], folder: string): StudyOpti
       values.half === undefined
         ? undefined
         : oneOf<Half>('--half', values.half, ['seen', 'unseen']),
-    parts: list(values.part).map((part) =>
-      oneOf('--part', part, ['continuation', 'retrieval', 'decode']),
-    ),
+    parts: list(values.part).map((part) => oneOf('--part', part, PARTS)),
     policies: list(values.policies),
     shares: numbers('--budgets', values.budgets).map((n) => 1 / n),
     blockSizes: numbers('--block-sizes', values['block-sizes']),

@@ -8,6 +8,7 @@ import { mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Half } from './documents.js';
 import { cellName, type Cell } from './grid.js';
+import type { ScoreMeaning } from './score-meaning.js';
 
 /** How well a policy's cache predicts the true continuation of a document. */
 export interface ContinuationFigures {
@@ -56,6 +57,7 @@ export interface CellResult {
   readonly continuation?: ContinuationFigures;
   readonly answers?: readonly AnswerFigures[];
   readonly decode?: DecodeFigures;
+  readonly scores?: ScoreMeaning;
 }
 
 /** The results in a folder. */

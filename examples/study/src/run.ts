@@ -20,6 +20,7 @@ import { argmax, divergence, logSoftmax, mean } from './metrics.js';
 import type { AnswerFigures, CellResult, ContinuationFigures, ResultStore } from './results.js';
 import { buildRetrieval, type Question } from './retrieval.js';
 import { isServedBySaved, restoreContext, saveContext } from './saved-context.js';
+import { scoreMeaning } from './score-meaning.js';
 import { captureLayers, feed } from './teacher-forcing.js';
 
 /** What all cells of a study share. */
@@ -84,7 +85,7 @@ type StageRun = StudySetup & {
   readonly policies: ReadonlyMap<Cell, KvPolicy>;
 };
 
-const STUDIES = { continuation, retrieval, decode } as const;
+const STUDIES = { continuation, scores, retrieval, decode } as const;
 
 function put(
   setup: StudySetup,
@@ -132,19 +133,13 @@ async function eachFork(
 }
 
 async function continuation(run: StageRun): Promise<void> {
-  const { session, tokenizer, document, contextTokens, continuationTokens } = run;
-  // Characters are never fewer than tokens.
-  const most = (contextTokens + continuationTokens + 2) * 8;
-  const ids = tokenizer.encode(document.text.slice(0, most));
+  const { session, contextTokens, continuationTokens } = run;
+  const ids = textIds(run, continuationTokens);
   const end = contextTokens + continuationTokens;
   const next = ids.slice(contextTokens, end);
   const targets = ids.slice(contextTokens + 1, end + 1);
   const trunk = await readContext(run, ids.slice(0, contextTokens));
-  const whole = await session.fork(trunk, full({ blockSize: run.stage.blockSize }));
-  const layers = (await captureLayers(session, whole, next.subarray(0, OBSERVED_QUERIES))).map(
-    attendAll,
-  );
-  session.free(whole);
+  const layers = await attention(session, trunk, next);
   const reference = await fullRows(session, trunk, next);
   await eachFork(run, trunk, async (fork, prefillEvictionMs) => {
     const survivors = session.sequences.table(fork.id).positions.slice();
@@ -154,6 +149,35 @@ async function continuation(run: StageRun): Promise<void> {
     return { continuation: { ...figures, ...errors, kvPeakBytes, prefillEvictionMs } };
   });
   session.free(trunk);
+}
+
+/** Attention of the first of `next` over all that the trunk holds. */
+async function attention(
+  session: InferenceSession,
+  trunk: Sequence,
+  next: Uint32Array,
+): Promise<LayerAttention[]> {
+  const fork = await session.fork(trunk, trunk.eviction.policy);
+  const layers = await captureLayers(session, fork, next.subarray(0, OBSERVED_QUERIES));
+  session.free(fork);
+  return layers.map(attendAll);
+}
+
+async function scores(run: StageRun): Promise<void> {
+  const { session, contextTokens } = run;
+  const ids = textIds(run, OBSERVED_QUERIES);
+  const trunk = await readContext(run, ids.slice(0, contextTokens));
+  const layers = await attention(session, trunk, ids.slice(contextTokens));
+  await eachFork(run, trunk, () =>
+    Promise.resolve({ scores: scoreMeaning(layers, run.stage.blockSize) }),
+  );
+  session.free(trunk);
+}
+
+/** Tokens of the context and at least `count` behind it. */
+function textIds({ tokenizer, document, contextTokens }: StageRun, count: number): Uint32Array {
+  // Words are seldom longer than 8 characters a token.
+  return tokenizer.encode(document.text.slice(0, (contextTokens + count + 2) * 8));
 }
 
 /** Log-probabilities behind each of `ids` with the full cache. */
@@ -233,9 +257,9 @@ async function answer(
 }
 
 async function decode(run: StageRun): Promise<void> {
-  const { session, tokenizer, document, contextTokens, stage } = run;
+  const { session, contextTokens, stage } = run;
   const count = (TIMED_BLOCKS + 1) * stage.blockSize;
-  const ids = tokenizer.encode(document.text.slice(0, (contextTokens + count) * 8));
+  const ids = textIds(run, count);
   const trunk = await readContext(run, ids.slice(0, contextTokens));
   await eachFork(run, trunk, async (fork) => {
     const next = ids.subarray(contextTokens, contextTokens + count);

@@ -2,6 +2,7 @@
 import { fileURLToPath } from 'node:url';
 import { loadTokenizer, openModelFile } from '@vramkit/example-runtime';
 import { describe, expect, it } from 'vitest';
+import { attendAll } from './attention-error.js';
 import { inHalves } from './documents.js';
 import { cellName, planStages, policyOf, WHOLE_GRID, type Cell } from './grid.js';
 import { argmax, deviation, divergence, logSoftmax } from './metrics.js';
@@ -10,6 +11,7 @@ import { toMarkdown } from './report/tables.js';
 import { linePlot, ticks } from './report/plots.js';
 import type { CellResult } from './results.js';
 import { buildRetrieval, findFacts } from './retrieval.js';
+import { rankCorrelation, scoreMeaning } from './score-meaning.js';
 import { comparePaged, summarizeCells, verdict } from './summary.js';
 
 const folder = fileURLToPath(new URL('../../../tools/models/tiny-moe/', import.meta.url));
@@ -157,5 +159,26 @@ describe('the command line', () => {
     expect(options).toMatchObject({ shares: [1 / 4, 1 / 16], folder: '/there/here' });
     expect(() => parseOptions(['other'], '/')).toThrow(/the study is one of eviction/);
     expect(() => parseOptions(['eviction', '--part', 'x'], '/')).toThrow(/--part is one of/);
+  });
+});
+
+describe('what ranks say about attention', () => {
+  it('is 1 for numbers that order tokens as attention does, -1 for the reverse', () => {
+    expect(rankCorrelation([1, 5, 9, 2], [10, 50, 90, 20])).toBe(1);
+    expect(rankCorrelation([1, 5, 9, 2], [-1, -5, -9, -2])).toBe(-1);
+  });
+
+  it('finds keys that a query points to, and the say of a layer whose ratios spread more', () => {
+    // One head of one dimension: the query is 1, so larger keys receive more attention.
+    const keys = Float32Array.of(1, 2, 3, 4, 5);
+    const rows = { heads: 1, kvHeads: 1, headDim: 1, queries: Float32Array.of(1), keys };
+    const flat = attendAll({ ...rows, values: Float32Array.of(1, 2, 3, 4, 5) });
+    const steep = attendAll({ ...rows, values: Float32Array.of(40, 30, 20, 10, 5) });
+    const { correlations, say } = scoreMeaning([flat, steep], 0);
+    expect(correlations.inverseKeyNorm).toEqual([-1, -1]);
+    expect(correlations.valueNorm).toEqual([1, -1]);
+    expect(correlations.position).toEqual([1, 1]);
+    expect(say[0]).toBeLessThan(1e-6);
+    expect((say[0] ?? 0) + (say[1] ?? 0)).toBeCloseTo(1, 12);
   });
 });

@@ -12,6 +12,7 @@ import { runStage, type StudySetup } from './run.js';
 /** How many of the documents a part reads: speed is the device's and the policy's. */
 const DOCUMENTS = {
   continuation: (count: number) => count,
+  scores: (count: number) => count,
   retrieval: (count: number) => Math.ceil(count / 2),
   decode: () => 1,
 } as const;

@@ -8,6 +8,7 @@ import type { Half } from './documents.js';
 import type { Cell } from './grid.js';
 import { deviation, mean } from './metrics.js';
 import type { CellResult } from './results.js';
+import type { ScoreMeaning } from './score-meaning.js';
 
 /** The halves, and both together. */
 export type Documents = Half | 'both';
@@ -208,6 +209,24 @@ export function meanMatrix(
   return first.map((row, layer) =>
     row.map((_, head) => mean(all.map((each) => each[layer]?.[head] ?? NaN))),
   );
+}
+
+/** Mean over documents of what ranks say about attention; `undefined` without results. */
+export function meanScores(results: readonly CellResult[]): ScoreMeaning | undefined {
+  const all = results.flatMap(({ scores }) => scores ?? []);
+  const [first] = all;
+  if (first === undefined) return undefined;
+  const over = (pick: (each: ScoreMeaning) => readonly number[]): number[] =>
+    pick(first).map((_, layer) => mean(all.map((each) => pick(each)[layer] ?? NaN)));
+  return {
+    correlations: {
+      inverseKeyNorm: over(({ correlations }) => correlations.inverseKeyNorm),
+      valueNorm: over(({ correlations }) => correlations.valueNorm),
+      valueOverKeyNorm: over(({ correlations }) => correlations.valueOverKeyNorm),
+      position: over(({ correlations }) => correlations.position),
+    },
+    say: over(({ say }) => say),
+  };
 }
 
 /** Share of pass keys found at each of `bins` depths, per policy of a share. */

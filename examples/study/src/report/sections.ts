@@ -1,10 +1,13 @@
 /** What a report holds, whichever form it takes: titles, sentences, tables and plots of a model. */
 import { CLAIM_POLICIES, type Cell } from '../grid.js';
+import { mean } from '../metrics.js';
 import type { CellResult } from '../results.js';
+import { STATISTICS } from '../score-meaning.js';
 import {
   comparePaged,
   keysByDepth,
   meanMatrix,
+  meanScores,
   summarizeCells,
   type Comparison,
   type Documents,
@@ -93,7 +96,6 @@ function layerPlots(results: readonly CellResult[], base: Cell): Record<string, 
   }).filter(({ matrix }) => matrix.length > 0);
   const [first] = maps;
   if (first === undefined) return {};
-  const mean = (row: readonly number[]): number => row.reduce((a, b) => a + b, 0) / row.length;
   const series = maps.map(({ name, matrix }) => ({ name, values: matrix.map(mean) }));
   const where = `at ${shareName(base.share)}`;
   return {
@@ -153,6 +155,43 @@ function continuationSections(
   return sections;
 }
 
+function scoresSection(results: readonly CellResult[]): Section[] {
+  const scores = meanScores(results);
+  if (scores === undefined) return [];
+  const layers = scores.say.map((_, layer) => String(layer));
+  const series = STATISTICS.map((name) => ({ name, values: scores.correlations[name] }));
+  return [
+    {
+      title: 'What ranks say about attention',
+      text:
+        'Rank correlation of a number with the attention that tokens received from the first ' +
+        'tokens of the continuation, without the first block: 1 where it orders tokens as ' +
+        'attention does, below 0 where it drops what is read. Beside it, how much say each layer ' +
+        "has in PagedEviction's mean over layers.",
+      table: [
+        ['number', 'mean correlation', 'layers below 0'],
+        ...series.map(({ name, values }) => [
+          name,
+          mean(values).toFixed(3),
+          `${values.filter((value) => value < 0).length} of ${values.length}`,
+        ]),
+      ],
+      plots: {
+        correlations: linePlot(layers, series, {
+          title: 'Rank correlation with received attention',
+          xTitle: 'layer',
+          format: (value) => value.toFixed(1),
+        }),
+        say: linePlot(layers, [{ name: 'valueOverKeyNorm', values: scores.say }], {
+          title: 'Share of the variance of the mean score',
+          xTitle: 'layer',
+          format: percent,
+        }),
+      },
+    },
+  ];
+}
+
 function retrievalSection(results: readonly CellResult[], rows: readonly Row[]): Section[] {
   const own = rows.filter((row) => row.part === 'retrieval' && row.documents === 'both');
   const share = commonShare(own);
@@ -200,6 +239,7 @@ export function reportModel(results: readonly CellResult[]): ModelReport | undef
     ...continuationSections(results, rows, 'both'),
     ...continuationSections(results, rows, 'seen'),
     ...continuationSections(results, rows, 'unseen'),
+    ...scoresSection(results),
     ...retrievalSection(results, rows),
     ...(decode.length > 0
       ? [

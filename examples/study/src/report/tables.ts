@@ -23,6 +23,7 @@ const COLUMNS: Readonly<Record<Row['part'], readonly (readonly [Figure, string, 
     ['passkeyLogProbability', 'log-probability of key', plain(2)],
     ['facts', 'facts preferred', percent],
   ],
+  scores: [],
   decode: [
     ['tokensPerSecond', 'tokens/s', plain(2)],
     ['evictionShare', 'time of eviction', percent],
