@@ -83,7 +83,7 @@ module.exports = {
           '^$1/$2/',
           '^(packages|examples|tools)/[^/]+/src/(index|testing)\\.ts$',
           // Adapters with a driver are subpaths of their own.
-          '^packages/storage/src/adapters/(sqlite|s3|rados|webhdfs|cockroach)\\.ts$',
+          '^packages/storage/src/(store-url|adapters/(sqlite|s3|rados|webhdfs|cockroach))\\.ts$',
           // The peers lie outside the workspaces, so their protocol has no package name to import by.
           '^tools/peers/src/(product-)?protocol\\.ts$',
         ],

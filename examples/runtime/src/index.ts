@@ -9,6 +9,12 @@ export type { FinishReason, Generation, GenerationOptions } from './batching/gen
 export { ForwardPass, type StepInput, type StepSequence } from './forward.js';
 export { generate, score, type GenerateOptions } from './generate.js';
 export { KvEviction } from './kv-eviction.js';
+export {
+  modelFingerprint,
+  openKvStore,
+  type OpenKvStoreOptions,
+} from './kv-store/open-kv-store.js';
+export type { KvBlockStore, KvStoreOptions } from './kv-store/prefix-store.js';
 export { loadModel, type LoadModelOptions } from './load-model.js';
 export { openModelFile, type ModelConfig, type ModelFile, type ModelTensor } from './model-file.js';
 export { Sampler, type SamplingOptions } from './sampler.js';

@@ -8,13 +8,28 @@ import {
   createBatchEngine,
   loadModel,
   loadTokenizer,
+  openKvStore,
   openModelFile,
+  type KvStoreOptions,
+  type ModelFile,
 } from '@vramkit/example-runtime';
 import { resolveModel } from '@vramkit/models';
-import { HELP, parseOptions } from './options.js';
+import { openStore } from '@vramkit/storage/store-url';
+import { HELP, parseOptions, type ServeOptions } from './options.js';
 import { createServer } from './server.js';
 
 const MAX_DEFAULT_KV_TOKENS = 32_768;
+
+/** The store of prefixes that was asked for; disposing it ends its connections. */
+async function openPrefixes(
+  { kvStore: address, kvStoreBytes: budgetBytes, blockSize }: ServeOptions,
+  file: ModelFile,
+): Promise<{ readonly kvStore?: KvStoreOptions } & AsyncDisposable> {
+  if (address === undefined) return { [Symbol.asyncDispose]: () => Promise.resolve() };
+  const store = await openStore(address, { load: (name) => import(name), random: Math.random });
+  const kvStore = await openKvStore(store, file, { blockSize, budgetBytes });
+  return { kvStore, [Symbol.asyncDispose]: () => store[Symbol.asyncDispose]() };
+}
 
 /** Runs the command line; resolves with the exit code once the server is closed. */
 async function main(args: readonly string[]): Promise<number> {
@@ -32,11 +47,13 @@ async function main(args: readonly string[]): Promise<number> {
   using device = await openDevice({ gpu, ...(budgetBytes === undefined ? {} : { budgetBytes }) });
   const file = await openModelFile(path);
   const tokenizer = await loadTokenizer(file);
-  const model = await loadModel(device, file).finally(() => file.close());
+  const model = await loadModel(device, file);
+  await using opened = await openPrefixes(options, file).finally(() => file.close());
+  const { kvStore } = opened;
   const fourContexts = Math.min(4 * model.config.contextLength, MAX_DEFAULT_KV_TOKENS);
   const { maxSequences, chunkTokens, blockSize, prefixCaching } = options;
   const kvTokens = options.kvTokens ?? fourContexts;
-  const sizes = { kvTokens, maxSequences, chunkTokens, blockSize, prefixCaching };
+  const sizes = { kvTokens, maxSequences, chunkTokens, blockSize, prefixCaching, kvStore };
   const engine = createBatchEngine(device, model, sizes);
   const name = options.model === path ? basename(path) : options.model;
   const app = createServer(engine, tokenizer, {

@@ -16,6 +16,9 @@ export interface ServeOptions {
   readonly blockSize: number;
   readonly gpuBudgetBytes: number | undefined;
   readonly prefixCaching: boolean;
+  /** Address of a blob store. */
+  readonly kvStore: string | undefined;
+  readonly kvStoreBytes: number;
 }
 
 /** Text of `--help`. */
@@ -34,6 +37,9 @@ usage: npm run serve -- [options]
   --block-size N        tokens per block (default: 16)
   --gpu-budget BYTES    hard limit on device memory, a whole number
   --no-prefix-caching   computes every prompt in full
+  --kv-store URL        keeps prefixes beyond eviction and restart: a folder, or an address such as
+                        s3://bucket/prefix?endpoint=..., rados://pool, webhdfs://user@host:9870/kv
+  --kv-store-bytes N    most bytes there (default: 8589934592)
 
 examples:
   npm run serve -- --model tiny-moe --port 8080
@@ -51,6 +57,8 @@ const FLAGS = {
   'chunk-tokens': { type: 'string', default: '128' },
   'block-size': { type: 'string', default: '16' },
   'gpu-budget': { type: 'string' },
+  'kv-store': { type: 'string' },
+  'kv-store-bytes': { type: 'string', default: String(2 ** 33) },
   'no-prefix-caching': { type: 'boolean', default: false },
   help: { type: 'boolean', default: false },
 } as const;
@@ -92,5 +100,7 @@ export function parseOptions(
     blockSize: whole('block-size', values['block-size']),
     gpuBudgetBytes: optional('gpu-budget'),
     prefixCaching: !values['no-prefix-caching'],
+    kvStore: values['kv-store'],
+    kvStoreBytes: whole('kv-store-bytes', values['kv-store-bytes']),
   };
 }

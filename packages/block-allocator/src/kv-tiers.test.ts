@@ -59,9 +59,21 @@ class Machine {
     return this.manager.matchWith(Uint32Array.of(...tokens, 0), {}, () => false).present;
   }
 
+  /** What another process stored, by content: no slot of this one was written. */
+  readonly #foreign = new Map<number, string>();
+
   copy({ moves }: TierTransfer): void {
-    for (const { from, to, source, target } of moves) {
-      this.bytes[to].set(target, this.bytes[from].get(source) ?? '');
+    for (const { content, from, to, source, target } of moves) {
+      const foreign = from === 'storage' ? this.#foreign.get(content) : undefined;
+      this.bytes[to].set(target, foreign ?? this.bytes[from].get(source) ?? '');
+      if (to === 'storage') this.#foreign.delete(content);
+    }
+  }
+
+  admit(tokens: Uint32Array): void {
+    const blocks = Math.floor(tokens.length / BLOCK);
+    for (const [index, content] of this.tiers.admit(tokens, blocks, 'storage').entries()) {
+      this.#foreign.set(content, tokens.subarray(index * BLOCK, (index + 1) * BLOCK).join());
     }
   }
 
@@ -205,9 +217,39 @@ describe('KvTiers', () => {
     expect(left).toEqual([0, 8]);
   });
 
+  it('admits what another process stored, and loads it; a load that fails leaves a miss', () => {
+    const machine = new Machine(9, { host: { blocks: 1 }, storage: { blocks: 3 } });
+    const { tiers, manager } = machine;
+    expect(tiers.admit(run(17), 2, 'storage').length).toBe(2);
+    machine.check();
+    expect(tiers.lookup(run(17))).toBe(8);
+    const contents = tiers.admit(run(17), 4, 'storage'); // one more than there are slots
+    expect(contents.length).toBe(3);
+    machine.check();
+    const transfer = tiers.prepareLoad(run(17));
+    if (transfer === undefined) throw new Error('no room');
+    expect(transfer.moves.map(({ content, from, to }) => [content, from, to])).toEqual(
+      contents.map((content) => [content, 'storage', 'device']),
+    );
+    transfer.moves.forEach(({ target }, index) => {
+      machine.bytes.device.set(target, run(4, index * 4).join());
+    });
+    tiers.complete(transfer, (_, index) => index < 2);
+    for (const content of contents) tiers.drop(content, 'storage');
+    machine.check();
+    expect([manager.match(run(17)), tiers.count('storage')]).toEqual([8, 0]);
+    expect(machine.visit(run(17))).toBe(8); // compares what it hits
+    // Cached blocks may be admitted too: they are then in both places.
+    expect(tiers.admit(run(17), 4, 'storage').length).toBe(3);
+    machine.check();
+    expect(() => tiers.admit(run(17), 5, 'storage')).toThrow(error('invalid-argument'));
+  });
+
   it('random stores, loads, spills and failures keep every invariant, under each policy', () => {
     const step = fc.record({
-      kind: fc.constantFrom('visit', 'visit', 'store', 'store', 'load', 'load', 'spill', 'end'),
+      kind: fc.constantFrom(
+        ...(['visit', 'visit', 'store', 'store', 'load', 'load', 'spill', 'admit', 'end'] as const),
+      ),
       prompt: fc.nat(5),
       length: fc.integer({ min: 1, max: 24 }),
       fails: fc.nat(3),
@@ -229,6 +271,7 @@ describe('KvTiers', () => {
         for (const { kind, prompt: family, length, fails } of steps) {
           const tokens = run(length, family * 1000);
           if (kind === 'end') end(fails);
+          else if (kind === 'admit') machine.admit(tokens);
           else if (kind === 'visit') {
             if (manager.canAllocate(tokens)) machine.visit(tokens); // compares what it hits
           } else {

@@ -23,15 +23,17 @@
 import {
   assertArgument,
   assertInvariant,
+  checkInteger,
   Residency,
   type Move,
   type ReplacementPolicy,
 } from '@vramkit/core';
 import { BlockPool } from './block-pool.js';
-import { NO_KEYS, type ContentKeys } from './content-keys.js';
+import { extraKey, NO_KEYS, type ContentKeys } from './content-keys.js';
 import { at, type IndexList } from './index-array.js';
 import { InsertionOrder } from './insertion-order.js';
 import type { KvCacheManager } from './kv-cache-manager.js';
+import { ROOT_NODE } from './prefix-nodes.js';
 
 /** A tier behind the device. */
 export type FarTier = 'host' | 'storage';
@@ -138,6 +140,51 @@ export class KvTiers {
   }
 
   /**
+   * Says that the leading blocks of a prompt are in a tier although no move brought them there:
+   * another process stored them, or this one before a restart. For managers of one group.
+   * @returns Contents of these blocks, in order; fewer than `blockCount` where the tier or the
+   *   cache has no room for more. O(tokens).
+   * @throws VramError `invalid-argument` where the prompt has not so many full blocks, or the
+   *   manager has several groups.
+   */
+  admit(
+    tokens: Uint32Array,
+    blockCount: number,
+    tier: FarTier,
+    keys: ContentKeys = NO_KEYS,
+  ): number[] {
+    const { cache, sequences } = this.#manager;
+    const { blockSize } = cache.nodes;
+    assertArgument(sequences.length === 1, 'contents of several groups cannot be admitted');
+    checkInteger('blockCount', blockCount, 0, Math.floor(tokens.length / blockSize));
+    const admitted = new Set<number>();
+    let parent = ROOT_NODE;
+    for (let start = 0; start < blockCount * blockSize; start += blockSize) {
+      parent = cache.extend(parent, tokens, start, extraKey(keys, start, start + blockSize));
+      if (parent === 0) break;
+      const content = this.contentOf(parent);
+      const isNew = this.#residency.state(content, tier) === 'absent';
+      // The slot keeps the use of the node that came with it.
+      const isKept = isNew && this.#tryArrive(content, tier, (id) => !admitted.has(id));
+      if (!isKept) cache.release(parent);
+      if (isNew && !isKept) break;
+      admitted.add(content);
+    }
+    return [...admitted];
+  }
+
+  /** Gives a content that nothing moves a slot in a tier, where there is room. */
+  #tryArrive(content: number, tier: FarTier, mayEvict: (id: number) => boolean): boolean {
+    if (!this.#makeRoom(tier, 1, mayEvict)) return false;
+    if (this.#residency.has(content)) this.#enter(content, tier);
+    else this.#residency.tryAdd(content, { sizeBytes: 1, tier, recreatable: true });
+    const slot = this.#slots[tier].tryAllocate(1)?.[0];
+    assertInvariant(slot !== undefined, `room in ${tier} was made`);
+    this.#slotOf[tier].set(content, slot);
+    return true;
+  }
+
+  /**
    * Begins to copy cached blocks into a tier. Blocks that are not cached, or there already, are
    * left out.
    * @returns The moves, none where nothing is left; `undefined` where the tier cannot make room
@@ -162,7 +209,7 @@ export class KvTiers {
     const moves = [...chosen].map(([content, block]): [TierMove, Move<number, Tier>] => {
       pool.hold(block);
       cache.retain(this.#nodeOf(content));
-      if (this.#residency.has(content)) this.#enterDevice(content);
+      if (this.#residency.has(content)) this.#enter(content, 'device');
       else this.#residency.tryAdd(content, { sizeBytes: 1, tier: 'device', recreatable: true });
       return this.#move(content, 'device', to, block);
     });
@@ -250,8 +297,8 @@ export class KvTiers {
   }
 
   /** Makes room by dropping what a tier's policy names; all or nothing. */
-  #makeRoom(tier: FarTier, count: number): boolean {
-    const victims = this.#residency.planRoom(tier, count);
+  #makeRoom(tier: FarTier, count: number, mayEvict?: (id: number) => boolean): boolean {
+    const victims = this.#residency.planRoom(tier, count, mayEvict);
     for (const { id } of victims ?? []) this.#forget(id, tier, 'capacity');
     return victims !== undefined;
   }
@@ -267,10 +314,10 @@ export class KvTiers {
     this.#manager.cache.release(this.#nodeOf(content));
   }
 
-  /** Says that a content which is far is on the device too, so that it can be read there. */
-  #enterDevice(content: number): void {
-    const move = this.#residency.prepareMove(content, 'device');
-    assertInvariant(move !== undefined, 'the device has no budget here');
+  /** Says that a content which is somewhere is in a tier with room too. */
+  #enter(content: number, tier: Tier): void {
+    const move = this.#residency.prepareMove(content, tier);
+    assertInvariant(move !== undefined, `${tier} has room`);
     this.#residency.complete(move, 'succeeded');
   }
 

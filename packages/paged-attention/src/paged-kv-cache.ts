@@ -20,6 +20,7 @@ import {
   type VramDevice,
 } from '@vramkit/core';
 import { AttentionScratch } from './attention-scratch.js';
+import { readWholeBlocks, writeWholeBlocks } from './block-transfer.js';
 import {
   logitRowLength,
   planDecode,
@@ -311,6 +312,27 @@ export class PagedKvCache {
     if (slots.length === 0) return new Float32Array(0);
     const { segments } = this.#storage;
     return readKeySimilarity(this.device, this.layout, segments, slots, this.#logits);
+  }
+
+  /**
+   * Reads whole blocks, K, V and norms of all layers, {@link bytesPerBlock} each, after all work
+   * submitted so far. One wait for the device per layer and MiB.
+   * @throws VramError as {@link readNorms}.
+   */
+  async readBlocks(blocks: Iterable<number>): Promise<Map<number, Uint8Array>> {
+    this.#assertLive();
+    return readWholeBlocks(this.device, this.layout, this.#storage.segments, blocks, this.#gather);
+  }
+
+  /**
+   * Writes whole blocks that {@link readBlocks} gave, of this cache or of one of the same layers,
+   * heads, block size and dtype. The bytes may be reused once it returns.
+   * @throws VramError `invalid-argument` for an unknown block or a wrong count of bytes, with
+   * nothing written.
+   */
+  writeBlocks(contents: ReadonlyMap<number, Uint8Array>): void {
+    this.#assertLive();
+    writeWholeBlocks(this.device, this.layout, this.#storage.segments, contents);
   }
 
   /** The blocks of slots, ascending. */

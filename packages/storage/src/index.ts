@@ -13,7 +13,19 @@ export type {
   StoreCapabilities,
 } from './blob-store.js';
 export { checkKey, compareKeys, MAX_KEY_BYTES } from './blob-key.js';
+export {
+  judgeStore,
+  recommendStore,
+  WORKLOADS,
+  type AdapterName,
+  type StoreAdvice,
+  type StoreSystem,
+  type StoreVerdict,
+  type StoreWorkload,
+  type WorkloadKind,
+} from './advice.js';
 export { memoryStore, type MemoryStoreOptions } from './adapters/memory.js';
+export { type LustreComponent, type LustreLayout } from './adapters/lustre-layout.js';
 export {
   LUSTRE_TYPE,
   posixStore,

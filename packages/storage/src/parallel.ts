@@ -25,3 +25,32 @@ export async function inParallel(
   await Promise.all(Array.from({ length: Math.min(width, count) }, worker));
   if (failure !== undefined) throw failure.error;
 }
+
+/**
+ * Results of `work` in the order of the items, at most `width` begun and not yet taken. After a
+ * failure, or where the consumer leaves, no more begins; what runs is waited for.
+ */
+export async function* inOrder<Item, Result>(
+  items: Iterable<Item> | AsyncIterable<Item>,
+  width: number,
+  work: (item: Item) => Promise<Result>,
+): AsyncGenerator<Result, void, undefined> {
+  const ahead: Promise<Result>[] = [];
+  try {
+    for await (const item of items) {
+      const result = work(item);
+      result.catch(() => undefined); // awaited in order below
+      ahead.push(result);
+      const [first] = ahead;
+      if (ahead.length < width || first === undefined) continue;
+      yield await first;
+      void ahead.shift();
+    }
+    for (let next = ahead[0]; next !== undefined; next = ahead[0]) {
+      yield await next;
+      void ahead.shift();
+    }
+  } finally {
+    await Promise.allSettled(ahead);
+  }
+}

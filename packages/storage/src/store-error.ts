@@ -1,5 +1,11 @@
 /** The errors that several adapters and layers raise, worded alike. */
-import { fail, VramError, type VramErrorCode } from '@vramkit/core';
+import {
+  fail,
+  isVramError,
+  VramError,
+  type VramErrorCode,
+  type VramErrorContext,
+} from '@vramkit/core';
 import type { BlobStore, PutCondition } from './blob-store.js';
 
 /** @throws VramError `not-found`. */
@@ -69,5 +75,37 @@ export function systemError(store: string, doing: string, error: unknown): VramE
     context: { store, systemCode: system },
     retryable: code === 'unavailable' || code === 'timeout',
     cause: error,
+  });
+}
+
+/** What a service said went wrong. */
+export interface ServiceFailure {
+  readonly code: VramErrorCode;
+  /** The service's own word for it. */
+  readonly reason: string;
+  readonly context: VramErrorContext;
+}
+
+/**
+ * The error of a request: a typed one as it is, one of an aborted request as `aborted`, any other
+ * as `explain` says. What the client threw is not kept as a cause: it may hold the request, with
+ * its address and its signature.
+ */
+export function serviceError(
+  store: string,
+  doing: string,
+  { error, signal }: { readonly error: unknown; readonly signal?: AbortSignal | undefined },
+  explain: (error: unknown) => ServiceFailure,
+): VramError {
+  if (isVramError(error)) return error;
+  if (signal?.aborted === true) {
+    return new VramError('aborted', `${store}, ${doing}: the caller aborted it`, {
+      cause: signal.reason,
+    });
+  }
+  const { code, reason, context } = explain(error);
+  return new VramError(code, `${store}, ${doing}: ${reason}`, {
+    context: { store, ...context },
+    retryable: code === 'unavailable' || code === 'timeout',
   });
 }

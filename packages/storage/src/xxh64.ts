@@ -10,6 +10,8 @@ import xxhash from 'xxhash-wasm';
 export interface Xxh64 {
   /** 8 bytes, little endian, of `data` under an integer seed. */
   bytes(data: Uint8Array, seed?: number): Uint8Array;
+  /** Whether `hash` is what {@link Xxh64.bytes} gives. */
+  matches(data: Uint8Array, hash: Uint8Array, seed?: number): boolean;
   /** The same as 16 hexadecimal digits. */
   hex(data: Uint8Array, seed?: number): string;
 }
@@ -24,9 +26,12 @@ export function openXxh64(): Promise<Xxh64> {
       new DataView(hash.buffer).setBigUint64(0, h64Raw(data, BigInt(seed)), true);
       return hash;
     };
+    const matches = (data: Uint8Array, hash: Uint8Array, seed = 0): boolean =>
+      new DataView(hash.buffer, hash.byteOffset).getBigUint64(0, true) ===
+      h64Raw(data, BigInt(seed));
     const hex = (data: Uint8Array, seed = 0): string =>
       h64Raw(data, BigInt(seed)).toString(16).padStart(16, '0');
-    return { bytes, hex };
+    return { bytes, matches, hex };
   });
   return instance.promise;
 }

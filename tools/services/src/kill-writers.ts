@@ -3,8 +3,7 @@
  *
  * A worker process saves checkpoints in a loop; it is killed by SIGKILL a random time after it
  * began, between nothing and twice what a checkpoint takes here. Then a fresh store must give a
- * complete checkpoint, every byte of which is right, and no older than the one before. The worker
- * is bundled once, because it starts hundreds of times.
+ * complete checkpoint, every byte of which is right, and no older than the one before.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -41,19 +40,26 @@ async function saveMs(kind: StoreKind, place: string): Promise<number> {
   return durationMs;
 }
 
-async function bundleWorker(folder: string): Promise<string> {
-  const outfile = join(folder, 'save-steps.mjs');
+/**
+ * Bundles a worker, because it starts hundreds of times; beside the sources, so that it finds its
+ * drivers.
+ */
+export async function bundleWorker(
+  name: string,
+): Promise<{ readonly script: string; readonly remove: () => Promise<void> }> {
+  const folder = await mkdtemp(join(import.meta.dirname, '../node_modules/.worker-'));
+  const script = join(folder, `${name}.mjs`);
   await build({
-    entryPoints: [join(import.meta.dirname, 'workers/save-steps.ts')],
-    outfile,
+    entryPoints: [join(import.meta.dirname, `workers/${name}.ts`)],
+    outfile: script,
     bundle: true,
     platform: 'node',
     format: 'esm',
     conditions: ['@vramkit/source'],
-    external: ['libsql', 'pg', '@aws-sdk/client-s3', 'webgpu'],
+    external: ['libsql', 'pg', '@aws-sdk/client-s3', 'koffi', 'webgpu'],
     logLevel: 'error',
   });
-  return outfile;
+  return { script, remove: () => rm(folder, { recursive: true }) };
 }
 
 /** Runs and kills `kills` writers; throws where a checkpoint is not whole. */
@@ -62,13 +68,11 @@ export async function killWriters(
   place: string,
   kills: number,
 ): Promise<KillReport> {
-  // Beside the sources, so that the worker finds its drivers.
-  const folder = await mkdtemp(join(import.meta.dirname, '../node_modules/.worker-'));
+  const { script: worker, remove } = await bundleWorker('save-steps');
   const random = seededRandom(kills);
   let steps = 2;
   let leftovers = 0;
   try {
-    const worker = await bundleWorker(folder);
     const rangeMs = Math.ceil(2 * (await saveMs(kind, place)));
     for (let kill = 0; kill < kills; kill += 1) {
       const child = spawn(process.execPath, [worker, kind, place], {
@@ -91,7 +95,7 @@ export async function killWriters(
       await close();
     }
   } finally {
-    await rm(folder, { recursive: true });
+    await remove();
   }
   return { kills, steps, leftovers };
 }

@@ -9,9 +9,9 @@ export const SERVICES: Readonly<Record<ServiceName, Service>> = {
   pg: { name: 'pg', programs: ['pg_config'], packages: ['postgresql'], environment: {} },
   ceph: {
     name: 'ceph',
-    programs: ['ceph-mon', 'ceph-osd', 'radosgw', 'rados'],
-    packages: ['ceph-mon', 'ceph-osd', 'radosgw', 'ceph-common'],
-    environment: {},
+    programs: ['ceph-mon', 'ceph-osd', 'ceph-mds', 'ceph-fuse', 'radosgw', 'rados'],
+    packages: ['ceph-mon', 'ceph-osd', 'ceph-mds', 'ceph-fuse', 'radosgw', 'ceph-common'],
+    environment: { CEPH_UP_FS: '1' },
   },
   hdfs: {
     name: 'hdfs',

@@ -1,17 +1,19 @@
 /** Opens a store of a kind at the services of this run or at a folder, for workers and suites. */
 import * as sdk from '@aws-sdk/client-s3';
+import koffi from 'koffi';
 import Database from 'libsql';
 import pg from 'pg';
 import { join } from 'node:path';
 import { posixStore, type BlobStore } from '@vramkit/storage';
 import { cockroachStore } from '@vramkit/storage/cockroach';
+import { radosStore, type RadosStore } from '@vramkit/storage/rados';
 import { s3Store } from '@vramkit/storage/s3';
 import { sqliteStore } from '@vramkit/storage/sqlite';
 import { webHdfsStore } from '@vramkit/storage/webhdfs';
 import { serviceVariable } from './environment.js';
 
 /** A kind of store. */
-export type StoreKind = 'posix' | 'sqlite' | 'pg' | 's3' | 'webhdfs';
+export type StoreKind = 'posix' | 'sqlite' | 'pg' | 's3' | 'rados' | 'webhdfs';
 
 /** An open store and how to close what it stands on. */
 export interface OpenStore {
@@ -33,6 +35,13 @@ export function s3Client(secretAccessKey = serviceVariable('CEPH_S3_SECRET_KEY')
     requestChecksumCalculation: 'WHEN_REQUIRED',
     responseChecksumValidation: 'WHEN_REQUIRED',
   });
+}
+
+/** A namespace of the cluster's pool. An OSD that is dead is given up soon. */
+export function radosPool(namespace: string): Promise<RadosStore> {
+  const configFile = serviceVariable('CEPH_CONF');
+  const pool = serviceVariable('CEPH_RADOS_POOL');
+  return radosStore({ koffi, configFile, pool, namespace, timeoutSeconds: 10 });
 }
 
 /** A pool of the database that hears errors of idle connections. */
@@ -60,6 +69,10 @@ export async function openStore(kind: StoreKind, place: string): Promise<OpenSto
       const client = s3Client();
       const options = { sdk, client, bucket, prefix: `${place}/`, partBytes: 5 * 2 ** 20 };
       return { store: await s3Store(options), close: () => client.destroy() };
+    }
+    case 'rados': {
+      const store = await radosPool(place);
+      return { store, close: async () => store[Symbol.asyncDispose]() };
     }
     case 'webhdfs': {
       const url = serviceVariable('HDFS_WEBHDFS_URL');

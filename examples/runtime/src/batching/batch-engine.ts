@@ -24,6 +24,11 @@ import {
 import { BlockPool, KvCacheManager, type CacheMetrics } from '@vramkit/block-allocator';
 import { createPagedKvCache, type PagedKvCache } from '@vramkit/paged-attention';
 import { ForwardPass } from '../forward.js';
+import {
+  PrefixStore,
+  type KvStoreOptions,
+  type PrefixStoreMetrics,
+} from '../kv-store/prefix-store.js';
 import type { LanguageModel } from '../weights.js';
 import { PendingGeneration, type Generation, type GenerationOptions } from './generation.js';
 import { Scheduler, type ScheduledPart, type StepPlan } from './scheduler.js';
@@ -44,10 +49,12 @@ export interface BatchEngineOptions {
   readonly maxWaiting?: number;
   /** Whether requests share the K and V of equal prefixes. Default: true. */
   readonly prefixCaching?: boolean;
+  /** Where prefixes outlive their eviction and the process. Default: nowhere. */
+  readonly kvStore?: KvStoreOptions | undefined;
 }
 
 /** Counts since the engine was made; plain data. */
-export interface EngineMetrics extends CacheMetrics {
+export interface EngineMetrics extends CacheMetrics, PrefixStoreMetrics {
   readonly running: number;
   readonly waiting: number;
   /** Forward passes. */
@@ -64,6 +71,8 @@ export interface EngineMetrics extends CacheMetrics {
 
 type Part = ScheduledPart<PendingGeneration>;
 
+const NOTHING_STORED = { restoredTokens: 0, storedBlocks: 0, storeFailures: 0 };
+
 /** See {@link createBatchEngine}. */
 export class BatchEngine {
   readonly device: VramDevice;
@@ -72,6 +81,7 @@ export class BatchEngine {
   readonly #cache: PagedKvCache;
   readonly #forward: ForwardPass;
   readonly #scheduler: Scheduler<PendingGeneration>;
+  readonly #prefixes: PrefixStore | undefined;
   readonly #cancelled = new Set<PendingGeneration>();
   readonly #counts = { steps: 0, prefillTokens: 0, recomputedTokens: 0, generatedTokens: 0 };
   #loop: Promise<void> | undefined;
@@ -86,6 +96,7 @@ export class BatchEngine {
       readonly forward: ForwardPass;
       readonly manager: KvCacheManager;
       readonly scheduler: Scheduler<PendingGeneration>;
+      readonly prefixes: PrefixStore | undefined;
     },
   ) {
     this.device = device;
@@ -94,6 +105,7 @@ export class BatchEngine {
     this.#cache = parts.cache;
     this.#forward = parts.forward;
     this.#scheduler = parts.scheduler;
+    this.#prefixes = parts.prefixes;
   }
 
   /**
@@ -111,10 +123,26 @@ export class BatchEngine {
       stopIds: options.stopIds ?? this.model.config.stopIds,
       onCancel: () => this.#cancel(generation),
     });
-    this.#scheduler.add(generation);
+    if (this.#prefixes === undefined) this.#enqueue(generation);
+    else void this.#restore(generation, this.#prefixes);
     options.signal?.addEventListener('abort', () => generation.cancel(), { once: true });
-    this.#loop ??= this.#run();
     return generation;
+  }
+
+  #enqueue(generation: PendingGeneration): void {
+    this.#scheduler.add(generation);
+    this.#loop ??= this.#run();
+  }
+
+  /** Queues a request once its prefix is here; one that cannot be queued any more ends so. */
+  async #restore(generation: PendingGeneration, prefixes: PrefixStore): Promise<void> {
+    await prefixes.load(generation.tokens, generation.namespace);
+    try {
+      if (this.#closed) fail('disposed', 'the engine was closed');
+      if (generation.finishReason === undefined) this.#enqueue(generation);
+    } catch (error) {
+      generation.fail(error);
+    }
   }
 
   #checkRequest(prompt: Uint32Array, { maxTokens }: GenerationOptions): void {
@@ -162,7 +190,10 @@ export class BatchEngine {
         if (plan === undefined) break;
         await this.#step(plan);
       } catch (error) {
-        this.#abandon(plan, error);
+        // Blocks that are being stored come back.
+        const isShort = plan === undefined && isVramError(error, 'out-of-memory');
+        if (isShort && this.#prefixes?.isMoving === true) await this.#prefixes.settle();
+        else this.#abandon(plan, error);
       }
     }
     this.#loop = undefined;
@@ -216,12 +247,18 @@ export class BatchEngine {
       request.sampler.isGreedy ? undefined : this.#readLogits(index),
     );
     const greedy = new Uint32Array((await chosen).buffer);
-    for (const [index, { request }] of complete.entries()) {
+    for (const [index, { request, sequence }] of complete.entries()) {
       const own = await logits[index];
       // A caller may have left while the step ran.
       if (request.finishReason !== undefined) continue;
       const token = own === undefined ? (greedy[index] ?? 0) : request.sampler.sample(own);
-      if (request.accept(token)) this.#scheduler.remove(request);
+      if (request.accept(token)) {
+        // Before its blocks are free, so that none is evicted before it is stored.
+        const held = request.tokens.subarray(0, this.manager.committedTokens(sequence));
+        const { blocks } = this.manager.table(sequence);
+        this.#prefixes?.store(held, blocks, request.namespace);
+        this.#scheduler.remove(request);
+      }
       this.#counts.generatedTokens += request.finishReason === 'stop' ? 0 : 1;
     }
   }
@@ -270,17 +307,22 @@ export class BatchEngine {
     return {
       ...this.manager.metrics(),
       ...this.#counts,
+      ...(this.#prefixes?.metrics() ?? NOTHING_STORED),
       running: this.#scheduler.runningCount,
       waiting: this.#scheduler.waitingCount,
       totalBlocks: this.manager.pool.blockCount - 1,
     };
   }
 
-  /** Cancels all requests, waits for the step in flight and frees cache and activations. */
+  /**
+   * Cancels all requests, waits for the step and for the stores in flight, and frees cache and
+   * activations.
+   */
   async dispose(): Promise<void> {
     this.#closed = true;
     for (const generation of this.#scheduler.requests) generation.cancel();
     await this.#loop;
+    await this.#prefixes?.settle();
     this.#forward.dispose();
     this.#cache.dispose();
   }
@@ -308,6 +350,8 @@ export function createBatchEngine(
   const blockCount = Math.ceil(kvTokens / blockSize) + 1;
   const manager = new KvCacheManager(new BlockPool({ blockCount, blockSize }), {
     isCaching: options.prefixCaching ?? true,
+    // A store moves prefixes that have no block yet.
+    nodeCapacity: 2 * blockCount,
   });
   const maxWaiting = options.maxWaiting ?? 256;
   const scheduler = new Scheduler<PendingGeneration>(manager, {
@@ -328,8 +372,10 @@ export function createBatchEngine(
     const longest = Math.min(config.contextLength, blockCount * blockSize);
     const maxBlocks = Math.ceil(longest / blockSize);
     const sizes = { maxTokens, maxLogitRows: maxSequences, maxBlocks, maxSequences };
+    const { kvStore } = options;
+    const prefixes = kvStore === undefined ? undefined : new PrefixStore(kvStore, manager, cache);
     const forward = new ForwardPass(device, model, cache, sizes);
-    return new BatchEngine(device, model, { cache, forward, manager, scheduler });
+    return new BatchEngine(device, model, { cache, forward, manager, scheduler, prefixes });
   } catch (error) {
     cache.dispose();
     throw error;

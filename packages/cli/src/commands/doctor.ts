@@ -1,6 +1,6 @@
 /**
  * `vramkit doctor`: which adapter a program gets on this machine, what it can do and how fast it
- * is.
+ * is; with `--store`, the same of a blob store.
  *
  * One run makes one report, a plain record; `--json` prints the record and the text is made of it.
  * Without an adapter the report says what is missing and what to do, and the exit code is 1.
@@ -9,6 +9,7 @@ import { createRequire } from 'node:module';
 import { cpus, totalmem } from 'node:os';
 import { isVramError, openDevice, VramError } from '@vramkit/core';
 import type { Command, OptionValues, Terminal } from '../command-line.js';
+import { doctorStore } from './doctor-store.js';
 import { adviseNoAdapter } from '../doctor/advice.js';
 import { findGpu, type FoundGpu } from '../doctor/find-gpu.js';
 import { measureDevice } from '../doctor/measure.js';
@@ -109,6 +110,8 @@ async function examine(options: OptionValues, terminal: Terminal): Promise<Docto
 
 async function run(options: OptionValues, terminal: Terminal): Promise<number> {
   const json = options['json'] === true;
+  const { store } = options;
+  if (typeof store === 'string') return doctorStore(store, json, terminal);
   const print = (report: DoctorReport | DoctorFailure, text: () => string): void =>
     terminal.out(json ? `${JSON.stringify(report, null, 2)}\n` : text());
   try {
@@ -140,11 +143,18 @@ export const doctor: Command = {
       value: 'NAME',
       summary: 'ask the gpu module that package.json names for this adapter',
     },
+    store: {
+      type: 'string',
+      value: 'URL',
+      summary:
+        'look at a blob store instead: a folder, or file: sqlite: s3: rados: webhdfs: postgres:',
+    },
   },
   examples: [
     ['vramkit doctor', 'look at the adapter that programs get here'],
     ['vramkit doctor --json > doctor.json', 'the same for a program to read'],
     ['vramkit doctor --adapter lavapipe', 'look at one of several adapters'],
+    ['vramkit doctor --store ./blobs', 'measure a store, and what it suits'],
   ],
   run,
 };

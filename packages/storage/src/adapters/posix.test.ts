@@ -12,6 +12,7 @@ import {
 } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { isVramError } from '@vramkit/core';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { posixStore, readBlob } from '../index.js';
 import { describeStore, testBytes } from '../testing.js';
@@ -30,6 +31,36 @@ describeStore(
   },
   { describe, it, expect },
 );
+
+const direct = await (async () => {
+  const folder = await temporaryFolder();
+  try {
+    await posixStore({ folder, direct: true });
+    return true;
+  } catch (error) {
+    if (!isVramError(error, 'unsupported')) throw error;
+    console.warn(`posix with O_DIRECT: not tested, ${error.message} (${folder})`);
+    return false;
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+})();
+
+describe.runIf(direct)('posix past the page cache', () => {
+  describeStore(
+    'posix with O_DIRECT',
+    async () => {
+      const folder = await temporaryFolder();
+      return {
+        store: await posixStore({ folder, direct: true, chunkBytes: 2 ** 20 + 100 }),
+        other: await posixStore({ folder }),
+        close: () => rm(folder, { recursive: true }),
+      };
+    },
+    { describe, it, expect },
+    { raceRounds: 4, pageKeys: 20, seeds: [3], steps: 80 },
+  );
+});
 
 describe('posix', () => {
   let folder = '';

@@ -53,7 +53,16 @@ import {
   systemError,
 } from '../store-error.js';
 import { walkFiles } from './folder-walk.js';
-import { describe, entriesOf, prepareTemporary, syncFolder, writeSynced } from './posix-files.js';
+import { readLustreLayout, setLustreLayout, type LustreLayout } from './lustre-layout.js';
+import { DirectFiles } from './posix-direct.js';
+import {
+  describe,
+  entriesOf,
+  prepareTemporary,
+  readRange,
+  syncFolder,
+  writeSynced,
+} from './posix-files.js';
 
 /** Options of {@link posixStore}. */
 export interface PosixStoreOptions {
@@ -66,6 +75,13 @@ export interface PosixStoreOptions {
    * is opened; the file system's own clock counts. Default: 24 hours.
    */
   readonly staleAfterMs?: number;
+  /** Layout of new files on Lustre, refused elsewhere. Default: what the site has set. */
+  readonly layout?: LustreLayout;
+  /**
+   * Reads and writes past the page cache (O_DIRECT): for large blobs that are read once. Refused
+   * where the file system has none. Default: false.
+   */
+  readonly direct?: boolean;
 }
 
 /** A {@link BlobStore} over files, and what it found out about the file system. */
@@ -74,6 +90,8 @@ export interface PosixStore extends BlobStore {
   readonly folder: string;
   /** Number of the file system's kind, as `statfs` gives it; {@link LUSTRE_TYPE} is Lustre. */
   readonly fileSystemType: number;
+  /** What new files get on Lustre, read back from it; `undefined` where no layout was asked for. */
+  readonly layout: LustreLayout | undefined;
 }
 
 /** `statfs` type of Lustre (LL_SUPER_MAGIC). */
@@ -98,22 +116,54 @@ export async function posixStore(options: PosixStoreOptions): Promise<PosixStore
     const root = await realpath(folder);
     const hasLinks = await prepareTemporary(join(root, TEMPORARY), staleAfterMs);
     const { type } = await statfs(root);
-    return new FileStore(name, root, chunkBytes, type, hasLinks);
+    const layout = await applyLayout(name, type, join(root, TEMPORARY), options.layout);
+    const temporary = join(root, TEMPORARY);
+    const direct =
+      options.direct === true ? await DirectFiles.open(temporary, chunkBytes) : undefined;
+    return new FileStore(name, root, { chunkBytes, type, hasLinks, layout, direct });
   } catch (error) {
-    throw systemError(name, 'opening it', error);
+    throw isVramError(error) ? error : systemError(name, 'opening it', error);
   }
+}
+
+/** Sets a layout where files are made, which they keep when they are moved; reads it back. */
+async function applyLayout(
+  name: string,
+  type: number,
+  folder: string,
+  layout: LustreLayout | undefined,
+): Promise<LustreLayout | undefined> {
+  if (layout === undefined) return undefined;
+  if (type !== LUSTRE_TYPE) {
+    fail('unsupported', `${name} is not on Lustre, so it has no layout`, { fileSystemType: type });
+  }
+  await setLustreLayout(folder, layout);
+  return readLustreLayout(folder);
+}
+
+/** What was found out when a store was opened. */
+interface Found {
+  readonly chunkBytes: number;
+  readonly type: number;
+  readonly hasLinks: boolean;
+  readonly layout: LustreLayout | undefined;
+  readonly direct: DirectFiles | undefined;
 }
 
 class FileStore implements PosixStore {
   readonly capabilities: StoreCapabilities;
+  readonly fileSystemType: number;
+  readonly layout: LustreLayout | undefined;
+  readonly #direct: DirectFiles | undefined;
 
   constructor(
     readonly name: string,
     readonly folder: string,
-    chunkBytes: number,
-    readonly fileSystemType: number,
-    hasLinks: boolean,
+    { chunkBytes, type, hasLinks, layout, direct }: Found,
   ) {
+    this.fileSystemType = type;
+    this.layout = layout;
+    this.#direct = direct;
     this.capabilities = {
       createIfAbsent: hasLinks,
       compareAndSwap: false,
@@ -133,7 +183,9 @@ class FileStore implements PosixStore {
     checkCondition(this, condition);
     const temporary = join(this.folder, TEMPORARY, randomUUID());
     try {
-      const info = await writeSynced(temporary, key, chunksOf(body, options));
+      const chunks = chunksOf(body, options);
+      const info = await (this.#direct?.writeSynced(temporary, key, chunks) ??
+        writeSynced(temporary, key, chunks));
       await this.#publish(temporary, path, condition === 'absent' ? link : rename);
       return info;
     } catch (error) {
@@ -252,7 +304,8 @@ class FileStore implements PosixStore {
     let file: FileHandle | undefined;
     try {
       if (!(await this.#isInside(path))) return undefined;
-      file = await open(path, constants.O_RDONLY | O_NOFOLLOW);
+      const flags = constants.O_RDONLY | O_NOFOLLOW | (this.#direct?.flags ?? 0);
+      file = await open(path, flags);
       if ((await file.stat()).isFile()) return file;
       await file.close();
       return undefined;
@@ -266,28 +319,18 @@ class FileStore implements PosixStore {
   }
 
   async #read(file: FileHandle, key: string, from: number, to: number): Promise<Uint8Array> {
-    const chunk = new Uint8Array(Buffer.allocUnsafeSlow(to - from).buffer);
-    let filled = 0;
-    while (filled < chunk.length) {
-      const rest = chunk.length - filled;
-      const { bytesRead } = await file
-        .read(chunk, filled, rest, from + filled)
-        .catch((error: unknown) => {
-          throw systemError(this.name, `reading '${key}'`, error);
-        });
-      if (bytesRead === 0) {
-        fail(
-          'corrupt-data',
-          `'${key}' of ${this.name} ended at ${from + filled} B, before ${to} B`,
-          {
-            key,
-            offsetBytes: from + filled,
-          },
-        );
-      }
-      filled += bytesRead;
+    try {
+      const direct = this.#direct;
+      const chunk = await (direct?.read(file, from, to) ?? readRange(file, from, to));
+      const end = from + chunk.length;
+      if (end === to) return chunk;
+      return fail('corrupt-data', `'${key}' of ${this.name} ended at ${end} B, before ${to} B`, {
+        key,
+        offsetBytes: end,
+      });
+    } catch (error) {
+      throw isVramError(error) ? error : systemError(this.name, `reading '${key}'`, error);
     }
-    return chunk;
   }
 
   /** Moves a synced file to its place and makes the move durable. */

@@ -4,9 +4,9 @@
  * The types describe the part of the SDK that is used, so that this package does not depend on it.
  * Errors keep the service's own name and status; its request, which holds the signature, stays out.
  */
-import { isVramError, VramError, type VramErrorCode } from '@vramkit/core';
+import { VramError, type VramErrorCode } from '@vramkit/core';
 import type { BlobInfo } from '../blob-store.js';
-import { codeOf } from '../store-error.js';
+import { codeOf, serviceError } from '../store-error.js';
 
 /** A client of the SDK: it sends what the SDK's commands describe. */
 export interface S3Client {
@@ -191,18 +191,11 @@ export class S3Calls {
 
   /** An error of the SDK as a typed one. */
   error(doing: string, error: unknown, signal?: AbortSignal): VramError {
-    if (isVramError(error)) return error;
-    if (signal?.aborted === true) {
-      return new VramError('aborted', `${this.name}, ${doing}: the caller aborted it`, {
-        cause: signal.reason,
-      });
-    }
-    const status = statusOf(error);
-    const service = error instanceof Error ? codeOf(error) || error.name : 'failed';
-    const code = codeFor(status, service);
-    return new VramError(code, `${this.name}, ${doing}: ${service} ${status ?? ''}`.trimEnd(), {
-      context: { store: this.name, status, service },
-      retryable: code === 'unavailable' || code === 'timeout',
+    return serviceError(this.name, doing, { error, signal }, () => {
+      const status = statusOf(error);
+      const service = error instanceof Error ? codeOf(error) || error.name : 'failed';
+      const reason = `${service} ${status ?? ''}`.trimEnd();
+      return { code: codeFor(status, service), reason, context: { status, service } };
     });
   }
 

@@ -13,7 +13,8 @@ import http from 'node:http';
 import https from 'node:https';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { isVramError, VramError, type VramErrorCode } from '@vramkit/core';
+import type { VramError, VramErrorCode } from '@vramkit/core';
+import { serviceError } from '../store-error.js';
 
 /** Who asks. A delegation token stands in for a user where Kerberos gave one. */
 export type WebHdfsUser = { readonly name: string } | { readonly delegationToken: string };
@@ -150,17 +151,10 @@ export class WebHdfsCalls {
 
   /** What went wrong as a typed error. */
   error(doing: string, error: unknown, signal?: AbortSignal): VramError {
-    if (isVramError(error)) return error;
-    if (signal?.aborted === true) {
-      return new VramError('aborted', `${this.name}, ${doing}: the caller aborted it`, {
-        cause: signal.reason,
-      });
-    }
-    const exception = error instanceof HdfsRefusal ? error.exception : 'the connection failed';
-    const code = BY_EXCEPTION[exception] ?? 'unavailable';
-    return new VramError(code, `${this.name}, ${doing}: ${exception}`, {
-      context: { store: this.name, exception },
-      retryable: code === 'unavailable',
+    return serviceError(this.name, doing, { error, signal }, () => {
+      const exception = error instanceof HdfsRefusal ? error.exception : 'the connection failed';
+      const code = BY_EXCEPTION[exception] ?? 'unavailable';
+      return { code, reason: exception, context: { exception } };
     });
   }
 

@@ -63,22 +63,12 @@ export function checksummedStore(upstream: BlobStore): BlobStore {
       const info = await upstream.put(key, framed, { ...options, sizeBytes: storedBytes });
       return describe(info);
     },
-    async *get(key, options = {}) {
+    get: (key, options = {}) => {
       const { offsetBytes = 0, lengthBytes } = options;
-      checkKey(key);
-      checkRange(offsetBytes, lengthBytes);
-      const xxh64 = await openXxh64();
-      if (offsetBytes === 0 && lengthBytes === undefined) {
-        yield* checkedFrames(upstream.get(key, options), { key, xxh64, index: 0, isWhole: true });
-        return;
-      }
-      const info = await upstream.head(key, { signal: options.signal });
-      const { sizeBytes, version } = describe(info ?? failNotFound(upstream.name, key));
-      const end = rangeEnd(key, sizeBytes, offsetBytes, lengthBytes);
-      yield* checkedRange(upstream, key, { version, ...options, offsetBytes }, end, {
-        sizeBytes,
-        xxh64,
-      });
+      const isWhole = offsetBytes === 0 && lengthBytes === undefined;
+      // Handed on as it is: a generator around it would cost a turn of the queue per frame.
+      if (isWhole) return checkedBlob(upstream, key, options);
+      return checkedRange(upstream, key, options, (storedBytes) => sizeOf(key, storedBytes));
     },
     async head(key, options) {
       const info = await upstream.head(key, options);
@@ -127,56 +117,123 @@ async function* inFrames(
   if (index === 0) yield xxh64.bytes(new Uint8Array(0), 1);
 }
 
-interface FrameContext {
-  readonly key: string;
-  readonly xxh64: Xxh64;
-  /** Index of the first frame. */
-  readonly index: number;
-  /** Whether the bytes go up to the end of the blob. */
-  readonly isWhole: boolean;
-}
+/** Frames out of chunks of any size: checked one by one, without a turn of the queue for each. */
+class FrameReader {
+  readonly #key: string;
+  readonly #xxh64: Xxh64;
+  readonly #isWhole: boolean;
+  #index: number;
+  /** The last whole frame: whether it is the blob's last shows when more comes, or nothing. */
+  #held: Uint8Array | undefined;
+  /** The beginning of a frame that goes over the end of its chunk. */
+  #part: Uint8Array | undefined;
+  #partBytes = 0;
 
-/** The data of whole frames that were checked, one chunk each. */
-async function* checkedFrames(
-  stored: AsyncIterable<Uint8Array>,
-  { key, xxh64, index: first, isWhole }: FrameContext,
-): AsyncGenerator<Uint8Array, void, undefined> {
-  let index = first;
-  let isEnded = false;
-  for await (const [frame, isLast] of withLast(inParts(stored, STRIDE))) {
-    const at = index * FRAME_BYTES;
-    isEnded = isWhole && isLast;
-    const data = frame.subarray(0, Math.max(0, frame.length - HASH_BYTES));
-    const expected = xxh64.bytes(data, 2 * index + (isEnded ? 1 : 0));
-    const found = frame.subarray(data.length);
-    if (found.length !== HASH_BYTES || !expected.every((byte, i) => byte === found[i])) {
-      corrupt(key, `the checksum of bytes ${at} to ${at + data.length} does not fit`, at);
+  /** @param isWhole Whether the bytes go up to the end of the blob. */
+  constructor(key: string, xxh64: Xxh64, firstIndex: number, isWhole: boolean) {
+    this.#key = key;
+    this.#xxh64 = xxh64;
+    this.#index = firstIndex;
+    this.#isWhole = isWhole;
+  }
+
+  /** The data of frames that are known to have ended. */
+  *push(chunk: Uint8Array): Generator<Uint8Array, void, undefined> {
+    let at = 0;
+    if (this.#part !== undefined) {
+      at = Math.min(STRIDE - this.#partBytes, chunk.length);
+      this.#part.set(chunk.subarray(0, at), this.#partBytes);
+      this.#partBytes += at;
+      if (this.#partBytes < STRIDE) return;
+      yield* this.#hold(this.#part);
+      this.#part = undefined;
     }
-    index += 1;
+    for (; chunk.length - at >= STRIDE; at += STRIDE) {
+      yield* this.#hold(chunk.subarray(at, at + STRIDE));
+    }
+    if (at === chunk.length) return;
+    this.#part = new Uint8Array(STRIDE);
+    this.#part.set(chunk.subarray(at));
+    this.#partBytes = chunk.length - at;
+  }
+
+  /** The data of the frames that are left. */
+  *end(): Generator<Uint8Array, void, undefined> {
+    if (this.#part !== undefined) yield* this.#hold(this.#part.subarray(0, this.#partBytes));
+    if (this.#held === undefined) {
+      if (this.#isWhole) corrupt(this.#key, 'its last frame is missing', 0);
+      return;
+    }
+    yield* this.#checked(this.#held, this.#isWhole);
+  }
+
+  *#hold(frame: Uint8Array): Generator<Uint8Array, void, undefined> {
+    const before = this.#held;
+    this.#held = frame;
+    if (before !== undefined) yield* this.#checked(before, false);
+  }
+
+  *#checked(frame: Uint8Array, isLast: boolean): Generator<Uint8Array, void, undefined> {
+    const at = this.#index * FRAME_BYTES;
+    const data = frame.subarray(0, Math.max(0, frame.length - HASH_BYTES));
+    const found = frame.subarray(data.length);
+    const seed = 2 * this.#index + (isLast ? 1 : 0);
+    if (found.length !== HASH_BYTES || !this.#xxh64.matches(data, found, seed)) {
+      corrupt(this.#key, `the checksum of bytes ${at} to ${at + data.length} does not fit`, at);
+    }
+    this.#index += 1;
     if (data.length > 0) yield data;
   }
-  if (isWhole && !isEnded) corrupt(key, 'its last frame is missing', index * FRAME_BYTES);
+}
+
+/** The data of a whole blob, a frame a chunk. */
+async function* checkedBlob(
+  upstream: BlobStore,
+  key: string,
+  options: GetOptions,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  checkKey(key);
+  const frames = new FrameReader(key, await openXxh64(), 0, true);
+  for await (const chunk of upstream.get(key, options)) {
+    for (const data of frames.push(chunk)) yield data;
+  }
+  for (const data of frames.end()) yield data;
 }
 
 /** A range out of the frames around it. */
 async function* checkedRange(
   upstream: BlobStore,
   key: string,
-  options: GetOptions & { readonly offsetBytes: number },
-  end: number,
-  { sizeBytes, xxh64 }: { readonly sizeBytes: number; readonly xxh64: Xxh64 },
+  options: GetOptions,
+  sizeOf: (storedBytes: number) => number,
 ): AsyncGenerator<Uint8Array, void, undefined> {
-  const { offsetBytes } = options;
+  const { offsetBytes = 0, lengthBytes, signal } = options;
+  checkKey(key);
+  checkRange(offsetBytes, lengthBytes);
+  const info = (await upstream.head(key, { signal })) ?? failNotFound(upstream.name, key);
+  const sizeBytes = sizeOf(info.sizeBytes);
+  const end = rangeEnd(key, sizeBytes, offsetBytes, lengthBytes);
   const count = frameCount(sizeBytes);
   const index = Math.min(count - 1, Math.floor(offsetBytes / FRAME_BYTES));
   const until = Math.max(index + 1, Math.ceil(end / FRAME_BYTES));
   const from = index * STRIDE;
-  const to = Math.min(until * STRIDE, sizeBytes + HASH_BYTES * count);
-  const stored = upstream.get(key, { ...options, offsetBytes: from, lengthBytes: to - from });
+  const to = Math.min(until * STRIDE, info.sizeBytes);
+  const frames = new FrameReader(key, await openXxh64(), index, until === count);
   let at = index * FRAME_BYTES;
-  for await (const data of checkedFrames(stored, { key, xxh64, index, isWhole: until === count })) {
-    const chosen = data.subarray(Math.max(0, offsetBytes - at), Math.max(0, end - at));
+  const chosen = (data: Uint8Array): Uint8Array => {
+    const part = data.subarray(Math.max(0, offsetBytes - at), Math.max(0, end - at));
     at += data.length;
-    if (chosen.length > 0) yield chosen;
+    return part;
+  };
+  const range = { offsetBytes: from, lengthBytes: to - from };
+  for await (const chunk of upstream.get(key, { version: info.version, ...options, ...range })) {
+    for (const data of frames.push(chunk)) {
+      const part = chosen(data);
+      if (part.length > 0) yield part;
+    }
+  }
+  for (const data of frames.end()) {
+    const part = chosen(data);
+    if (part.length > 0) yield part;
   }
 }

@@ -1,4 +1,4 @@
-/** Killed writers and killed servers, on Ceph through its gateway. */
+/** Killed writers and killed servers, on Ceph: through its gateway, and through librados. */
 import { CreateBucketCommand } from '@aws-sdk/client-s3';
 import { beforeAll } from 'vitest';
 import { describeFaults } from '../faults.js';
@@ -17,5 +17,13 @@ describeFaults('S3 on Ceph', {
     { ...target, what: 'the gateway', processes: ['rgw'] },
     { ...target, what: 'OSD and gateway', processes: ['osd.0', 'rgw'] },
     { ...target, what: 'everything', processes: ['rgw', 'osd.0', 'mon'] },
+  ],
+});
+
+describeFaults('RADOS', {
+  kind: 'rados',
+  rounds: [
+    { ...target, what: 'the OSD', processes: ['osd.0'] },
+    { ...target, what: 'OSD and monitor', processes: ['osd.0', 'mon'] },
   ],
 });

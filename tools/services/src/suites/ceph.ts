@@ -4,7 +4,9 @@ import * as sdk from '@aws-sdk/client-s3';
 import { readBlob } from '@vramkit/storage';
 import { s3Store } from '@vramkit/storage/s3';
 import { describeStore, testBytes } from '@vramkit/storage/testing';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { expectOpens } from '../by-address.js';
+import { serviceVariable } from '../environment.js';
 import { bucket, s3Client as client } from '../stores.js';
 
 const clients = [client(), client()] as const;
@@ -30,6 +32,14 @@ describeStore(
 );
 
 describe('S3 on Ceph', () => {
+  it('is opened by its address, with credentials as the SDK finds them', async () => {
+    vi.stubEnv('AWS_ACCESS_KEY_ID', serviceVariable('CEPH_S3_ACCESS_KEY'));
+    vi.stubEnv('AWS_SECRET_ACCESS_KEY', serviceVariable('CEPH_S3_SECRET_KEY'));
+    const endpoint = encodeURIComponent(serviceVariable('CEPH_S3_ENDPOINT'));
+    await expectOpens(`s3://${bucket}/by/address?endpoint=${endpoint}&region=default`);
+    vi.unstubAllEnvs();
+  });
+
   it('finds by asking which conditions this gateway honours', async () => {
     const { capabilities } = await s3Store({ sdk, bucket, client: clients[0] });
     expect(capabilities).toMatchObject({ createIfAbsent: true, compareAndSwap: true });

@@ -4,6 +4,7 @@ import { webHdfsStore } from '@vramkit/storage/webhdfs';
 import { describeStore, testBytes } from '@vramkit/storage/testing';
 import { describe, expect, it } from 'vitest';
 import { serviceVariable } from '../environment.js';
+import { expectOpens } from '../by-address.js';
 
 const url = serviceVariable('HDFS_WEBHDFS_URL');
 const user = { name: serviceVariable('HDFS_USER') };
@@ -22,6 +23,9 @@ describeStore(
 );
 
 describe('WebHDFS', () => {
+  it('is opened by its address', () =>
+    expectOpens(`webhdfs://${user.name}@${new URL(url).host}/vramkit/by-address`));
+
   it('leaves no temporary file of a failed put', async () => {
     const folder = `/vramkit/${randomUUID()}`;
     const store = await webHdfsStore({ url, folder, user });

@@ -6,6 +6,7 @@ import { cockroachStore } from '@vramkit/storage/cockroach';
 import { describeStore, testBytes } from '@vramkit/storage/testing';
 import { afterAll, describe, expect, it } from 'vitest';
 import { serviceVariable } from '../environment.js';
+import { expectOpens } from '../by-address.js';
 
 const pools = [1, 2].map(
   () => new pg.Pool({ connectionString: serviceVariable('VRAMKIT_PG_URL'), max: 8 }),
@@ -27,6 +28,8 @@ describeStore(
 );
 
 describe('PostgreSQL', () => {
+  it('is opened by its address', () => expectOpens(serviceVariable('VRAMKIT_PG_URL')));
+
   it('is told from CockroachDB, and leaves no rows of failed or replaced puts', async () => {
     const store = await cockroachStore({ pool, random });
     expect(store.database).toBe('postgresql');

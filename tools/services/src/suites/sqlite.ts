@@ -7,6 +7,7 @@ import { describe, expect, it } from 'vitest';
 import { readBlob } from '@vramkit/storage';
 import { sqliteStore } from '@vramkit/storage/sqlite';
 import { describeStore, testBytes } from '@vramkit/storage/testing';
+import { expectOpens } from '../by-address.js';
 
 describeStore(
   'sqlite',
@@ -25,6 +26,12 @@ describeStore(
 );
 
 describe('sqlite', () => {
+  it('is opened by its address', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'vramkit-sqlite-'));
+    await expectOpens(`sqlite://${folder}/a%20b.db`);
+    await rm(folder, { recursive: true });
+  });
+
   it('keeps no rows of failed puts and replaced blobs, and reads its file again', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'vramkit-sqlite-'));
     const database = new Database(join(folder, 'blobs.db'));

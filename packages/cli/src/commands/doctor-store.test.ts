@@ -1,0 +1,80 @@
+/** The command on real stores, and on addresses that name none. */
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { doctorStore, type StoreReport } from './doctor-store.js';
+
+const binary = fileURLToPath(new URL('../../bin/vramkit.js', import.meta.url));
+
+let folder: string;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'vramkit-cli-test-'));
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+function doctor(...args: string[]) {
+  const options = { cwd: folder, encoding: 'utf8' } as const;
+  return spawnSync(process.execPath, [binary, 'doctor', ...args], options);
+}
+
+/** The command without a process around it; all that it wrote. */
+async function inProcess(address: string): Promise<{ status: number; out: string }> {
+  let out = '';
+  const write = (text: string): void => void (out += text);
+  const terminal = { out: write, err: write, colours: false, interactive: false, version: '0' };
+  return { status: await doctorStore(address, false, terminal), out };
+}
+
+describe('vramkit doctor --store', () => {
+  it('measures a folder, says what it suits, and leaves nothing in it', () => {
+    const { status, stdout } = doctor('--store', './blobs', '--json');
+    expect(status).toBe(0);
+    const report = JSON.parse(stdout) as StoreReport;
+    expect(report).toMatchObject({ ok: true, store: 'posix ./blobs' });
+    expect(report.capabilities.durability).toBe('synced');
+    expect(report.measured.sizes.map(({ sizeBytes }) => sizeBytes)).toEqual([
+      4096,
+      2 ** 18,
+      2 ** 22,
+      2 ** 26,
+    ]);
+    for (const { put, get } of report.measured.sizes) {
+      expect(put.runs).toBeGreaterThanOrEqual(3);
+      expect(get.mibPerSecond).toBeGreaterThan(0);
+      expect(put.maxMs).toBeGreaterThanOrEqual(put.medianMs);
+    }
+    expect(report.measured.getsPerSecond).toBeGreaterThan(0);
+    expect(report.workloads.map(({ workload, suits }) => [workload, suits])).toEqual([
+      ['checkpoint', true],
+      ['weights', true],
+      ['kv-tier', true],
+      ['index', false],
+    ]);
+    expect(readdirSync(join(folder, 'blobs'))).toEqual(['.vramkit-tmp']);
+  });
+
+  it('prints a table for people', async () => {
+    const { status, out } = await inProcess('memory:');
+    expect(status).toBe(0);
+    expect(out).toMatch(/compare and swap +yes/);
+    expect(out).toMatch(/64 MiB +[\d.,]+/);
+    expect(out).toMatch(/checkpoint +no +nothing outlives the process/);
+  });
+
+  it('says what is wrong without the address, which may hold a password', async () => {
+    for (const [address, code, text] of [
+      ['ftp://user:hunter2@host/x', 2, /no store has addresses of ftp:/],
+      ['sqlite:///hunter2', 1, /npm install libsql/],
+      ['webhdfs://:hunter2@127.0.0.1:1/x', 2, /names a user/],
+      ['webhdfs://me:hunter2@127.0.0.1:1/x', 1, /webhdfs 127.0.0.1:1/],
+    ] as const) {
+      const { status, out } = await inProcess(address);
+      expect({ address, status }).toEqual({ address, status: code });
+      expect(out).toMatch(text);
+      expect(out).not.toContain('hunter2');
+    }
+  });
+});

@@ -1,0 +1,119 @@
+/**
+ * `vramkit doctor --store URL`: what a blob store guarantees, how fast it is from here, and which
+ * workloads it suits.
+ *
+ * The address may hold a password: what is printed is the store's own name, which holds none.
+ */
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { isVramError } from '@vramkit/core';
+import { judgeStore, type StoreCapabilities, type StoreVerdict } from '@vramkit/storage';
+import { openStore } from '@vramkit/storage/store-url';
+import type { Terminal } from '../command-line.js';
+import { formatBytes, formatNumber } from '../doctor/format.js';
+import { measureStore, type StoreMeasurements } from '../doctor/measure-store.js';
+
+/** One run, as `--json` prints it. */
+export interface StoreReport {
+  readonly ok: true;
+  readonly vramkit: string;
+  /** The store's name for itself. */
+  readonly store: string;
+  readonly capabilities: StoreCapabilities;
+  readonly measured: StoreMeasurements;
+  readonly workloads: readonly StoreVerdict[];
+}
+
+/** Imports a driver from the folder that the command was called in. */
+async function load(name: string): Promise<unknown> {
+  const { resolve } = createRequire(join(process.cwd(), 'package.json'));
+  return import(pathToFileURL(resolve(name)).href);
+}
+
+function formatCapabilities(capabilities: StoreCapabilities): string {
+  const { createIfAbsent, compareAndSwap, nestedKeys, durability, probed } = capabilities;
+  const size = (bytes: number): string => (bytes >= 2 ** 50 ? 'any' : formatBytes(bytes));
+  const rows: [string, string, keyof StoreCapabilities][] = [
+    ['create if absent', createIfAbsent ? 'yes' : 'no', 'createIfAbsent'],
+    ['compare and swap', compareAndSwap ? 'yes' : 'no', 'compareAndSwap'],
+    ['body under a condition', size(capabilities.maxConditionalBytes), 'maxConditionalBytes'],
+    ['largest blob', size(capabilities.maxBlobBytes), 'maxBlobBytes'],
+    ['moves well in', size(capabilities.preferredChunkBytes), 'preferredChunkBytes'],
+    ["'a' beside 'a/b'", nestedKeys ? 'yes' : 'no', 'nestedKeys'],
+    ['outlives', DURABILITY[durability], 'durability'],
+  ];
+  return rows
+    .map(([title, value, name]) => {
+      const note = probed.includes(name) ? '  (asked)' : '';
+      return `  ${title.padEnd(24)}${value}${note}\n`;
+    })
+    .join('');
+}
+
+const DURABILITY = {
+  none: 'nothing',
+  synced: 'a crash of this machine: puts are synced',
+  service: 'what the service is set up to outlive',
+} as const;
+
+function formatMeasured({ sizes, getsPerSecond, listedPerSecond }: StoreMeasurements): string {
+  const cell = (value: number): string => formatNumber(value).padStart(9);
+  const rows = sizes.map(
+    ({ sizeBytes, put, get }) =>
+      `  ${formatBytes(sizeBytes).padEnd(8)}${cell(put.medianMs)}${cell(put.maxMs)}` +
+      `${cell(put.mibPerSecond)}  ${cell(get.medianMs)}${cell(get.maxMs)}` +
+      `${cell(get.mibPerSecond)}\n`,
+  );
+  return (
+    `${' '.repeat(10)}   put ms  slowest    MiB/s     get ms  slowest    MiB/s\n${rows.join('')}` +
+    `  ${formatNumber(getsPerSecond)} small gets/s, 16 in flight; ` +
+    `${formatNumber(listedPerSecond)} blobs listed/s\n`
+  );
+}
+
+/** The report as text. */
+export function formatStoreReport(report: StoreReport): string {
+  const verdicts = report.workloads.map(
+    ({ workload, suits, reasons }) =>
+      `  ${workload.padEnd(12)}${suits ? 'yes' : 'no '}  ${reasons.join('; ')}\n`,
+  );
+  const { vramkit, store, capabilities } = report;
+  return (
+    `vramkit ${vramkit} doctor: ${store}\n${formatCapabilities(capabilities)}` +
+    `\nMeasured, one call at a time\n${formatMeasured(report.measured)}` +
+    `\nSuits\n${verdicts.join('')}`
+  );
+}
+
+/** Runs it; gives the exit code: 1 where the store fails, 2 for an address that names none. */
+export async function doctorStore(
+  address: string,
+  json: boolean,
+  terminal: Terminal,
+): Promise<number> {
+  const progress = (text: string): void => {
+    if (terminal.interactive) terminal.err(`\r\x1b[K${text}`);
+  };
+  try {
+    await using store = await openStore(address, { load, random: Math.random });
+    const report: StoreReport = {
+      ok: true,
+      vramkit: terminal.version,
+      store: store.name,
+      capabilities: store.capabilities,
+      measured: await measureStore(store, (what) => progress(`Measuring ${what} ...`)),
+      workloads: judgeStore(store.capabilities),
+    };
+    progress('');
+    terminal.out(json ? `${JSON.stringify(report, null, 2)}\n` : formatStoreReport(report));
+    return 0;
+  } catch (error) {
+    progress('');
+    if (!isVramError(error)) throw error;
+    const { code, message } = error;
+    const failure = { ok: false, vramkit: terminal.version, error: { code, message } };
+    terminal.out(json ? `${JSON.stringify(failure, null, 2)}\n` : `${message}\n`);
+    return code === 'invalid-argument' ? 2 : 1;
+  }
+}

@@ -1,0 +1,84 @@
+/** The RADOS adapter on a monitor and an OSD of this machine, through koffi and librados. */
+import { randomUUID } from 'node:crypto';
+import koffi from 'koffi';
+import { readBlob } from '@vramkit/storage';
+import { radosStore, type RadosStore } from '@vramkit/storage/rados';
+import { describeStore, testBytes } from '@vramkit/storage/testing';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { serviceVariable } from '../environment.js';
+import { expectOpens } from '../by-address.js';
+import { radosPool } from '../stores.js';
+
+describeStore(
+  'RADOS',
+  async () => {
+    const namespace = randomUUID();
+    const store = await radosPool(namespace);
+    const other = await radosPool(namespace);
+    const close = async (): Promise<void> => {
+      await store[Symbol.asyncDispose]();
+      await other[Symbol.asyncDispose]();
+    };
+    return { store, other, close };
+  },
+  { describe, it, expect },
+  { pageKeys: 1203, raceRounds: 24 },
+);
+
+describe('RADOS', () => {
+  const namespace = randomUUID();
+  let store: RadosStore;
+  let stripes: RadosStore;
+  beforeAll(async () => {
+    store = await radosPool(namespace);
+    stripes = await radosPool(`${namespace}.stripes`);
+  });
+  afterAll(async () => {
+    await store[Symbol.asyncDispose]();
+    await stripes[Symbol.asyncDispose]();
+  });
+
+  it('is opened by its address', async () => {
+    const conf = encodeURIComponent(serviceVariable('CEPH_CONF'));
+    await expectOpens(`rados://${serviceVariable('CEPH_RADOS_POOL')}/by-address?conf=${conf}`);
+  });
+
+  it('leaves no stripes of failed, replaced and deleted puts', async () => {
+    const body = testBytes(13 * 2 ** 20 + 5);
+    async function* failing(): AsyncGenerator<Uint8Array> {
+      yield body;
+      throw new RangeError('no more');
+    }
+    await expect(store.put('a', failing())).rejects.toBeInstanceOf(RangeError);
+    await Promise.all(Array.from({ length: 6 }, () => store.put('a', body)));
+    const read = await readBlob(store, 'a', { parallelGets: 4 });
+    expect(Buffer.compare(read, body)).toBe(0);
+    // What is left is what the head names; a sweep of everything finds nothing.
+    expect(await store.sweep(0)).toBe(0);
+    await store.delete('a');
+    expect(await store.sweep(0)).toBe(0);
+  });
+
+  it('sweeps the stripes of killed writers once they are old, and nothing else', async () => {
+    await store.put('kept', testBytes(9 * 2 ** 20));
+    // A namespace of stripes is a namespace: a foreign object in it stands for a lost stripe.
+    await stripes.put(`${'0'.repeat(32)}/0/lost`, testBytes(10));
+    expect(await store.sweep(3600)).toBe(0);
+    expect(await store.sweep(0)).toBe(1);
+    const read = await readBlob(store, 'kept');
+    expect(Buffer.compare(read, testBytes(9 * 2 ** 20))).toBe(0);
+  });
+
+  it('says what is missing: library, pool, permission', async () => {
+    const configFile = serviceVariable('CEPH_CONF');
+    const options = { koffi, configFile, pool: serviceVariable('CEPH_RADOS_POOL') };
+    for (const wrong of [{ library: 'librados-none.so' }, { pool: 'none' }]) {
+      await expect(radosStore({ ...options, ...wrong })).rejects.toMatchObject({
+        code: 'not-found',
+      });
+    }
+    await expect(radosStore({ ...options, user: 'nobody' })).rejects.toMatchObject({
+      name: 'VramError',
+    });
+  });
+});
