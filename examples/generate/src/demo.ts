@@ -2,10 +2,9 @@
 import type { VramDevice } from '@vramkit/core';
 import type { KvPolicy } from '@vramkit/eviction';
 import {
-  createSession,
-  loadModel,
   loadTokenizer,
   openModelFile,
+  openSession,
   type Tokenizer,
 } from '@vramkit/example-runtime';
 import { resolveModel } from '@vramkit/models';
@@ -112,14 +111,24 @@ export async function demo(
     const { prompt, promptTokens, kvBudgetTokens, kvTokens } = plan;
     const { blockSize, kvDtype } = options;
     terminal.phase('load weights');
-    using model = await loadModel(device, file, {
+    using opened = await openSession(device, file, {
+      kvTokens,
+      blockSize,
+      kvDtype,
       signal,
       onProgress: (done, total) => {
         terminal.progress(Math.round(done / 1e6), Math.round(total / 1e6), 'MB');
         sample();
       },
     });
-    using session = createSession(device, model, { kvTokens, blockSize, kvDtype });
+    const { session, placement } = opened;
+    const { device: resident, host: streamed } = placement.units.weights;
+    if (streamed > 0) {
+      terminal.line(
+        `Layers: ${resident} on the device, ${streamed} streamed from the host ` +
+          `(${placement.streaming}), because of --gpu-budget`,
+      );
+    }
     terminal.line(
       `Prompt: ${promptTokens} tokens; budget ${kvBudgetTokens}; ` +
         `device memory ${formatBytes(device.memory.stats().liveBytes)}`,

@@ -32,7 +32,8 @@ usage: npm run demo -- [options]
   --question TEXT           what to ask about it
   --policy NAME[,NAME...]   ${KV_POLICY_NAMES.join(', ')} (default: full,pagedEviction,streamingLlm)
   --kv-budget-tokens N      tokens that evicting policies keep (default: a quarter of the prompt)
-  --gpu-budget BYTES        hard limit on device memory; 512M and 2G are understood
+  --gpu-budget BYTES        hard limit on device memory; 512M and 2G are understood. Layers that
+                            do not fit beside KV and activations are streamed from the host
   --max-tokens N            length of each answer (default: 48; 96 for a model of bytes)
   --block-size N            tokens per block (default: 16)
   --kv-dtype f16|f32        element type of K and V (default: f16)

@@ -12,7 +12,7 @@
  *                       norm -> gate, up -> silu * -> down -> +residual ] x layers -> norm -> head
  * ```
  */
-import { type Batch, type Tensor, type VramDevice, writeRange } from '@vramkit/core';
+import { type Batch, fail, type Tensor, type VramDevice, writeRange } from '@vramkit/core';
 import {
   ExpertArena,
   gatherRows,
@@ -24,53 +24,22 @@ import type { PagedKvCache } from '@vramkit/paged-attention';
 import { argmaxKernel } from './kernels/argmax.wgsl.js';
 import { combineExpertsKernel } from './kernels/combine-experts.wgsl.js';
 import { rmsNormKernel } from './kernels/rms-norm.wgsl.js';
-import type { KvMeasures } from './kv-measures.js';
 import { inverseFrequencies, writeRotations } from './kernels/rope.cpu.js';
 import { ropeKernel } from './kernels/rope.wgsl.js';
 import { routeExpertsKernel } from './kernels/route-experts.wgsl.js';
 import { siluMulKernel } from './kernels/silu-mul.wgsl.js';
 import { tokenLossKernel } from './kernels/token-loss.wgsl.js';
+import { decodingCount, type StepInput, type StepSequence } from './step-input.js';
 import type {
   DenseFeedForward,
   ExpertFeedForward,
   ExpertMatrices,
   LanguageModel,
+  LayerSource,
   LayerWeights,
   StackedMatrix,
 } from './weights.js';
 import { queryKeyValueWidth, Workspace, type WorkspaceSizes } from './workspace.js';
-
-/** What one sequence adds to a step. */
-export interface StepSequence {
-  /** New tokens: its rows of the step. */
-  readonly tokens: number;
-  /** Block ids of the sequence, the new tokens' blocks included. */
-  readonly blocks: Uint32Array;
-  /** Tokens cached before this step. */
-  readonly contextLength: number;
-  /** What the step is measured for; begun. Default: nothing. */
-  readonly measures?: KvMeasures;
-}
-
-/** Inputs of a step on the host; arrays are read before the call returns. */
-export interface StepInput {
-  /** Token ids, or 'device' where an earlier step's argmax left one in place. */
-  readonly ids: Uint32Array | 'device';
-  /** Position of each token, for the rotation. */
-  readonly positions: Uint32Array;
-  /** Slot of each token. */
-  readonly slots: Uint32Array;
-  /** Whose rows they are, in order; leading ones with one token attend together. */
-  readonly sequences: readonly StepSequence[];
-  /** Called behind the attention of each layer, to record copies of what the workspace holds. */
-  readonly observe?: (batch: Batch, layer: number) => void;
-}
-
-/** Leading sequences with one new token. */
-function decodingCount({ sequences }: StepInput): number {
-  const first = sequences.findIndex(({ tokens }) => tokens !== 1);
-  return first < 0 ? sequences.length : first;
-}
 
 const LANES = 64;
 
@@ -110,23 +79,56 @@ export class ForwardPass {
 
   /**
    * Records a step: all layers, K and V written, the residual stream of each token left in place.
+   * @throws VramError `unsupported` where layers are streamed; see {@link ForwardPass.run}.
    */
   step(batch: Batch, input: StepInput): void {
+    const { layers, stream } = this.#model;
+    if (stream !== undefined)
+      fail('unsupported', 'layers are streamed: a step has to wait for them');
+    this.#begin(batch, input);
+    layers.forEach((layer, index) => this.#layer(batch, layer, index, input));
+  }
+
+  /**
+   * Records a step as `step()` does. Where layers are streamed, parts of the batch are submitted on
+   * the way, and the promise resolves when the last part is recorded; no other step may be recorded
+   * until then.
+   */
+  run(batch: Batch, input: StepInput): Promise<void> | undefined {
+    const { stream } = this.#model;
+    if (stream !== undefined) return this.#runStreamed(stream, batch, input);
+    this.step(batch, input);
+    return undefined;
+  }
+
+  async #runStreamed(stream: LayerSource, batch: Batch, input: StepInput): Promise<void> {
+    this.#begin(batch, input);
+    for (const [index, layer] of this.#model.layers.entries()) {
+      if (!stream.has(index)) {
+        this.#layer(batch, layer, index, input);
+        continue;
+      }
+      batch.submit();
+      this.#layer(batch, await stream.take(index), index, input);
+      batch.submit();
+      stream.advance(index);
+    }
+  }
+
+  #begin(batch: Batch, input: StepInput): void {
     const { workspace } = this;
+    const count = input.positions.length;
+    this.#writeInputs(input, count);
+    const weights = this.#model.embedding;
+    gatherRows(batch, { weights, ids: workspace.ids, count, y: workspace.residual });
+  }
+
+  #layer(batch: Batch, layer: LayerWeights, index: number, input: StepInput): void {
     const tokens = input.positions.length;
-    this.#writeInputs(input, tokens);
-    gatherRows(batch, {
-      weights: this.#model.embedding,
-      ids: workspace.ids,
-      count: tokens,
-      y: workspace.residual,
-    });
-    this.#model.layers.forEach((layer, index) => {
-      this.#attention(batch, layer, index, input, tokens);
-      this.#norm(batch, layer.feedForwardNorm, { rows: tokens, firstRow: 0 });
-      if (layer.feedForward.type === 'dense') this.#dense(batch, layer.feedForward, tokens);
-      else this.#experts(batch, layer.feedForward, tokens);
-    });
+    this.#attention(batch, layer, index, input, tokens);
+    this.#norm(batch, layer.feedForwardNorm, { rows: tokens, firstRow: 0 });
+    if (layer.feedForward.type === 'dense') this.#dense(batch, layer.feedForward, tokens);
+    else this.#experts(batch, layer.feedForward, tokens);
   }
 
   #writeInputs(input: StepInput, tokens: number): void {

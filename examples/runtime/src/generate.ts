@@ -62,15 +62,21 @@ interface StepOptions {
   readonly signal?: AbortSignal;
 }
 
-/** Records and submits one decode step; resolves with the id that argmax chose. */
-function submitStep(
+/** A step that is submitted, and the id that argmax chose in it. */
+interface Submitted {
+  readonly id: Promise<number>;
+}
+
+/** Records and submits one decode step. */
+async function submitStep(
   session: InferenceSession,
   sequence: Sequence,
   ids: Uint32Array | 'device',
-): Promise<number> {
+): Promise<Submitted> {
   session.checkContext(sequence, 1);
   const batch = new Batch(session.device, 'decode');
-  session.recordStep(batch, sequence, ids);
+  const waiting = session.runStep(batch, sequence, ids);
+  if (waiting !== undefined) await waiting;
   session.forward.logits(batch, 0, 1);
   session.forward.argmax(batch);
   batch.submit();
@@ -78,7 +84,7 @@ function submitStep(
     .read(subrange(session.forward.workspace.ids, 0, 4))
     .then((bytes) => new Uint32Array(bytes.buffer)[0] ?? 0);
   id.catch(() => undefined); // Awaited by the caller, unless an earlier step fails first.
-  return id;
+  return { id };
 }
 
 async function* greedySteps(
@@ -87,16 +93,23 @@ async function* greedySteps(
   first: number,
   options: StepOptions,
 ): AsyncGenerator<number, void, void> {
-  let pending = options.left > 0 ? submitStep(session, sequence, Uint32Array.of(first)) : undefined;
+  let pending =
+    options.left > 0 ? await submitStep(session, sequence, Uint32Array.of(first)) : undefined;
   for (let left = options.left; pending !== undefined; left--) {
     throwIfAborted(options.signal);
     // The step before this one is settled now, so its block may be scored and one dropped.
     await sequence.eviction.afterAppend();
     const ahead = left > 1 ? submitStep(session, sequence, 'device') : undefined;
-    const token = await pending;
-    if (options.stops.has(token)) return;
-    yield token;
-    pending = ahead;
+    ahead?.catch(() => undefined); // Awaited below.
+    try {
+      const token = await pending.id;
+      if (options.stops.has(token)) return;
+      yield token;
+    } finally {
+      // A step that waits for streamed layers must not go on when the caller has left.
+      await ahead?.catch(() => undefined);
+    }
+    pending = await ahead;
   }
 }
 
@@ -109,7 +122,9 @@ async function* sampledSteps(
   let token = first;
   for (let left = options.left; left > 0; left--) {
     throwIfAborted(options.signal);
-    await submitStep(session, sequence, Uint32Array.of(token));
+    await (
+      await submitStep(session, sequence, Uint32Array.of(token))
+    ).id;
     await sequence.eviction.afterAppend();
     token = options.sampler.sample(await session.readLogits());
     if (options.stops.has(token)) return;
@@ -140,7 +155,7 @@ export async function score(
       sequence.eviction.tokensToDecision(),
     );
     const step = new Batch(session.device, 'score');
-    session.recordStep(step, sequence, ids.subarray(done, done + length));
+    await session.runStep(step, sequence, ids.subarray(done, done + length));
     step.submit();
     for (let row = 0; row < length; row += session.maxLogitRows) {
       const rows = Math.min(session.maxLogitRows, length - row);

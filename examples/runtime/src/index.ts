@@ -6,7 +6,8 @@ export {
   type EngineMetrics,
 } from './batching/batch-engine.js';
 export type { FinishReason, Generation, GenerationOptions } from './batching/generation.js';
-export { ForwardPass, type StepInput, type StepSequence } from './forward.js';
+export { ForwardPass } from './forward.js';
+export type { StepInput, StepSequence } from './step-input.js';
 export { generate, score, type GenerateOptions } from './generate.js';
 export { KvEviction } from './kv-eviction.js';
 export {
@@ -26,5 +27,10 @@ export {
   type SessionOptions,
 } from './session.js';
 export type { ChatMessage } from './chat-template.js';
+export {
+  openSession,
+  type OpenedSession,
+  type OpenSessionOptions,
+} from './streaming/open-session.js';
 export { loadTokenizer, type Tokenizer } from './tokenizer.js';
 export type { LanguageModel, LayerWeights } from './weights.js';

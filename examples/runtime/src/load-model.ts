@@ -13,6 +13,7 @@ import {
   throwIfAborted,
   Uploader,
   VramError,
+  type MemoryResource,
   type Tensor,
   type VramDevice,
 } from '@vramkit/core';
@@ -22,6 +23,7 @@ import {
   createMatrix,
   denseToF32,
   dequantize,
+  matrixLayout,
   toAffine,
   type DeviceMatrix,
   type ExpertWidth,
@@ -30,6 +32,7 @@ import {
   type MatrixRows,
 } from '@vramkit/packer';
 import type { ModelConfig, ModelFile, ModelTensor } from './model-file.js';
+import { slotBytes } from './streaming/slot-memory.js';
 import type {
   DenseFeedForward,
   ExpertFeedForward,
@@ -57,35 +60,76 @@ interface StoredAs {
   readonly groupSize?: GroupSize;
 }
 
-/** Loads one model; holds everything that has to be freed if it fails. */
-class Loader {
+/** Loads a model, whole or in parts; holds everything that has to be freed in the end. */
+export class ModelLoader {
   readonly #device: VramDevice;
   readonly #file: ModelFile;
   readonly #options: LoadModelOptions;
   readonly #uploader: Uploader;
   readonly #owned: { dispose(): void }[] = [];
   #doneBytes = 0;
+  /** Where the memory of matrices and vectors comes from now. */
+  #memory: MemoryResource;
 
-  constructor(device: VramDevice, file: ModelFile, options: LoadModelOptions) {
+  constructor(
+    device: VramDevice,
+    file: ModelFile,
+    options: LoadModelOptions,
+    method: 'measure' | 'write-buffer' = 'measure',
+  ) {
     this.#device = device;
+    this.#memory = device.memory;
     this.#file = file;
     this.#options = options;
-    this.#uploader = new Uploader(device);
+    this.#uploader = new Uploader(device, { method });
   }
 
   async load(): Promise<LanguageModel> {
     const { config } = this.#file;
-    const embedding = await this.matrix([this.#file.tensor('embedding')], 'embedding');
+    const frame = await this.frame();
     const layers: LayerWeights[] = [];
-    for (let index = 0; index < config.layers; index++) {
-      layers.push(await this.#layer(index, config));
-    }
+    for (let index = 0; index < config.layers; index++) layers.push(await this.layer(index));
+    await this.#device.settle();
+    return { config, ...frame, layers, ...disposal(() => this.release()) };
+  }
+
+  /** What is outside the layers. */
+  async frame(): Promise<Pick<LanguageModel, 'embedding' | 'finalNorm' | 'head'>> {
+    const embedding = await this.matrix([this.#file.tensor('embedding')], 'embedding');
     const finalNorm = await this.#vector(this.#file.tensor('finalNorm'));
-    const head = config.tiedEmbeddings
+    const head = this.#file.config.tiedEmbeddings
       ? embedding
       : await this.matrix([this.#file.tensor('head')], 'head');
-    await this.#device.settle();
-    return { config, embedding, layers, finalNorm, head, ...disposal(() => this.release()) };
+    return { embedding, finalNorm, head };
+  }
+
+  /**
+   * One layer, its matrices and vectors in `memory`. Experts of several widths stay outside it.
+   * @param memory Default: the device's.
+   */
+  async layer(index: number, memory?: MemoryResource): Promise<LayerWeights> {
+    this.#memory = memory ?? this.#device.memory;
+    try {
+      return await this.#layer(index, this.#file.config);
+    } finally {
+      this.#memory = this.#device.memory;
+    }
+  }
+
+  /** The most bytes that a layer takes in a memory that aligns to 256 B. */
+  layerBytes(index: number): number {
+    const prefix = `layers.${index}.`;
+    let bytes = 0;
+    for (const [name, source] of this.#file.tensors) {
+      if (!name.startsWith(prefix)) continue;
+      const { rows, columns } = source;
+      const layout = matrixLayout({ ...this.#storedAs(source), rows, columns });
+      const { codeWordsPerRow, scaleWordsPerRow } = layout;
+      // A vector is one row, and f32 on the device whatever it is in the file.
+      const codes = rows === 1 ? columns : rows * codeWordsPerRow;
+      bytes += slotBytes(4 * codes) + slotBytes(4 * rows * scaleWordsPerRow);
+    }
+    return bytes;
   }
 
   /** Frees all weights; idempotent. */
@@ -182,7 +226,8 @@ class Loader {
         ? denseToF32(source.type, bytes)
         : dequantize(source.type, bytes);
     const layout = { dtype: 'f32', kind: 'weights', label: source.name } as const;
-    const tensor = createTensor(this.#device, { ...layout, shape: [values.length] });
+    const memory = this.#memory;
+    const tensor = createTensor(this.#device, { ...layout, shape: [values.length], memory });
     this.#owned.push(tensor);
     tensor.write(values);
     return tensor;
@@ -228,7 +273,8 @@ class Loader {
     const stored = this.#storedAs(first);
     const rows = parts.reduce((sum, part) => sum + part.rows, 0);
     const { columns } = first;
-    const matrix = createMatrix(this.#device, { ...stored, rows, columns, label });
+    const memory = this.#memory;
+    const matrix = createMatrix(this.#device, { ...stored, rows, columns, label, memory });
     this.#owned.push(matrix);
     let firstRow = 0;
     for (const part of parts) {
@@ -331,7 +377,7 @@ export async function loadModel(
   file: ModelFile,
   options: LoadModelOptions = {},
 ): Promise<LanguageModel> {
-  const loader = new Loader(device, file, options);
+  const loader = new ModelLoader(device, file, options);
   try {
     return await loader.load();
   } catch (error) {

@@ -19,6 +19,7 @@ import type { KvPolicy } from '@vramkit/eviction';
 import { createPagedKvCache, type PagedKvCache } from '@vramkit/paged-attention';
 import { KvEviction } from './kv-eviction.js';
 import { ForwardPass } from './forward.js';
+import type { StepInput } from './step-input.js';
 import type { LanguageModel } from './weights.js';
 
 /** Options of {@link createSession}. */
@@ -140,7 +141,7 @@ export class InferenceSession {
       throwIfAborted(options.signal);
       const chunk = ids.subarray(done, done + this.chunkTokens);
       const batch = new Batch(this.device, 'prefill');
-      this.recordStep(batch, sequence, chunk, promptEnd);
+      await this.runStep(batch, sequence, chunk, promptEnd);
       done += chunk.length;
       if (done === ids.length) this.forward.logits(batch, chunk.length - 1, 1);
       batch.submit();
@@ -157,6 +158,7 @@ export class InferenceSession {
    * @param promptEnd Tokens after the prompt that the step is part of. Default: no prompt.
    * @param observe Called behind the attention of each layer.
    * @throws VramError `out-of-memory` where the pool is exhausted; nothing has changed then.
+   * `unsupported` where layers are streamed; see {@link InferenceSession.runStep}.
    */
   recordStep(
     batch: Batch,
@@ -165,6 +167,25 @@ export class InferenceSession {
     promptEnd?: number,
     observe?: (batch: Batch, layer: number) => void,
   ): void {
+    const input = this.#appendStep(sequence, ids, promptEnd);
+    this.forward.step(batch, observe === undefined ? input : { ...input, observe });
+  }
+
+  /**
+   * Records one step as `recordStep()` does, and where layers are streamed submits parts of it and
+   * resolves when the rest is recorded; one step at a time then.
+   * @throws VramError `out-of-memory` where the pool is exhausted; nothing has changed then.
+   */
+  runStep(
+    batch: Batch,
+    sequence: Sequence,
+    ids: Uint32Array | 'device',
+    promptEnd?: number,
+  ): Promise<void> | undefined {
+    return this.forward.run(batch, this.#appendStep(sequence, ids, promptEnd));
+  }
+
+  #appendStep(sequence: Sequence, ids: Uint32Array | 'device', promptEnd?: number): StepInput {
     const count = ids === 'device' ? 1 : ids.length;
     const table = this.sequences.table(sequence.id);
     const contextLength = table.cachedTokenCount;
@@ -174,13 +195,12 @@ export class InferenceSession {
     const { measures } = sequence.eviction;
     const prompt = promptEnd === undefined ? {} : { promptEnd };
     measures.beginStep({ start, count, contextLength, ...prompt });
-    this.forward.step(batch, {
+    return {
       ids,
       positions: mapping.positions,
       slots: mapping.slots,
       sequences: [{ tokens: count, blocks: table.blocks, contextLength, measures }],
-      ...(observe === undefined ? {} : { observe }),
-    });
+    };
   }
 
   /**

@@ -54,12 +54,27 @@ export interface LayerWeights {
   readonly feedForward: DenseFeedForward | ExpertFeedForward;
 }
 
+/** Brings layers that are not resident to the device, in the order of the model. */
+export interface LayerSource {
+  /** Whether a layer of the model comes from here. */
+  has(index: number): boolean;
+  /**
+   * Waits until work that is submitted next finds a layer in its place.
+   * @throws VramError `device-lost`.
+   */
+  take(index: number): Promise<LayerWeights>;
+  /** Says that the work of a layer is submitted; the layer after it begins to move. */
+  advance(index: number): void;
+}
+
 /** A model on the device; whoever loaded it disposes it. */
 export interface LanguageModel extends Disposable {
   readonly config: ModelConfig;
   /** [vocabulary, hidden]. */
   readonly embedding: DeviceMatrix;
   readonly layers: readonly LayerWeights[];
+  /** Brings the layers that are not resident; absent where all are. */
+  readonly stream?: LayerSource | undefined;
   /** [hidden] f32. */
   readonly finalNorm: Tensor;
   /** [vocabulary, hidden]; the embedding itself where the model ties them. */

@@ -1,6 +1,7 @@
 /** A calibration has a line for every rate, survives JSON, and knows what it holds for. */
 import { createGpu } from '@vramkit/adapter';
 import { openDevice } from '@vramkit/core';
+import { memoryStore } from '@vramkit/storage';
 import { expect, it } from 'vitest';
 import { auto, calibrate, checkMachine, isCalibrationOf } from './index.js';
 
@@ -14,7 +15,14 @@ it('measures every rate and leaves nothing on the device', async () => {
     parameterDType: 'bf16',
     softwareCores: 2,
   } as const;
-  const calibration = await calibrate(device, options);
+  const store = memoryStore();
+  const calibration = await calibrate(device, { ...options, store });
+  const { copy, adamByThreads, storageRead, storageWrite } = calibration.host;
+  expect(adamByThreads).toHaveLength(2);
+  for (const rate of [copy, ...adamByThreads, storageRead, storageWrite]) {
+    expect(rate?.perSecond).toBeGreaterThan(0);
+  }
+  for await (const { key } of store.list('')) throw new Error(`${key} was left`);
   expect(device.memory.stats().liveBytes).toBe(live);
   for (const { perSecond, fixedMs, samples } of Object.values(calibration.rates)) {
     expect(perSecond).toBeGreaterThan(0);

@@ -2,35 +2,24 @@
  * Measures the rates that plans rest on, on the machine at hand.
  *
  * Each rate is taken alone, end to end, by the very code that the executor runs: a fixed cost and a
- * cost per byte or parameter are fitted through four sizes (a line through the medians of several
+ * cost per byte or parameter are fitted through four sizes (a line through the least of several
  * runs). Takes about a second per 50 MB/s; nothing is kept on the device.
  *
  * A table is plain JSON with the machine that it was measured on; `isCalibrationOf` says whether it
  * still holds, and a caller saves and reuses it.
  */
 import { createTensor, throwIfAborted, type VramDevice } from '@vramkit/core';
+import type { BlobStore } from '@vramkit/storage';
 import { adamStep, completeAdam } from './adam/adam.js';
+import { calibrateHost, type HostRates } from './calibrate-host.js';
 import { DeviceState } from './device-state.js';
+import { fitRate, type CalibratedRate } from './fit-rate.js';
 import { HostMemory } from './host-memory.js';
 import { HostPool } from './host-pool.js';
 import type { Machine } from './machine.js';
 import { deepOptimizerStates } from './planners/deep-optimizer-states.js';
 import type { Lane, StateDType } from './schedule.js';
 import { StateMover } from './state-mover.js';
-
-/** One fitted line: milliseconds = fixed + work / rate. */
-export interface CalibratedRate {
-  readonly fixedMs: number;
-  /** Bytes or parameters per second. */
-  readonly perSecond: number;
-  /** Median milliseconds at each size, with the spread of its runs. */
-  readonly samples: readonly {
-    readonly work: number;
-    readonly medianMs: number;
-    readonly minMs: number;
-    readonly maxMs: number;
-  }[];
-}
 
 /** What {@link calibrate} measured. */
 export interface Calibration {
@@ -40,6 +29,8 @@ export interface Calibration {
   readonly rates: Readonly<
     Record<'adam' | 'cast' | 'push' | 'stageIn' | 'stageOut' | 'gpuAdam', CalibratedRate>
   >;
+  /** The host's own: copy, Adam by threads, and storage where a store was given. */
+  readonly host: HostRates;
   /** The description that planners and the simulator take. */
   readonly machine: Machine;
 }
@@ -68,6 +59,8 @@ export interface CalibrateOptions {
   readonly largest?: number;
   /** Runs per size. Default: 5. */
   readonly runs?: number;
+  /** A store to measure too; blobs under `calibration/` are written and deleted. Default: none. */
+  readonly store?: Pick<BlobStore, 'put' | 'get' | 'delete'>;
   /** Checked before each run. */
   readonly signal?: AbortSignal;
   /** Clock, milliseconds. Default: `performance.now`. */
@@ -141,37 +134,20 @@ export async function calibrate(
     gpuAdam: fit('gpuAdam', 1),
   };
   const subject = subjectOf(device, options);
-  return { version: 1, subject, rates, machine: machineOf(subject, rates) };
-}
-
-/** A least-squares line through the medians, weighted to relative error, with no negative part. */
-function fitRate(samples: readonly { work: number; ms: readonly number[] }[]): CalibratedRate {
-  const points = samples.map(({ work, ms }) => {
-    const sorted = [...ms].sort((a, b) => a - b);
-    const medianMs = sorted[sorted.length >> 1] ?? 0;
-    return { work, medianMs, minMs: sorted[0] ?? 0, maxMs: sorted.at(-1) ?? 0 };
+  const { threads = 1, store, signal } = options;
+  const host = await calibrateHost({
+    ...{ threads: Math.max(2, threads), largest, runs, now },
+    ...(store === undefined ? {} : { store }),
+    ...(signal === undefined ? {} : { signal }),
   });
-  let [w, wx, wy, wxx, wxy] = [0, 0, 0, 0, 0];
-  for (const { work, medianMs } of points) {
-    const weight = 1 / Math.max(medianMs, 1e-6) ** 2;
-    w += weight;
-    wx += weight * work;
-    wy += weight * medianMs;
-    wxx += weight * work * work;
-    wxy += weight * work * medianMs;
-  }
-  const slope = (w * wxy - wx * wy) / (w * wxx - wx * wx);
-  const through = wxy / wxx;
-  const fixed = (wy - slope * wx) / w;
-  const isLine = slope > 0 && fixed >= 0;
-  return {
-    fixedMs: isLine ? fixed : 0,
-    perSecond: 1e3 / (isLine ? slope : through),
-    samples: points,
-  };
+  return { version: 1, subject, rates, host, machine: machineOf(subject, rates, host) };
 }
 
-function machineOf(subject: CalibrationSubject, rates: Calibration['rates']): Machine {
+function machineOf(
+  subject: CalibrationSubject,
+  rates: Calibration['rates'],
+  host: HostRates,
+): Machine {
   const { adam, cast, stageIn, stageOut, gpuAdam, push } = rates;
   const cores = subject.cores;
   const latencyMs: Record<Lane, number> = {
@@ -190,10 +166,14 @@ function machineOf(subject: CalibrationSubject, rates: Calibration['rates']): Ma
     gpuAdamParamsPerSecond: gpuAdam.perSecond,
     uploadBytesPerSecond: stageIn.perSecond,
     downloadBytesPerSecond: stageOut.perSecond,
-    // What the busiest measured lane moved; more is not known to be there.
-    hostBytesPerSecond: Math.max(28 * adam.perSecond, stageIn.perSecond + stageOut.perSecond) * 1.5,
+    // The most that anything measured moved; more is not known to be there.
+    hostBytesPerSecond: Math.max(
+      2 * host.copy.perSecond,
+      ...[adam, ...host.adamByThreads].map(({ perSecond }) => 28 * perSecond),
+    ),
     latencyMs,
     queue: 'single',
+    hostThreads: 'shared',
     ...(cores > 0
       ? {
           cores: {

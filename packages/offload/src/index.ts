@@ -14,17 +14,18 @@ export { adamCpu, type AdamState } from './adam/adam.cpu.js';
 export {
   calibrate,
   isCalibrationOf,
-  type CalibratedRate,
   type CalibrateOptions,
   type Calibration,
   type CalibrationSubject,
 } from './calibrate.js';
+export type { HostRates } from './calibrate-host.js';
 export {
   stateFromTensors,
   stateToTensors,
   type StateMetadata,
   type StateTensor,
 } from './checkpoint.js';
+export type { CalibratedRate } from './fit-rate.js';
 export type { HostWorker, SpawnWorker } from './host-worker.js';
 export { spawnWorker } from './host-worker.js';
 export { HostPool, type HostJob, type HostKernel, type HostPoolOptions } from './host-pool.js';
@@ -70,3 +71,24 @@ export {
 } from './schedule.js';
 export { simulate, type ModelTimes, type Simulation, type Span } from './simulate.js';
 export { bestStride, periodMsPerParam } from './stride.js';
+export type { PassBound, Shares } from './placement/cost.js';
+export {
+  PLACED_KINDS,
+  PLACEMENT_TIERS,
+  streamingBytes,
+  type InferenceMachine,
+  type InferenceModel,
+  type InferenceWorkload,
+  type PerTier,
+  type PlacedKind,
+  type PlacementBudgets,
+  type PlacementTier,
+  type Streaming,
+} from './placement/inference.js';
+export {
+  planPlacement,
+  type Placement,
+  type PlacementOptions,
+  type PlacementResult,
+  type PlacementShortfall,
+} from './placement/plan-placement.js';

@@ -35,6 +35,11 @@ export interface Machine {
    * each has its own, as with CUDA streams.
    */
   readonly queue: 'single' | 'streams';
+  /**
+   * `'shared'`: Adam and casts on the host take turns on one set of threads, as in this package's
+   * executor. `'apart'`: each has threads of its own, as in released CUDA code.
+   */
+  readonly hostThreads: 'shared' | 'apart';
   /** Cores that lanes share; only where a driver computes on the CPU, else absent. */
   readonly cores?: {
     readonly available: number;

@@ -21,6 +21,7 @@ export const H100_NODE: Machine = {
   hostBytesPerSecond: 470e9,
   latencyMs: perLane(0.02),
   queue: 'streams',
+  hostThreads: 'apart',
 };
 
 /** Four A100, 20B parameters over four ranks. */
@@ -35,4 +36,5 @@ export const A100_NODE: Machine = {
   hostBytesPerSecond: 178e9,
   latencyMs: perLane(0.02),
   queue: 'streams',
+  hostThreads: 'apart',
 };

@@ -32,6 +32,7 @@ const machines: fc.Arbitrary<Machine> = fc.record({
   hostBytesPerSecond: rate,
   latencyMs: fc.double({ min: 0, max: 1, noNaN: true }).map(perLane),
   queue: fc.constantFrom('single' as const, 'streams' as const),
+  hostThreads: fc.constantFrom('shared' as const, 'apart' as const),
 });
 const dtype = fc.constantFrom('f32' as const, 'f16' as const, 'bf16' as const);
 const layouts: fc.Arbitrary<StateLayout> = fc.record({
@@ -140,7 +141,8 @@ describe('the simulator', () => {
 
   it('lets a bottleneck of host memory slow everything that uses it', () => {
     const { operations } = zeroOffload({ parameterCount: 4096, subgroupSize: 1024 });
-    const base = { queue: 'streams', latencyMs: perLane(0), name: 'm' } as const;
+    const lanes = { queue: 'streams', hostThreads: 'apart' } as const;
+    const base = { ...lanes, latencyMs: perLane(0), name: 'm' };
     const fast = 1e15;
     const machine: Machine = {
       ...base,

@@ -2,7 +2,8 @@
  * Runs a list of operations on a described machine, in simulated time.
  *
  * Discrete events over lanes. Each lane works on its operations in order; on a machine with a
- * single queue, upload, download and gpu take turns, the operation listed first going first.
+ * single queue, upload, download and gpu take turns, and so do Adam and casts where they share the
+ * host's threads; the operation listed first goes first.
  * Operations that run at the same time slow each other where together they want more host memory
  * traffic, or more cores, than there is: each then runs at the share that is left (a fluid model,
  * exact for constant demands).
@@ -77,6 +78,15 @@ interface Running {
 }
 
 const ON_QUEUE: readonly Lane[] = ['upload', 'download', 'gpu'];
+const ON_THREADS: readonly Lane[] = ['cpu-adam', 'cast'];
+
+/** Lanes that take turns on a machine. */
+function turns({ queue, hostThreads }: Machine): (readonly Lane[])[] {
+  return [
+    ...(queue === 'single' ? [ON_QUEUE] : []),
+    ...(hostThreads === 'shared' ? [ON_THREADS] : []),
+  ];
+}
 
 /**
  * Times `operations` on `machine`. Time O(operations x lanes).
@@ -100,6 +110,7 @@ export function simulate(
   operations.forEach(({ after }, id) => {
     assertArgument(!after.some((each) => each >= id), `operation ${id} waits for a later one`);
   });
+  const exclusive = turns(machine);
   const running: Running[] = [];
   let now = 0;
   const startReady = (): void => {
@@ -111,8 +122,10 @@ export function simulate(
     for (const { queue, id } of ready) {
       const operation = operations[id];
       if (operation === undefined) continue;
-      const taken = running.some(({ lane }) => ON_QUEUE.includes(lane));
-      if (machine.queue === 'single' && taken && ON_QUEUE.includes(queue.lane)) continue;
+      const isTaken = exclusive.some(
+        (lanes) => lanes.includes(queue.lane) && running.some(({ lane }) => lanes.includes(lane)),
+      );
+      if (isTaken) continue;
       const alone = Math.max(1e-9, aloneMs(operation, machine, times));
       starts[id] = now;
       queue.next += 1;

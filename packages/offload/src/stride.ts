@@ -3,7 +3,7 @@
  * subgroups, k - 1 updated on the host and one streamed through the device, and the k for which it
  * is least.
  *
- * Three bounds, the largest of which holds: host Adam (with the cast where it is not behind), the
+ * Three bounds, the largest of which holds: host Adam (with the cast where both share threads), the
  * link and the device (added up where one queue serves both, else the longer direction), and host
  * memory traffic. The subgroup size cancels: it matters only through latencies, buffers and the
  * tail.
@@ -21,13 +21,14 @@ export function periodMsPerParam(k: number, machine: Machine, pushBytes: number)
   const hostShare = k === Infinity ? 1 : (k - 1) / k;
   const movedShare = 1 - hostShare;
   const adam = hostShare / machine.cpuAdamParamsPerSecond;
-  const cast = hostShare / machine.castParamsPerSecond;
+  const cast = pushBytes < 4 ? hostShare / machine.castParamsPerSecond : 0;
   const up = (12 * movedShare + pushBytes * hostShare) / machine.uploadBytesPerSecond;
   const down = (12 * movedShare) / machine.downloadBytesPerSecond;
   const gpu = movedShare / machine.gpuAdamParamsPerSecond;
   const queue = machine.queue === 'single' ? up + down + gpu : Math.max(up, down, gpu);
   const traffic = hostShare * (28 + 6 + pushBytes) + movedShare * 24;
-  return 1e3 * Math.max(adam, cast, queue, traffic / machine.hostBytesPerSecond);
+  const host = machine.hostThreads === 'shared' ? adam + cast : Math.max(adam, cast);
+  return 1e3 * Math.max(host, queue, traffic / machine.hostBytesPerSecond);
 }
 
 /** The stride in 1..`most` or `Infinity` for which {@link periodMsPerParam} is least. */

@@ -9,10 +9,13 @@ export {
   type ChromeTrace,
   type ChromeTraceOptions,
 } from './chrome.js';
+export { memorySnapshot, memoryVizPickle } from './memory-viz.js';
 export { nvmlCsv, type CsvOptions } from './csv.js';
+export { pickle, type Picklable } from './pickle.js';
 export {
   memoryPlot,
   occupancyTable,
+  overlapTable,
   phaseTable,
   transferPlot,
   type ReportTable,
@@ -25,6 +28,7 @@ export {
   bytesWithin,
   laneNames,
   laneSpans,
+  overlapMs,
   PHASE_LANE,
   timeRange,
   type LaneSpan,

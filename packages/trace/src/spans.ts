@@ -53,6 +53,24 @@ export function busyMs(spans: readonly LaneSpan[], lane: string, fromMs: number,
   return busy;
 }
 
+/** Time in which both lanes have a span under way. */
+export function overlapMs(spans: readonly LaneSpan[], lane: string, other: string): number {
+  const { fromMs, toMs } = rangeOf(spans);
+  const either = spans.map((span) => (span.lane === other ? { ...span, lane } : span));
+  const busy = (of: readonly LaneSpan[], name: string): number => busyMs(of, name, fromMs, toMs);
+  return busy(spans, lane) + busy(spans, other) - busy(either, lane);
+}
+
+function rangeOf(spans: readonly LaneSpan[]): { readonly fromMs: number; readonly toMs: number } {
+  let fromMs = Infinity;
+  let toMs = -Infinity;
+  for (const { startMs, endMs } of spans) {
+    fromMs = Math.min(fromMs, startMs);
+    toMs = Math.max(toMs, endMs);
+  }
+  return { fromMs, toMs };
+}
+
 /** Bytes of a lane in [fromMs, toMs), spread evenly over each of its spans. */
 export function bytesWithin(
   spans: readonly LaneSpan[],

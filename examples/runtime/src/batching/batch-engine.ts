@@ -226,7 +226,7 @@ export class BatchEngine {
     }
     const batch = new Batch(this.device, 'step');
     this.#cache.copyBlocks(batch, mapping.copies);
-    this.#forward.step(batch, {
+    await this.#forward.run(batch, {
       ids,
       positions: mapping.positions,
       slots: mapping.slots,

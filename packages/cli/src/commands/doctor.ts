@@ -78,7 +78,11 @@ function readLimits(limits: GPUSupportedLimits): Record<string, number> {
   );
 }
 
-async function examine(options: OptionValues, terminal: Terminal): Promise<DoctorReport> {
+/**
+ * Finds the adapter and measures it.
+ * @throws VramError `no-adapter` and what measuring throws.
+ */
+export async function examine(options: OptionValues, terminal: Terminal): Promise<DoctorReport> {
   const name = options['adapter'];
   const found = await findGpu({
     folder: process.cwd(),

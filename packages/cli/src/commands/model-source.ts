@@ -1,8 +1,9 @@
 /**
- * Opens what `pack` and `inspect` read: a GGUF file, a safetensors file, or a folder with shards.
+ * Opens what `pack`, `inspect` and `plan` read: a GGUF file, a safetensors file, or a folder with
+ * shards.
  */
-import { stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { readdir, readFile, stat } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import {
   fileSource,
   isPackedFile,
@@ -23,11 +24,29 @@ export interface ModelSource {
   /** Every tensor; of a packed file, none. */
   readonly tensors: readonly SourceTensor[];
   readonly packed?: PackedFile;
+  /** Experts that a token reads, where the model says so. */
+  readonly expertsPerToken?: number;
   close(): Promise<void>;
 }
 
 async function isFile(path: string): Promise<boolean> {
   return (await stat(path).catch(() => undefined))?.isFile() === true;
+}
+
+/** The file at `path`, or the first one with weights of the folder. */
+export async function modelFilePath(path: string): Promise<string> {
+  if (await isFile(path)) return path;
+  const names = await readdir(path);
+  return join(path, names.sort().find((name) => name.endsWith('.safetensors')) ?? '');
+}
+
+/** What `config.json` beside the weights says of experts. */
+async function configuredExperts(path: string): Promise<{ expertsPerToken?: number }> {
+  const folder = (await isFile(path)) ? dirname(path) : path;
+  const text = await readFile(join(folder, 'config.json'), 'utf8').catch(() => '{}');
+  // Another program's file: a value that is no count is as good as none.
+  const count = (JSON.parse(text) as Record<string, unknown>)['num_experts_per_tok'];
+  return typeof count === 'number' && Number.isSafeInteger(count) ? { expertsPerToken: count } : {};
 }
 
 /**
@@ -36,11 +55,14 @@ async function isFile(path: string): Promise<boolean> {
  */
 export async function openModelSource(path: string): Promise<ModelSource> {
   const index = join(path, 'model.safetensors.index.json');
-  if (await isFile(index)) return openShards(path, index);
+  if (await isFile(index)) {
+    return { ...(await openShards(path, index)), ...(await configuredExperts(path)) };
+  }
   const single = join(path, 'model.safetensors');
   const source = await fileSource((await isFile(single)) ? single : path);
   try {
-    return await openSingle(source);
+    const model = await openSingle(source);
+    return model.format === 'gguf' ? model : { ...model, ...(await configuredExperts(path)) };
   } catch (error) {
     await source.close();
     throw error;
@@ -51,8 +73,14 @@ async function openSingle(source: ByteSource): Promise<ModelSource> {
   const close = (): Promise<void> => source.close();
   const magic = source.sizeBytes < 4 ? undefined : await source.read(0, 4);
   if (magic !== undefined && new TextDecoder().decode(magic) === 'GGUF') {
-    const { tensors } = await readGguf(source);
-    return { format: 'gguf', tensors: sourceTensors(source, tensors.values()), close };
+    const { tensors, metadata } = await readGguf(source);
+    const expertsPerToken = metadata.integer('llama.expert_used_count');
+    return {
+      format: 'gguf',
+      tensors: sourceTensors(source, tensors.values()),
+      ...(expertsPerToken === undefined ? {} : { expertsPerToken }),
+      close,
+    };
   }
   const header = await readSafetensors(source);
   if (isPackedFile(header)) {

@@ -10,6 +10,7 @@ import {
   bytesWithin,
   laneNames,
   laneSpans,
+  overlapMs,
   PHASE_LANE,
   timeRange,
 } from '../spans.js';
@@ -124,4 +125,22 @@ export function occupancyTable(events: readonly TraceEvent[]): ReportTable {
       row('all', [{ startMs: whole.fromMs, endMs: whole.toMs }]),
     ],
   };
+}
+
+/** How much of what a lane does runs while another works; pairs that never meet are left out. */
+export function overlapTable(events: readonly TraceEvent[]): ReportTable {
+  const spans = laneSpans(events);
+  const lanes = laneNames(spans).filter((lane) => lane !== PHASE_LANE);
+  const { fromMs, toMs } = timeRange(events);
+  const rows: string[][] = [];
+  for (const [index, lane] of lanes.entries()) {
+    for (const other of lanes.slice(index + 1)) {
+      const both = overlapMs(spans, lane, other);
+      if (both <= 0) continue;
+      const share = (of: string): string =>
+        `${((100 * both) / busyMs(spans, of, fromMs, toMs)).toFixed(0)} % of ${of}`;
+      rows.push([`${lane} and ${other}`, both.toFixed(2), share(lane), share(other)]);
+    }
+  }
+  return { title: 'Overlap', header: ['lanes', 'ms at once', 'share', 'share'], rows };
 }

@@ -9,6 +9,7 @@ import { escapeHtml, scriptJson } from './escape.js';
 import {
   memoryPlot,
   occupancyTable,
+  overlapTable,
   phaseTable,
   transferPlot,
   type ReportTable,
@@ -50,7 +51,9 @@ export function renderReport(
     .filter(({ series, x }) => series.length > 0 && x.length > 0)
     .map((plot) => (plot.stacked === true ? { ...plot, series: stack(plot.series) } : plot));
   const tables = [
-    ...(own ? [phaseTable(events, options.parameterCount), occupancyTable(events)] : []),
+    ...(own
+      ? [phaseTable(events, options.parameterCount), occupancyTable(events), overlapTable(events)]
+      : []),
     ...(options.tables ?? []),
   ].filter(({ rows }) => rows.length > 0);
   const facts = Object.entries(options.facts ?? {}).map(

@@ -1,0 +1,125 @@
+/** The real binary plans tiny-moe and a dense file from a saved report: no GPU is needed. */
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { InferenceModel, Placement, PlacementShortfall } from '@vramkit/offload';
+import { buildGguf } from '@vramkit/packer/testing';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+
+const binary = fileURLToPath(new URL('../../bin/vramkit.js', import.meta.url));
+const model = fileURLToPath(new URL('../../../../tools/models/tiny-moe', import.meta.url));
+
+let folder: string;
+let rates: string;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'vramkit-plan-'));
+  rates = join(folder, 'doctor.json');
+  const figure = (median: number) => ({ median });
+  const measured = {
+    copy: figure(100),
+    matmul: figure(5000),
+    download: figure(4),
+    uploadMapped: figure(8),
+  };
+  writeFileSync(rates, JSON.stringify({ ok: true, adapter: { driver: 'a card' }, measured }));
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+function vramkit(...args: string[]) {
+  return spawnSync(process.execPath, [binary, 'plan', ...args], { cwd: folder, encoding: 'utf8' });
+}
+
+interface Printed {
+  readonly model: InferenceModel;
+  readonly plan: Placement | { readonly infeasible: readonly PlacementShortfall[] };
+}
+
+function planJson(...args: string[]): Printed & { status: number | null } {
+  const { stdout, stderr, status } = vramkit('--rates', rates, '--json', ...args);
+  expect(stderr).toBe('');
+  return { ...(JSON.parse(stdout) as Printed), status };
+}
+
+describe('vramkit plan', { timeout: 120_000 }, () => {
+  it('counts every byte of a mixture-of-experts model once', () => {
+    const { model: counted, plan, status } = planJson('--model', model);
+    expect(status).toBe(0);
+    expect(counted).toMatchObject({ experts: 8, expertsPerToken: 2 });
+    const { layers, layerBytes, experts, expertBytes, frameBytes } = counted;
+    const bytes = frameBytes + layers * (layerBytes + experts * expertBytes);
+    const file = statSync(join(model, 'model.safetensors')).size;
+    expect(file - bytes).toBeGreaterThan(0); // the header
+    expect(file - bytes).toBeLessThan(64 * 1024);
+    expect(plan).toMatchObject({ shares: { experts: { device: 1 } }, streaming: 'none' });
+  });
+
+  it('splits it under a budget, and says tokens/s', () => {
+    const args = ['--model', model, '--gpu-budget', '3M', '--workspace', '128K'];
+    const { plan } = planJson(...args, '--prompt', '64', '--output', '32');
+    if ('infeasible' in plan) throw new Error(JSON.stringify(plan));
+    expect(plan.bytes.device).toBeLessThanOrEqual(3 * 2 ** 20);
+    expect(plan.shares.experts.device).toBeLessThan(1);
+    expect(plan.predicted.decodeTokensPerSecond).toBeGreaterThan(0);
+    const text = vramkit('--rates', rates, ...args).stdout;
+    expect(text).toMatch(/decode {2}\S+ tokens\/s, waits for \w+/);
+    expect(text).toContain('rates: vramkit doctor on a card');
+  });
+
+  it('takes shares as given, and says which bytes are missing', () => {
+    const fixed = planJson('--model', model, '--fix', 'kv=0/100/0');
+    expect(fixed.plan).toMatchObject({ shares: { kv: { host: 1 } } });
+    const budgets = ['--gpu-budget', '1M', '--host-budget', '1M', '--storage-budget', '0'];
+    const short = planJson('--model', model, ...budgets);
+    expect(short.status).toBe(1);
+    if (!('infeasible' in short.plan)) throw new Error('it cannot fit');
+    const { stderr, status } = vramkit('--rates', rates, '--model', model, ...budgets);
+    expect(status).toBe(1);
+    for (const { tier, missingBytes } of short.plan.infeasible) {
+      expect(stderr).toContain(`${tier} lacks ${missingBytes} B`);
+    }
+  });
+
+  it('reads experts per token of a GGUF file', () => {
+    const path = join(folder, 'm.gguf');
+    const tensor = (name: string, ...shape: number[]) => ({
+      name,
+      type: 'F32' as const,
+      shape,
+      bytes: new Uint8Array(4 * shape.reduce((product, extent) => product * extent, 1)),
+    });
+    const tensors = [
+      tensor('token_embd.weight', 8, 32),
+      tensor('output.weight', 8, 32),
+      tensor('blk.0.attn_k.weight', 16, 32),
+      tensor('blk.0.attn_v.weight', 16, 32),
+      tensor('blk.0.ffn_gate_exps.weight', 3, 64, 32),
+    ];
+    const metadata = { 'general.architecture': 'llama', 'llama.expert_used_count': 2 };
+    writeFileSync(path, buildGguf({ metadata, tensors }));
+    expect(planJson('--model', path).model).toEqual({
+      layers: 1,
+      frameBytes: 2 * 8 * 32 * 4,
+      layerBytes: 2 * 16 * 32 * 4,
+      experts: 3,
+      expertsPerToken: 2,
+      expertBytes: 64 * 32 * 4,
+      kvBytesPerToken: 2 * 16 * 2,
+      activeParameters: 8 * 32 + 2 * 16 * 32 + 2 * 64 * 32,
+      workspaceBytes: 64 * 2 ** 20,
+    });
+  });
+
+  it.each([
+    [[], '--model is required'],
+    [['--model', model, '--gpu-budget', 'lots'], "--gpu-budget 'lots' is no size"],
+    [['--model', model, '--fix', 'kv=50/40/0'], "--fix 'kv=50/40/0' is not KIND=DEVICE/HOST"],
+    [['--model', model, '--batch', '0'], '--batch 0 is no whole number above 0'],
+    [['--model', model, '--rates', model], "is no report of 'vramkit doctor --json'"],
+  ])('says what is wrong with %j', (args, message) => {
+    const { stderr, status } = vramkit(...args);
+    expect(stderr).toContain(message);
+    expect(status).toBe(1);
+  });
+});
