@@ -79,14 +79,16 @@ it('one prompt serves forks under every policy, each within its budget', async (
   session.sequences.check();
 });
 
-it('sequences of their own generate under policies that need attention', async () => {
-  for (const name of ['h2o', 'snapKv', 'keyDiff']) {
+it('sequences of their own generate within the budget and one block, creating nothing', async () => {
+  const mostBytes = (budgetTokens / blockSize + 1) * session.cache.bytesPerBlock;
+  for (const name of ['pagedEviction', 'h2o', 'snapKv', 'keyDiff']) {
     const sequence = session.create(kvPolicy(name, { budgetTokens, blockSize }));
     await session.prefill(sequence, tokens(200));
     let count = 0;
     let created = { ...device.counters };
     for await (const token of generate(session, sequence, { maxTokens: 90, stopIds: [] })) {
       expect(token).toBeLessThan(model.config.vocabularySize);
+      expect(session.kvBytes(sequence)).toBeLessThanOrEqual(mostBytes);
       count += 1;
       // Every range that sums can be in, and every gather of blocks, was in use by then.
       if (count === 70) created = { ...device.counters };

@@ -37,10 +37,14 @@ const suite = 'eviction';
 const blockSize = 16;
 const budgetTokens = 256;
 const [near, far] = [1024, 8064];
-const policies = [
-  ...['streamingLlm', 'pagedEviction', 'inverseKeyNorm', 'valueNorm', 'keyDiff', 'lagKv'],
-  ...['h2o', 'tova', 'snapKv', 'expectedAttention'],
+const withoutAttention = [
+  'streamingLlm',
+  'pagedEviction',
+  'inverseKeyNorm',
+  'valueNorm',
+  'keyDiff',
 ];
+const others = ['lagKv', 'h2o', 'tova', 'snapKv', 'expectedAttention'];
 
 interface Subject {
   readonly session: InferenceSession;
@@ -190,7 +194,7 @@ export async function run({ quick, log }: BenchOptions): Promise<readonly BenchR
     const subject: Subject = { session, ids, driver, modelName, reads: isTiny, steps };
     log(`${modelName}: decoding at ${near} and ${far} positions`);
     results.push(await flatness(subject));
-    for (const name of policies) {
+    for (const name of isTiny ? [...withoutAttention, ...others] : withoutAttention) {
       log(`${modelName}: decisions of ${name}`);
       results.push(await decisionShare(subject, kvPolicy(name, { budgetTokens, blockSize })));
     }

@@ -72,9 +72,13 @@ function budgetPlot(rows: readonly Row[], figure: Figure, title: string): string
   return linePlot(shares.map(shareName), series, { title, xTitle, format });
 }
 
+/** Policies that were measured on as many documents as any. */
 function policyPlot(rows: readonly Row[], share: number): string {
-  const points = rows
-    .filter((row) => row.share === share)
+  const count = (row: Row): number => row.figures.lossIncrease?.count ?? 0;
+  const own = rows.filter((row) => row.share === share);
+  const most = Math.max(...own.map(count));
+  const points = own
+    .filter((row) => count(row) === most)
     .flatMap(({ policy, figures }) => {
       const spread = figures.lossIncrease;
       if (spread === undefined) return [];
@@ -149,7 +153,8 @@ function continuationSections(
           }
         : {};
     const text = `Documents: ${documents}. The spread is the standard deviation over documents.`;
-    const table = figureTable([...full.filter((row) => !own.includes(row)).slice(0, 1), ...own]);
+    const hasFull = own.some((row) => row.share === 1);
+    const table = figureTable([...(hasFull ? [] : full.slice(0, 1)), ...own]);
     sections.push({ title, text, table, plots });
   }
   return sections;
