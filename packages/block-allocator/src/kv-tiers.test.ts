@@ -35,10 +35,8 @@ class Machine {
   /** Runs a prompt and frees it: its full blocks are cached. */
   visit(tokens: Uint32Array): number {
     const { sequences } = this.manager;
-    const sequence = this.manager.tryAllocate(
-      tokens,
-      sequences.map(() => new SlotMapping()),
-    );
+    const step = sequences.map(() => new SlotMapping());
+    const sequence = this.manager.tryAllocate(tokens, step);
     if (sequence === undefined) throw new Error('no room');
     const hitTokens = this.manager.hitTokens(sequence);
     sequences.forEach(({ blockSize }, group) => {
@@ -311,17 +309,13 @@ describe('KvTiers', () => {
     expect([manager.match(run(17)), tiers.lookup(run(17))]).toEqual([0, 16]);
     // Token 12 is in the middle of a block of eight: what lies before that block is loaded.
     expect(tiers.lookup(run(14))).toBe(8);
-    const part = tiers.prepareLoad(run(14));
-    if (part === undefined) throw new Error('no room');
-    expect(part.moves.length).toBe(2 + 1);
-    machine.copy(part);
-    tiers.complete(part, 'succeeded');
-    expect(machine.visit(run(14))).toBe(8);
-    const rest = tiers.prepareLoad(run(17));
-    if (rest === undefined) throw new Error('no room');
-    machine.copy(rest);
-    tiers.complete(rest, 'succeeded');
-    expect(machine.visit(run(17))).toBe(16);
+    for (const [length, moved, hit] of [[14, 2 + 1, 8] as const, [17, 1 + 1, 16] as const]) {
+      const transfer = tiers.prepareLoad(run(length)) ?? { moves: [] };
+      expect(transfer.moves.length).toBe(moved);
+      machine.copy(transfer);
+      tiers.complete(transfer, 'succeeded');
+      expect(machine.visit(run(length))).toBe(hit);
+    }
   });
 
   it('behaviour 53: after a failed load nothing hits what did not arrive', () => {
