@@ -79,7 +79,7 @@ it('one prompt serves forks under every policy, each within its budget', async (
   session.sequences.check();
 });
 
-it('sequences of their own keep budget and one block, creating nothing', async () => {
+it('sequences generate within the budget and one block, and create nothing', async () => {
   const mostBytes = (budgetTokens / blockSize + 1) * session.cache.bytesPerBlock;
   for (const name of ['pagedEviction', 'h2o', 'snapKv', 'keyDiff']) {
     const sequence = session.create(kvPolicy(name, { budgetTokens, blockSize }));

@@ -83,8 +83,8 @@ export function linePlot(x: readonly string[], series: readonly Series[], of: Pl
   const yOf = (value: number): number =>
     bottom - ((value - least) * (bottom - top)) / (most - least);
   const every = Math.ceil(x.length / 16);
-  const legendX = (i: number): number => LEFT + (i % 4) * 152;
-  const legendY = (i: number): number => bottom + 62 + Math.floor(i / 4) * 20;
+  const legendX = (i: number): number => LEFT + (i % 3) * 204;
+  const legendY = (i: number): number => bottom + 62 + Math.floor(i / 3) * 20;
   const lines = series.map(({ values, bars }, index) => {
     const colour = colourOf(index);
     // A little apart, so that bars of the same place can be told from each other.
@@ -150,7 +150,7 @@ export function pointPlot(
   ]);
 }
 
-/** Maps of [layers][heads], one per name, with one scale: the fuller a cell, the larger. */
+/** Maps of [layers][heads], one per name, with one scale: the fuller the colour, the larger. */
 export function headMaps(
   maps: readonly { readonly name: string; readonly matrix: readonly (readonly number[])[] }[],
   of: PlotText,
@@ -162,20 +162,20 @@ export function headMaps(
   const yOf = (map: number): number => 56 + map * (heads * cell + 34);
   const height = yOf(maps.length) + 8;
   const every = Math.ceil(layers / 16);
+  const size = `width="${cell - 1}" height="${cell - 1}"`;
   return svg(WIDTH, height, of.title, [
     text(16, 18, of.title),
     ...maps.flatMap(({ name, matrix }, map) => [
       text(LEFT, yOf(map) - 6, `${name}: mean ${of.format(meanOf(matrix.flat()))}`),
+      `<g fill="${colourOf(1)}" stroke="${GREY}" stroke-width="0.2">`,
       ...matrix.flatMap((row, layer) =>
         row.map((value, head) => {
           const place = `x="${LEFT + layer * cell}" y="${yOf(map) + head * cell}"`;
-          const size = `width="${cell - 1}" height="${cell - 1}"`;
-          const shade = (value / most).toFixed(3);
-          const said = `layer ${layer}, head ${head}: ${of.format(value)}`;
-          const fill = `fill="${colourOf(1)}" fill-opacity="${shade}" stroke="${GREY}"`;
-          return `<rect ${place} ${size} ${fill} stroke-width="0.2"><title>${said}</title></rect>`;
+          const shade = (value / most).toFixed(2);
+          return `<rect ${place} ${size} fill-opacity="${shade}"/>`;
         }),
       ),
+      '</g>',
     ]),
     ...Array.from({ length: layers }, (_, layer) => layer)
       .filter((layer) => layer % every === 0)

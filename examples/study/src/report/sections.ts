@@ -53,7 +53,8 @@ function commonShare(rows: readonly Row[]): number | undefined {
   return sharesOf(rows).sort((a, b) => count(b) - count(a) || b - a)[0];
 }
 
-function budgetPlot(rows: readonly Row[], figure: Figure, title: string): string {
+function budgetPlot(all: readonly Row[], figure: Figure, title: string): string {
+  const rows = complete(all);
   const shares = sharesOf(rows);
   const series = CLAIM_POLICIES.map((name): Series => {
     const find = (share: number) =>
@@ -72,13 +73,16 @@ function budgetPlot(rows: readonly Row[], figure: Figure, title: string): string
   return linePlot(shares.map(shareName), series, { title, xTitle, format });
 }
 
-/** Policies that were measured on as many documents as any. */
-function policyPlot(rows: readonly Row[], share: number): string {
+/** Rows of cells that were measured on as many documents as any: others compare with nothing. */
+function complete(rows: readonly Row[]): Row[] {
   const count = (row: Row): number => row.figures.lossIncrease?.count ?? 0;
-  const own = rows.filter((row) => row.share === share);
-  const most = Math.max(...own.map(count));
-  const points = own
-    .filter((row) => count(row) === most)
+  const most = Math.max(...rows.map(count));
+  return rows.filter((row) => count(row) === most);
+}
+
+function policyPlot(rows: readonly Row[], share: number): string {
+  const points = complete(rows)
+    .filter((row) => row.share === share)
     .flatMap(({ policy, figures }) => {
       const spread = figures.lossIncrease;
       if (spread === undefined) return [];
