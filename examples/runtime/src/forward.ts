@@ -13,27 +13,25 @@
  * ```
  */
 import { type Batch, fail, type Tensor, type VramDevice, writeRange } from '@vramkit/core';
-import {
-  ExpertArena,
-  gatherRows,
-  indexedMatmul,
-  matmul,
-  type IndexedMatmulArguments,
-} from '@vramkit/packer';
+import { gatherRows, matmul, type ExpertCache, type ExpertRequest } from '@vramkit/packer';
 import type { PagedKvCache } from '@vramkit/paged-attention';
+import {
+  recordExperts,
+  recordExpertSum,
+  recordRouting,
+  recordSilu,
+  type ExpertLayer,
+} from './expert-layer.js';
 import { argmaxKernel } from './kernels/argmax.wgsl.js';
-import { combineExpertsKernel } from './kernels/combine-experts.wgsl.js';
 import { rmsNormKernel } from './kernels/rms-norm.wgsl.js';
 import { inverseFrequencies, writeRotations } from './kernels/rope.cpu.js';
 import { ropeKernel } from './kernels/rope.wgsl.js';
-import { routeExpertsKernel } from './kernels/route-experts.wgsl.js';
-import { siluMulKernel } from './kernels/silu-mul.wgsl.js';
 import { tokenLossKernel } from './kernels/token-loss.wgsl.js';
 import { decodingCount, type StepInput, type StepSequence } from './step-input.js';
+import { hasCachedExperts } from './weights.js';
 import type {
   DenseFeedForward,
   ExpertFeedForward,
-  ExpertMatrices,
   LanguageModel,
   LayerSource,
   LayerWeights,
@@ -42,16 +40,6 @@ import type {
 import { queryKeyValueWidth, Workspace, type WorkspaceSizes } from './workspace.js';
 
 const LANES = 64;
-
-/** Records the product of each row with the expert that its id names. */
-function multiplyExperts(
-  batch: Batch,
-  weights: ExpertMatrices,
-  args: Omit<IndexedMatmulArguments, 'weights'>,
-): void {
-  if (weights instanceof ExpertArena) weights.multiply(batch, args);
-  else indexedMatmul(batch, { ...args, weights });
-}
 
 /** Runs steps of one model over one cache; owns the activations. */
 export class ForwardPass {
@@ -79,40 +67,87 @@ export class ForwardPass {
 
   /**
    * Records a step: all layers, K and V written, the residual stream of each token left in place.
-   * @throws VramError `unsupported` where layers are streamed; see {@link ForwardPass.run}.
+   * @throws VramError `unsupported` where layers are streamed or experts cached; see
+   * {@link ForwardPass.run}.
    */
   step(batch: Batch, input: StepInput): void {
-    const { layers, stream } = this.#model;
-    if (stream !== undefined)
-      fail('unsupported', 'layers are streamed: a step has to wait for them');
+    const { layers } = this.#model;
+    if (this.#waits()) {
+      fail('unsupported', 'a step that streams layers or caches experts has to wait for them');
+    }
     this.#begin(batch, input);
     layers.forEach((layer, index) => this.#layer(batch, layer, index, input));
   }
 
   /**
-   * Records a step as `step()` does. Where layers are streamed, parts of the batch are submitted on
-   * the way, and the promise resolves when the last part is recorded; no other step may be recorded
-   * until then.
+   * Records a step as `step()` does. Where layers are streamed or experts cached, parts of the batch
+   * are submitted on the way, and the promise resolves when the last part is recorded; no other
+   * step may be recorded until then. The promise rejects with what reading weights throws; the step
+   * is incomplete then.
    */
   run(batch: Batch, input: StepInput): Promise<void> | undefined {
-    const { stream } = this.#model;
-    if (stream !== undefined) return this.#runStreamed(stream, batch, input);
+    if (this.#waits()) return this.#runInParts(batch, input);
     this.step(batch, input);
     return undefined;
   }
 
-  async #runStreamed(stream: LayerSource, batch: Batch, input: StepInput): Promise<void> {
+  #waits(): boolean {
+    return this.#model.stream !== undefined || hasCachedExperts(this.#model);
+  }
+
+  async #runInParts(batch: Batch, input: StepInput): Promise<void> {
+    const { layers, stream } = this.#model;
     this.#begin(batch, input);
-    for (const [index, layer] of this.#model.layers.entries()) {
-      if (!stream.has(index)) {
-        this.#layer(batch, layer, index, input);
-        continue;
-      }
-      batch.submit();
-      this.#layer(batch, await stream.take(index), index, input);
-      batch.submit();
-      stream.advance(index);
+    for (const [index, layer] of layers.entries()) {
+      const { feedForward } = layer;
+      if (stream?.has(index) === true) {
+        batch.submit();
+        this.#layer(batch, await stream.take(index), index, input);
+        batch.submit();
+        stream.advance(index);
+      } else if (feedForward.type === 'experts' && feedForward.cache !== undefined) {
+        await this.#cachedLayer(batch, layer, index, input, feedForward, feedForward.cache);
+      } else this.#layer(batch, layer, index, input);
     }
+  }
+
+  /** A layer whose chosen experts are brought in before their products are submitted. */
+  async #cachedLayer(
+    batch: Batch,
+    layer: LayerWeights,
+    index: number,
+    input: StepInput,
+    weights: ExpertFeedForward,
+    cache: ExpertCache,
+  ): Promise<void> {
+    const tokens = input.positions.length;
+    this.#attention(batch, layer, index, input, tokens);
+    this.#norm(batch, layer.feedForwardNorm, { rows: tokens, firstRow: 0 });
+    const experts = this.#expertLayer(weights, tokens);
+    recordRouting(batch, experts);
+    batch.submit();
+    const requests = await this.#chosenExperts(tokens);
+    for await (const _ of cache.rounds(requests)) {
+      recordExperts(batch, experts);
+      batch.submit();
+    }
+    recordExpertSum(batch, experts);
+  }
+
+  /** The experts that routers chose in the last layer, one for each row. */
+  async #chosenExperts(tokens: number): Promise<ExpertRequest[]> {
+    const rows = tokens * this.#model.config.expertsPerToken;
+    const { experts } = this.workspace;
+    if (experts === undefined) return [];
+    const [ids, weights] = await Promise.all([
+      experts.ids.slice(0, rows).read(),
+      experts.weights.slice(0, rows).readFloats(),
+    ]);
+    return Array.from(weights, (weight, row) => ({ expert: Number(ids[row] ?? 0), weight }));
+  }
+
+  #expertLayer(weights: ExpertFeedForward, tokens: number): ExpertLayer {
+    return { config: this.#model.config, workspace: this.workspace, weights, tokens };
   }
 
   #begin(batch: Batch, input: StepInput): void {
@@ -125,10 +160,14 @@ export class ForwardPass {
 
   #layer(batch: Batch, layer: LayerWeights, index: number, input: StepInput): void {
     const tokens = input.positions.length;
+    const { feedForward } = layer;
     this.#attention(batch, layer, index, input, tokens);
     this.#norm(batch, layer.feedForwardNorm, { rows: tokens, firstRow: 0 });
-    if (layer.feedForward.type === 'dense') this.#dense(batch, layer.feedForward, tokens);
-    else this.#experts(batch, layer.feedForward, tokens);
+    if (feedForward.type === 'dense') return this.#dense(batch, feedForward, tokens);
+    const experts = this.#expertLayer(feedForward, tokens);
+    recordRouting(batch, experts);
+    recordExperts(batch, experts);
+    recordExpertSum(batch, experts);
   }
 
   #writeInputs(input: StepInput, tokens: number): void {
@@ -271,69 +310,16 @@ export class ForwardPass {
     }
   }
 
-  #silu(batch: Batch, rows: number): void {
-    const { gateUp, activation } = this.workspace;
-    const width = this.#model.config.intermediateSize;
-    batch.dispatch(siluMulKernel, {
-      params: {},
-      bindings: { gateUp, y: activation },
-      uniforms: { rows, width },
-      workgroups: Math.ceil((rows * width) / 4 / LANES),
-    });
-  }
-
   #dense(batch: Batch, weights: DenseFeedForward, tokens: number): void {
     const { workspace } = this;
     this.#project(batch, weights.gateUp, workspace.normed, tokens, workspace.gateUp);
-    this.#silu(batch, tokens);
+    recordSilu(batch, workspace, tokens, this.#model.config.intermediateSize);
     matmul(batch, {
       x: workspace.activation,
       xRows: tokens,
       weights: weights.down,
       y: workspace.residual,
       accumulate: true,
-    });
-  }
-
-  #experts(batch: Batch, weights: ExpertFeedForward, tokens: number): void {
-    const { workspace } = this;
-    const { experts, expertsPerToken: chosen, intermediateSize, hiddenSize } = this.#model.config;
-    const buffers = workspace.experts;
-    if (buffers === undefined) return;
-    const { routerLogits: y } = buffers;
-    matmul(batch, { x: workspace.normed, xRows: tokens, weights: weights.router, y });
-    batch.dispatch(routeExpertsKernel, {
-      params: {},
-      bindings: { logits: buffers.routerLogits, ids: buffers.ids, weights: buffers.weights },
-      uniforms: { tokens, experts, chosen },
-      workgroups: Math.ceil(tokens / LANES),
-    });
-    const rows = tokens * chosen;
-    multiplyExperts(batch, weights.gateUp, {
-      x: workspace.normed,
-      xRows: rows,
-      xRowDivisor: chosen,
-      rowsPerExpert: 2 * intermediateSize,
-      expertIds: buffers.ids,
-      y: workspace.gateUp,
-    });
-    this.#silu(batch, rows);
-    multiplyExperts(batch, weights.down, {
-      x: workspace.activation,
-      xRows: rows,
-      rowsPerExpert: hiddenSize,
-      expertIds: buffers.ids,
-      y: buffers.outputs,
-    });
-    batch.dispatch(combineExpertsKernel, {
-      params: {},
-      bindings: {
-        outputs: buffers.outputs,
-        weights: buffers.weights,
-        residual: workspace.residual,
-      },
-      uniforms: { tokens, chosen, width: hiddenSize },
-      workgroups: Math.ceil((tokens * hiddenSize) / 4 / LANES),
     });
   }
 

@@ -16,7 +16,7 @@ export {
   type OpenKvStoreOptions,
 } from './kv-store/open-kv-store.js';
 export type { KvBlockStore, KvStoreOptions } from './kv-store/prefix-store.js';
-export { loadModel, type LoadModelOptions } from './load-model.js';
+export { loadModel, type ExpertCaching, type LoadModelOptions } from './load-model.js';
 export { openModelFile, type ModelConfig, type ModelFile, type ModelTensor } from './model-file.js';
 export { Sampler, type SamplingOptions } from './sampler.js';
 export {

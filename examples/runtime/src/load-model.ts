@@ -14,23 +14,28 @@ import {
   Uploader,
   VramError,
   type MemoryResource,
+  type ReplacementPolicy,
   type Tensor,
   type VramDevice,
 } from '@vramkit/core';
 import {
   affineFormat,
   createExpertArena,
+  createExpertCache,
   createMatrix,
   denseToF32,
   dequantize,
+  matrixBytes,
   matrixLayout,
-  toAffine,
+  planExpertSlots,
   type DeviceMatrix,
+  type ExpertCache,
   type ExpertWidth,
   type GroupSize,
   type MatrixFormat,
   type MatrixRows,
 } from '@vramkit/packer';
+import { convertRows, joinRows } from './matrix-rows.js';
 import type { ModelConfig, ModelFile, ModelTensor } from './model-file.js';
 import { slotBytes } from './streaming/slot-memory.js';
 import type {
@@ -46,10 +51,23 @@ import type {
 export interface LoadModelOptions {
   /** Storage of float matrices: as in the file, or all of one type. Default: 'as-stored'. */
   readonly floats?: 'as-stored' | 'f32' | 'f16';
+  /**
+   * Keeps only some experts on the device and reads the others when routers choose them. The file
+   * has to stay open for as long as the model lives. Default: all are resident.
+   */
+  readonly experts?: ExpertCaching;
   /** Stops between chunks; everything is freed. */
   readonly signal?: AbortSignal;
   /** Called with file bytes read so far and in all. */
   readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
+}
+
+/** How experts are cached. */
+export interface ExpertCaching {
+  /** Bytes for the experts of all layers; each layer gets an equal part. */
+  readonly budgetBytes: number;
+  /** Makes a replacement policy; called once for each layer and width. */
+  readonly policy: () => ReplacementPolicy<number>;
 }
 
 /** Most bytes of a tensor that are on the host at once; conversion at most triples it. */
@@ -67,6 +85,8 @@ export class ModelLoader {
   readonly #options: LoadModelOptions;
   readonly #uploader: Uploader;
   readonly #owned: { dispose(): void }[] = [];
+  /** Outlives the loading, for experts that are read later. */
+  #expertUploader: Uploader | undefined;
   #doneBytes = 0;
   /** Where the memory of matrices and vectors comes from now. */
   #memory: MemoryResource;
@@ -135,6 +155,7 @@ export class ModelLoader {
   /** Frees all weights; idempotent. */
   release(): void {
     for (const each of this.#owned.splice(0)) each.dispose();
+    this.#expertUploader?.dispose();
   }
 
   /** Ends the staging of uploads. */
@@ -172,6 +193,19 @@ export class ModelLoader {
     const of = (expert: number, part: string): ModelTensor =>
       this.#file.tensor(name(`experts.${expert}.${part}`));
     const each = Array.from({ length: experts }, (_, expert) => expert);
+    const { experts: caching } = this.#options;
+    if (caching !== undefined) {
+      const parts = each.map((expert) => [
+        of(expert, 'gate'),
+        of(expert, 'up'),
+        of(expert, 'down'),
+      ]);
+      const budgetBytes = Math.floor(caching.budgetBytes / this.#file.config.layers);
+      const cache = this.#expertCache(parts, name('experts'), { ...caching, budgetBytes });
+      const [gateUp, down] = cache.arenas;
+      if (gateUp === undefined || down === undefined) throw new RangeError('no arenas');
+      return { type: 'experts', router, gateUp, down, cache };
+    }
     const gateUps = each.map((expert) => [of(expert, 'gate'), of(expert, 'up')]);
     const gateUp = await this.#expertMatrices(gateUps, name('experts gate and up'));
     const downs = each.map((expert) => [of(expert, 'down')]);
@@ -188,22 +222,7 @@ export class ModelLoader {
     const [first] = parts;
     if (first === undefined) throw new RangeError(`'${label}' has no experts`);
     if (parts.every((part) => this.#sameStorage(part, first))) return this.matrix(parts, label);
-    const widths: (ExpertWidth & { slots: number })[] = [];
-    const widthOf = experts.map((own) => {
-      const [lead = first] = own;
-      if (!own.every((part) => this.#sameStorage(part, lead))) {
-        const names = own.map((part) => part.storedName).join("', '");
-        throw new VramError('unsupported', `'${names}' are multiplied together but stored apart`);
-      }
-      const { format, groupSize } = this.#storedAs(lead);
-      let index = widths.findIndex((w) => w.format === format && w.groupSize === groupSize);
-      if (index < 0) {
-        index = widths.push({ format, ...(groupSize && { groupSize }), slots: 0 }) - 1;
-      }
-      const width = widths[index];
-      if (width !== undefined) width.slots += 1;
-      return index;
-    });
+    const { widths, widthOf } = this.#widths(experts);
     const rowsPerExpert = (experts[0] ?? []).reduce((sum, part) => sum + part.rows, 0);
     const sizes = { experts: experts.length, rowsPerExpert, columns: first.columns };
     const arena = createExpertArena(this.#device, { ...sizes, label, widths });
@@ -217,6 +236,73 @@ export class ModelLoader {
       await arena.tryStore(this.#uploader, expert, request);
     }
     return arena;
+  }
+
+  /** The widths that experts are stored in, with a slot for each expert, and which each has. */
+  #widths(experts: readonly (readonly ModelTensor[])[]): {
+    readonly widths: readonly ExpertWidth[];
+    readonly widthOf: readonly number[];
+  } {
+    const widths: (ExpertWidth & { slots: number })[] = [];
+    const widthOf = experts.map((own) => {
+      const [lead] = own;
+      if (lead === undefined) throw new RangeError('an expert without matrices');
+      if (!own.every((part) => this.#sameStorage(part, lead))) {
+        const names = own.map((part) => part.storedName).join("', '");
+        throw new VramError('unsupported', `'${names}' belong together but are stored apart`);
+      }
+      const { format, groupSize } = this.#storedAs(lead);
+      let index = widths.findIndex((w) => w.format === format && w.groupSize === groupSize);
+      if (index < 0) {
+        index = widths.push({ format, ...(groupSize && { groupSize }), slots: 0 }) - 1;
+      }
+      const width = widths[index];
+      if (width !== undefined) width.slots += 1;
+      return index;
+    });
+    return { widths, widthOf };
+  }
+
+  /** A cache of one layer's experts, each its gate, up and down. */
+  #expertCache(
+    experts: readonly (readonly ModelTensor[])[],
+    label: string,
+    { budgetBytes, policy }: ExpertCaching,
+  ): ExpertCache {
+    const { widths, widthOf } = this.#widths(experts);
+    const [gate, up, down] = experts[0] ?? [];
+    if (gate === undefined || up === undefined || down === undefined) {
+      throw new RangeError(`'${label}' has no experts`);
+    }
+    const matrices = [
+      { rowsPerExpert: gate.rows + up.rows, columns: gate.columns },
+      { rowsPerExpert: down.rows, columns: down.columns },
+    ];
+    const demands = widths.map(({ slots, ...stored }) => ({
+      experts: slots,
+      slotBytes: matrices.reduce((sum, { rowsPerExpert: rows, columns }) => {
+        return sum + matrixBytes(matrixLayout({ ...stored, rows, columns }));
+      }, 0),
+    }));
+    const slots = planExpertSlots(demands, budgetBytes);
+    this.#expertUploader ??= new Uploader(this.#device);
+    const cache = createExpertCache(this.#device, this.#expertUploader, {
+      label,
+      widthOf,
+      matrices,
+      widths: widths.map((width, i) => ({ ...width, slots: slots[i] ?? 0 })),
+      policy,
+      read: async (expert, width) => {
+        const format = widths[width]?.format ?? 'f32';
+        const rows: MatrixRows[] = [];
+        for (const part of experts[expert] ?? []) {
+          rows.push(await this.#rows(part, 0, part.rows, format));
+        }
+        return [joinRows(rows.slice(0, 2)), joinRows(rows.slice(2))];
+      },
+    });
+    this.#owned.push(cache);
+    return cache;
   }
 
   async #vector(source: ModelTensor): Promise<Tensor> {
@@ -297,7 +383,7 @@ export class ModelLoader {
     format: MatrixFormat,
   ): Promise<MatrixRows> {
     if (source.packed === undefined) {
-      return convert(source, await this.#read(source, row, count), count, format);
+      return convertRows(source, await this.#read(source, row, count), count, format);
     }
     throwIfAborted(this.#options.signal);
     const rows = await source.packed.read(row, count, this.#options.signal);
@@ -320,47 +406,6 @@ export class ModelLoader {
   #signal(): { signal?: AbortSignal } {
     return this.#options.signal === undefined ? {} : { signal: this.#options.signal };
   }
-}
-
-/** Parts one below the other. */
-function joinRows(parts: readonly MatrixRows[]): MatrixRows {
-  const join = <T extends Uint32Array | Uint16Array | Float32Array>(arrays: readonly T[]): T => {
-    const [first] = arrays;
-    if (first === undefined) throw new RangeError('there are no rows to join');
-    const size = arrays.reduce((sum, array) => sum + array.length, 0);
-    // The constructor of a typed array makes another of its kind.
-    const whole = new (first.constructor as new (size: number) => T)(size);
-    let at = 0;
-    for (const array of arrays) {
-      whole.set(array, at);
-      at += array.length;
-    }
-    return whole;
-  };
-  const words = parts.flatMap((part) => ('codes' in part ? part : []));
-  if (words.length === parts.length) {
-    return {
-      codes: join(words.map(({ codes }) => codes)),
-      scales: join(words.map(({ scales }) => scales)),
-    };
-  }
-  return { dense: join(parts.flatMap((part) => ('dense' in part ? part.dense : []))) };
-}
-
-/** Rows of a file in the device's format. */
-function convert(
-  source: ModelTensor,
-  bytes: Uint8Array,
-  rows: number,
-  format: MatrixFormat,
-): MatrixRows {
-  const { type } = source;
-  if (type !== 'F32' && type !== 'F16' && type !== 'BF16') {
-    return toAffine(type, bytes, rows, source.columns);
-  }
-  // 16-bit patterns that stay what they are need no widening; the copy aligns them.
-  const asIs = (type === 'F16' && format === 'f16') || (type === 'BF16' && format === 'bf16');
-  return { dense: asIs ? new Uint16Array(bytes.slice().buffer) : denseToF32(type, bytes) };
 }
 
 function disposal(dispose: () => void): { dispose(): void; [Symbol.dispose](): void } {

@@ -6,8 +6,8 @@
  * values in Q6_K) they stay apart and write into the same output rows. The experts of a layer are
  * one stacked matrix, indexed by expert id on the device.
  */
-import type { Tensor } from '@vramkit/core';
-import type { DeviceMatrix, ExpertArena } from '@vramkit/packer';
+import { fail, type Tensor } from '@vramkit/core';
+import type { DeviceMatrix, ExpertArena, ExpertCache } from '@vramkit/packer';
 import type { ModelConfig } from './model-file.js';
 
 /** Matrices over one input, whose outputs lie side by side in one output row. */
@@ -36,6 +36,8 @@ export interface ExpertFeedForward {
   readonly gateUp: ExpertMatrices;
   /** [experts * hidden, intermediate]. */
   readonly down: ExpertMatrices;
+  /** Where only some experts are on the device: who brings the others. */
+  readonly cache?: ExpertCache;
 }
 
 /** The experts of a layer: one matrix where all are stored alike, else slots of several widths. */
@@ -81,4 +83,11 @@ export interface LanguageModel extends Disposable {
   readonly head: DeviceMatrix;
   /** Frees all weights; idempotent. */
   dispose(): void;
+}
+
+/** Whether a step waits for experts that routers choose. */
+export function hasCachedExperts({ layers }: LanguageModel): boolean {
+  return layers.some(
+    ({ feedForward }) => feedForward.type === 'experts' && feedForward.cache !== undefined,
+  );
 }

@@ -199,3 +199,13 @@ export {
   type ExpertSlot,
   type ExpertWidth,
 } from './expert-arena.js';
+export {
+  createExpertCache,
+  ExpertCache,
+  type ExpertCacheOptions,
+  type ExpertCacheStats,
+  type ExpertReadOptions,
+  type ExpertRequest,
+} from './expert-cache.js';
+export { planExpertSlots, type ExpertDemand } from './expert-slots.js';
+export { packOnDevice, type PackOnDeviceOptions } from './pack-on-device.js';

@@ -78,9 +78,9 @@ function dispatchIndexed(
   const { xRows, outputs, steps } = uniforms;
   const lanes = sharedLanes(weights.device);
   if (vector === 'lanes' && lanes > 0) {
-    const tile = laneTile(lanes);
+    const tile = laneTile(lanes, 1);
     batch.dispatch(laneIndexedKernel, {
-      params: { ...params, ...tile, tileRows: 1 },
+      params: { ...params, ...tile },
       bindings,
       uniforms,
       workgroups: xRows * Math.ceil(outputs / (tile.workgroupSize * tile.tileOutputs)),

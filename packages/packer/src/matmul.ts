@@ -36,17 +36,25 @@ export interface MatmulArguments {
   readonly tuning?: MatmulTuning;
 }
 
-/** Columns of the result that one subgroup of the shape `lanes` owns. */
-const LANE_OUTPUTS = 32;
-const LANE_WORKGROUP_SIZE = 16;
+/** Rows from which on a larger tile pays for itself, though its sums leave the registers. */
+const MANY_ROWS = 32;
 
-/** Workgroup and columns per invocation of the shape `lanes`. */
-export function laneTile(lanes: number): {
+/** Workgroup and tile of the shape `lanes`. */
+export function laneTile(
+  lanes: number,
+  xRows: number,
+): {
   readonly lanes: number;
+  readonly tileRows: number;
   readonly tileOutputs: number;
   readonly workgroupSize: number;
 } {
-  return { lanes, tileOutputs: LANE_OUTPUTS / lanes, workgroupSize: LANE_WORKGROUP_SIZE };
+  // Loads cost one sequence of instructions per lane, so a tile of twice the side halves them.
+  if (xRows >= MANY_ROWS) return { lanes, tileRows: 8, tileOutputs: 8, workgroupSize: lanes };
+  // A square tile of registers, cut where there are fewer rows than it has.
+  const tileOutputs = 32 / lanes;
+  const tileRows = xRows === 1 ? 1 : xRows <= 4 ? 4 : tileOutputs;
+  return { lanes, tileRows, tileOutputs, workgroupSize: 16 };
 }
 
 /** Checks the result's place. @throws VramError `invalid-argument`. */
@@ -94,15 +102,14 @@ function dispatchProduct(
   const lanes = sharedLanes(weights.device);
   const shape = xRows === 1 ? tuning.vector : tuning.matrix;
   if (shape === 'lanes' && lanes > 0) {
-    const tile = laneTile(lanes);
-    // A square tile of registers, cut where there are fewer rows than it has.
-    const tileRows = xRows === 1 ? 1 : xRows <= 4 ? 4 : tile.tileOutputs;
+    const tile = laneTile(lanes, xRows);
     batch.dispatch(laneMatmulKernel, {
-      params: { ...storage, ...tile, tileRows },
+      params: { ...storage, ...tile },
       bindings,
       uniforms,
       workgroups:
-        Math.ceil(xRows / tileRows) * Math.ceil(outputs / (tile.workgroupSize * tile.tileOutputs)),
+        Math.ceil(xRows / tile.tileRows) *
+        Math.ceil(outputs / (tile.workgroupSize * tile.tileOutputs)),
     });
   } else if (xRows === 1) {
     const splits = splitsFor(steps);

@@ -19,6 +19,7 @@ import {
   hqq,
   matmul,
   optRtn,
+  packOnDevice,
   quantizeMatrix,
   rtn,
   type AffineMatrixFormat,
@@ -231,6 +232,29 @@ async function packing(quick: boolean): Promise<BenchResult[]> {
   return results;
 }
 
+/** Packing on the device beside packing on the host, both by the clock. */
+async function packingOnDevice(device: VramDevice, driver: string): Promise<BenchResult> {
+  using resources = new CaseResources();
+  const [rows, columns] = [512, 2048];
+  const values = Float32Array.from({ length: rows * columns }, (_, i) => Math.sin(i * 12.9898));
+  const tensor = resources.own(activations(device, 'weights', rows, columns));
+  tensor.write(values);
+  const layout = { rows, columns, format: 'affine4', label: 'packed' } as const;
+  const matrix = resources.own(createMatrix(device, layout));
+  const rate = async (pack: () => Promise<unknown>): Promise<number> => {
+    const start = performance.now();
+    await pack();
+    return values.byteLength / (performance.now() - start) / 1000;
+  };
+  const options = { name: 'w', rows, columns, bits: 4, quantizer: rtn() } as const;
+  const ours: Measure = () => rate(() => packOnDevice(tensor, matrix));
+  const peers = { 'on the CPU': () => rate(async () => quantizeMatrix(values, options)) };
+  const measured = await measureInTurn({ ours, peers }, { runs: 7, warmUps: 3 });
+  const name = 'rtn-asymmetric 4 bits on the device';
+  const figure = { suite, case: name, metric: 'packing', unit: 'MB/s', driver } as const;
+  return toResult({ ...figure, better: 'higher' }, measured);
+}
+
 /** Measures everything. */
 export async function run({ quick, log }: BenchOptions): Promise<readonly BenchResult[]> {
   const { gpu, adapter, driver } = await createGpu();
@@ -238,6 +262,7 @@ export async function run({ quick, log }: BenchOptions): Promise<readonly BenchR
   log(`${adapter} (${driver})`);
   const size = quick ? 1024 : 2048;
   const results: BenchResult[] = await packing(quick);
+  results.push(await packingOnDevice(device, adapter));
   if (!quick) await installPeers(log);
   for (const rows of quick ? [1] : [1, 128]) {
     for (const format of ['4-bit', 'f32'] as const) {

@@ -11,10 +11,12 @@ import { writeOnnxModel, type OnnxNode, type OnnxTensor } from './onnx-model.js'
 import {
   chainActivations,
   chainWeights,
+  decodeBytes,
+  encodeBytes,
   type MatMulNBitsRequest,
   type ProductOpen,
 } from './product-protocol.js';
-import { decodeBytes, encodeBytes, serveProducts, timeRuns } from './product-server.js';
+import { serveProducts, timeRuns } from './product-server.js';
 
 const BITS = 4;
 const GROUP = 32;

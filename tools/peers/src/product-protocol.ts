@@ -99,3 +99,13 @@ export function chainWeights(size: number): Float32Array {
     return (((Math.imul(i, 2654435761) >>> 8) % 101) - 50) * scale;
   });
 }
+
+/** Base64 as bytes at an aligned address. */
+export function decodeBytes(text: string): Uint8Array {
+  return Uint8Array.from(Buffer.from(text, 'base64'));
+}
+
+/** The bytes of an array as base64. */
+export function encodeBytes({ buffer, byteOffset, byteLength }: Uint8Array | Float32Array): string {
+  return Buffer.from(buffer, byteOffset, byteLength).toString('base64');
+}

@@ -45,13 +45,3 @@ export async function timeRuns(count: number, once: () => Promise<void>): Promis
   for (let run = 0; run < count; run += 1) await once();
   return (performance.now() - start) / 1000;
 }
-
-/** Base64 as bytes at an aligned address. */
-export function decodeBytes(text: string): Uint8Array {
-  return Uint8Array.from(Buffer.from(text, 'base64'));
-}
-
-/** The bytes of an array as base64. */
-export function encodeBytes({ buffer, byteOffset, byteLength }: Uint8Array | Float32Array): string {
-  return Buffer.from(buffer, byteOffset, byteLength).toString('base64');
-}
