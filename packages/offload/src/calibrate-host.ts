@@ -1,9 +1,9 @@
 /**
- * What the host can do by itself: a copy in memory, Adam by number of threads, and storage. Plans of
- * optimizer state rest on the first two, placements for inference on storage too.
+ * What the host can do by itself: a copy in memory, Adam by number of threads, and storage. Plans
+ * of optimizer state rest on the first two, placements for inference on storage too.
  *
  * Storage is measured through the store that will be used, whole blobs at four sizes. A read finds
- * what the write before it left in the caches of the system and of the store: it is an upper bound.
+ * what the write before it left in the caches of the system and of the store: an upper bound.
  */
 import { throwIfAborted } from '@vramkit/core';
 import type { BlobStore } from '@vramkit/storage';
@@ -28,10 +28,13 @@ export interface CalibrateHostOptions {
   readonly threads?: number;
   /** Parameters of the largest sample of Adam; copies and blobs are of 16 bytes each. */
   readonly largest: number;
+  /** Runs at each size. No default. */
   readonly runs: number;
   /** Store to measure; blobs under `calibration/` are written and deleted. Default: none. */
   readonly store?: Pick<BlobStore, 'put' | 'get' | 'delete'>;
+  /** Checked before each run. Default: never stops. */
   readonly signal?: AbortSignal;
+  /** Clock, milliseconds. No default. */
   readonly now: () => number;
 }
 

@@ -2,10 +2,10 @@
  * A timeline's memory as PyTorch's memory viewer reads it: pytorch.org/memory_viz, or
  * `torch.cuda._memory_viz`.
  *
- * Every allocation is a segment of its own with one block, at an address that was never used before:
- * WebGPU shows no addresses, and this keeps the viewer's history right. Kind and label stand where
- * PyTorch has the innermost frame of a stack. What was allocated before the timeline began is not
- * in it; a free of it is left out.
+ * Every allocation is a segment of its own with one block, at an address that was never used
+ * before: WebGPU shows no addresses, and this keeps the viewer's history right. Kind and label
+ * stand where PyTorch has the innermost frame of a stack. What was allocated before the timeline
+ * began is not in it; a free of it is left out.
  *
  * Source: the snapshot of `torch.cuda.memory._snapshot()`, PyTorch 2.
  */

@@ -36,6 +36,10 @@ interface Subject {
   readonly measuredMs: number[];
 }
 
+function subjectOf(plan: Pick<Subject, 'name' | 'schedule'>): Subject {
+  return { ...plan, predictedMs: [], measuredMs: [] };
+}
+
 const THREADS = 1;
 const ROUNDS = 5;
 const DTYPES = { parameterDType: 'bf16', flushDType: 'bf16' } as const;
@@ -84,6 +88,42 @@ async function updateMs(device: VramDevice, schedule: Schedule, steps: number): 
   return Math.min(...times);
 }
 
+interface Row {
+  readonly name: string;
+  readonly schedule: Schedule;
+  readonly predictedMs: number;
+  readonly measured: number;
+  readonly off: number;
+}
+
+function logVerdict(
+  log: (line: string) => void,
+  rows: readonly Row[],
+  best: Row,
+  choice: Subject,
+): void {
+  const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
+  const cells = rows.map(({ name, predictedMs, measured, off }) => [
+    name,
+    '',
+    predictedMs.toFixed(1),
+    measured.toFixed(1),
+    percent(off),
+  ]);
+  log(formatTable([['plan', '', 'predicted, ms', 'measured, ms', 'off'], ...cells]));
+  const error = median(rows.map(({ off }) => Math.abs(off)));
+  const verdict = (holds: boolean): string => (holds ? 'holds' : 'DOES NOT HOLD');
+  log(`median error ${percent(error)} of ${rows.length} plans: 15 % ${verdict(error <= 0.15)}`);
+  const { planner, effective } = choice.schedule;
+  log(`auto: ${planner} ${JSON.stringify(effective)}`);
+  const chosenMs = Math.min(...choice.measuredMs);
+  const behind = chosenMs / best.measured - 1;
+  log(
+    `auto takes ${chosenMs.toFixed(1)} ms, ${percent(behind)} over the best measured plan ` +
+      `(${best.name}): 5 % ${verdict(behind <= 0.05)}`,
+  );
+}
+
 /** Measures. */
 export async function run({ quick, log }: BenchOptions): Promise<readonly BenchResult[]> {
   const { gpu, adapter, driver } = await createGpu();
@@ -91,11 +131,7 @@ export async function run({ quick, log }: BenchOptions): Promise<readonly BenchR
   const device = await openDevice({ gpu });
   const parameterCount = (quick ? 6 : 24) * 256 * 1024;
   const softwareCores = adapter === 'gpu' ? 0 : availableParallelism();
-  const subjects = plans(parameterCount).map((plan): Subject => ({
-    ...plan,
-    predictedMs: [],
-    measuredMs: [],
-  }));
+  const subjects = plans(parameterCount).map(subjectOf);
   const measureRates = (store?: BlobStore): Promise<Calibration> =>
     calibrate(device, {
       threads: THREADS,
@@ -108,12 +144,7 @@ export async function run({ quick, log }: BenchOptions): Promise<readonly BenchR
   const layout = { parameterCount, subgroupSize: Math.ceil(parameterCount / 24), ...DTYPES };
   const picked = auto(layout, { machine: calibration.machine });
   if ('infeasible' in picked) throw new Error('auto finds no plan without a budget');
-  const choice: Subject = {
-    name: 'auto',
-    schedule: picked.schedule,
-    predictedMs: [],
-    measuredMs: [],
-  };
+  const choice = subjectOf({ name: 'auto', schedule: picked.schedule });
   for (let round = 0; round < ROUNDS; round++) {
     if (round > 0) calibration = await measureRates();
     for (const { schedule, predictedMs, measuredMs } of [...subjects, choice]) {
@@ -128,28 +159,12 @@ export async function run({ quick, log }: BenchOptions): Promise<readonly BenchR
   const rows = subjects.map((subject) => {
     const measured = Math.min(...subject.measuredMs);
     const predictedMs = Math.min(...subject.predictedMs);
-    return { ...subject, predictedMs, measured, off: predictedMs / measured - 1 };
+    const { name, schedule, measuredMs } = subject;
+    const off = predictedMs / measured - 1;
+    return { name, schedule, measuredMs, predictedMs, measured, off };
   });
-  const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
-  const cells = rows.map(({ name, predictedMs, measured, off }) => [
-    name,
-    '',
-    predictedMs.toFixed(1),
-    measured.toFixed(1),
-    percent(off),
-  ]);
-  log(formatTable([['plan', '', 'predicted, ms', 'measured, ms', 'off'], ...cells]));
-  const error = median(rows.map(({ off }) => Math.abs(off)));
   const best = rows.reduce((a, b) => (b.measured < a.measured ? b : a));
-  const chosenMs = Math.min(...choice.measuredMs);
-  const verdict = (holds: boolean): string => (holds ? 'holds' : 'DOES NOT HOLD');
-  log(`median error ${percent(error)} of ${rows.length} plans: 15 % ${verdict(error <= 0.15)}`);
-  log(`auto: ${picked.schedule.planner} ${JSON.stringify(picked.schedule.effective)}`);
-  const behind = chosenMs / best.measured - 1;
-  log(
-    `auto takes ${chosenMs.toFixed(1)} ms, ${percent(behind)} over the best measured plan ` +
-      `(${best.name}): 5 % ${verdict(behind <= 0.05)}`,
-  );
+  logVerdict(log, rows, best, choice);
   const shown = rows.find(({ name }) => name.startsWith('stride 2, ratio 0.75')) ?? best;
   const timeline = await traceOnePlan(device, shown.schedule);
   writeReport(log, driver, calibration, timeline, rows);
@@ -211,18 +226,7 @@ async function traceOnePlan(device: VramDevice, schedule: Schedule): Promise<Tim
   return timeline;
 }
 
-function writeReport(
-  log: (line: string) => void,
-  driver: string,
-  calibration: Calibration,
-  timeline: Timeline,
-  rows: readonly { name: string; predictedMs: number; measured: number; schedule: Schedule }[],
-): void {
-  const require = createRequire(import.meta.url);
-  const library = {
-    script: readFileSync(require.resolve('uplot/dist/uPlot.iife.min.js'), 'utf8'),
-    style: readFileSync(require.resolve('uplot/dist/uPlot.min.css'), 'utf8'),
-  };
+function plotsOf(rows: readonly Row[], calibration: Calibration): Plot[] {
   const sorted = [...rows].sort((a, b) => a.predictedMs - b.predictedMs);
   const against: Plot = {
     title: 'Update time, predicted and measured',
@@ -280,11 +284,26 @@ function writeReport(
       values: calibration.rates[name].samples.map(({ work, medianMs }) => work / medianMs / 1e6),
     })),
   };
+  return [against, ...sweeps, links];
+}
+
+function writeReport(
+  log: (line: string) => void,
+  driver: string,
+  calibration: Calibration,
+  timeline: Timeline,
+  rows: readonly Row[],
+): void {
+  const require = createRequire(import.meta.url);
+  const library = {
+    script: readFileSync(require.resolve('uplot/dist/uPlot.iife.min.js'), 'utf8'),
+    style: readFileSync(require.resolve('uplot/dist/uPlot.min.css'), 'utf8'),
+  };
   const page = renderReport(timeline.events, library, {
     title: 'Optimizer offloading: plans against the machine',
     facts: { driver, parameters: String(rows[0]?.schedule.layout.parameterCount ?? 0) },
     parameterCount: rows[0]?.schedule.layout.parameterCount ?? 1,
-    plots: [against, ...sweeps, links],
+    plots: plotsOf(rows, calibration),
   });
   const base = join(tmpdir(), 'vramkit-offload');
   writeFileSync(`${base}.html`, page);
