@@ -1,7 +1,7 @@
 /** A model whose experts do not fit computes the same tokens as one whose experts all do. */
 import { createGpu } from '@vramkit/adapter';
 import { Batch, openDevice, type ReplacementPolicy, type VramDevice } from '@vramkit/core';
-import { arc, full, gdsf, lfu, lru, s3Fifo, sieve, slru } from '@vramkit/eviction';
+import { full, lru, s3Fifo } from '@vramkit/eviction';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { generate, score } from './generate.js';
 import { loadModel } from './load-model.js';
@@ -31,7 +31,7 @@ async function run(model: LanguageModel): Promise<{ tokens: number[]; losses: Fl
   const sequence = session.create(full({ blockSize: 16 }));
   await session.prefill(sequence, Uint32Array.from(prompt));
   const tokens: number[] = [];
-  for await (const id of generate(session, sequence, { maxTokens: 12 })) tokens.push(id);
+  for await (const id of generate(session, sequence, { maxTokens: 6 })) tokens.push(id);
   const scored = session.create(full({ blockSize: 16 }));
   const losses = await score(session, scored, Uint32Array.from(prompt));
   return { tokens, losses };
@@ -44,13 +44,13 @@ function caches(model: LanguageModel) {
 }
 
 describe('cached experts', () => {
-  it('give the tokens and losses of resident ones, under every replacement policy', async () => {
+  it('give the tokens and losses of resident ones, under two replacement policies', async () => {
     let expected;
     {
       using resident = await loadModel(device, file);
       expected = await run(resident);
     }
-    for (const make of [lru, lfu, slru, sieve, s3Fifo, arc, gdsf]) {
+    for (const make of [lru, s3Fifo]) {
       // Three of eight experts of each of four layers.
       const budgetBytes = 4 * 3 * expertBytes;
       const policy = (): ReplacementPolicy<number> => make();
