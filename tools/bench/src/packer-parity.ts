@@ -60,7 +60,7 @@ async function ourProduct(
   const batch = new Batch(device, 'parity');
   matmul(batch, { x, xRows, weights, y });
   batch.submit();
-  return y.readFloats();
+  return await y.readFloats();
 }
 
 async function compare(peer: ProductPeer, { bits, groupSize, convention }: ParityCase) {
