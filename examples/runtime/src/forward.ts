@@ -80,10 +80,10 @@ export class ForwardPass {
   }
 
   /**
-   * Records a step as `step()` does. Where layers are streamed or experts cached, parts of the batch
-   * are submitted on the way, and the promise resolves when the last part is recorded; no other
-   * step may be recorded until then. The promise rejects with what reading weights throws; the step
-   * is incomplete then.
+   * Records a step as `step()` does. Where layers are streamed or experts cached, parts of the
+   * batch are submitted on the way, and the promise resolves when the last part is recorded; no
+   * other step may be recorded until then. It rejects with what reading weights throws; the step is
+   * incomplete then.
    */
   run(batch: Batch, input: StepInput): Promise<void> | undefined {
     if (this.#waits()) return this.#runInParts(batch, input);

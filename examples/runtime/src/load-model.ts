@@ -7,6 +7,8 @@
  * references.
  *
  * A failure at any point frees what was taken.
+ *
+ * Length: what is read into which memory, for resident, streamed and cached weights, is one walk.
  */
 import {
   createTensor,

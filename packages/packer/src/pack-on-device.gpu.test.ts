@@ -86,23 +86,32 @@ async function expectSameBytes(
   }
 }
 
-describe.each(WIDTHS)('packOnDevice in %i bits', (bits) => {
-  it.each(CONVENTIONS)('checklist 22, 25: gives the bytes of the CPU, %s', async (convention) => {
-    for (const groupSize of [16, 32, 128]) {
+describe('packOnDevice', () => {
+  // Each width with each convention, each convention with each group: a pipeline for every case
+  // takes a software driver seconds to compile.
+  const cases = WIDTHS.flatMap((bits, row) =>
+    CONVENTIONS.map((convention, column) => ({
+      ...{ bits, convention },
+      groupSize: [16, 32, 128][(row + column) % 3] ?? 32,
+    })),
+  );
+  it.each(cases)(
+    'checklist 22, 25: $bits bits, groups of $groupSize, $convention: the bytes of the CPU',
+    async ({ bits, groupSize, convention }) => {
       await expectSameBytes(device, { rows: 97, columns: 384, bits, groupSize }, convention);
-    }
-    await expectSameBytes(device, { rows: 5, columns: 160, bits, groupSize: 160 }, convention);
-  });
+    },
+  );
+
+  it('checklist 22: a row as a group gives the bytes of the CPU', () =>
+    expectSameBytes(device, { rows: 5, columns: 160, bits: 3, groupSize: 160 }, 'asymmetric'));
 
   it('splits over a small binding limit', async () => {
     const small = await openDevice({ gpu, limits: { maxStorageBufferBindingSize: 2 ** 14 } });
-    const shape = { rows: 300, columns: 256, bits, groupSize: 32 };
+    const shape = { rows: 300, columns: 256, bits: 4, groupSize: 32 } as const;
     await expectSameBytes(small, shape, 'asymmetric');
     small.dispose();
   });
-});
 
-describe('packOnDevice', () => {
   it('checklist 19, 27: refuses weights that are not finite, and scales above f16', async () => {
     using matrix = createMatrix(device, { rows: 2, columns: 32, format: 'affine4', label: 'm' });
     const plain = Float32Array.from({ length: 64 }, (_, i) => i);

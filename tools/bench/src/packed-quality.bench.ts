@@ -1,10 +1,11 @@
 /**
- * What the experts of tiny-moe lose: our quantizers that need no data beside the types of llama.cpp,
- * stored by ggml itself, on the same tensors with everything counted in the bits. Goals: at 4 bits
- * the best of ours has no larger error than Q4_K, and hqq and optRtn have a smaller one than Q4_0.
+ * What the experts of tiny-moe lose: our quantizers that need no data beside the types of
+ * llama.cpp, stored by ggml itself, on the same tensors with everything counted in the bits. Goals:
+ * at 4 bits the best of ours has no larger error than Q4_K, and hqq and optRtn have a smaller one
+ * than Q4_0.
  *
- * Each way's values, as stored, replace the experts of the model; its perplexity is that of text the
- * weights were not trained on. Rows of tiny-moe are shorter than the 256 weights of a k-quant
+ * Each way's values, as stored, replace the experts of the model; its perplexity is that of text
+ * the weights were not trained on. Rows of tiny-moe are shorter than the 256 weights of a k-quant
  * block, so ggml gets two rows as one; blocks are filled in the same order. A row's name says its
  * bits a weight; ours in groups of 64 have those of Q4_0 and Q4_K, in groups of 32 half a bit more.
  */

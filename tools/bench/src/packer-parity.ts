@@ -85,9 +85,10 @@ async function compare(peer: ProductPeer, { bits, groupSize, convention }: Parit
   let worst = ours.length === theirs.length ? 0 : Infinity;
   theirs.forEach((y, i) => (worst = Math.max(worst, Math.abs(y - (ours[i] ?? NaN)))));
   const holds = worst <= tolerance;
+  const verdict = holds ? 'within' : 'OUTSIDE';
   console.log(
     `MatMulNBits ${bits} bits, groups of ${groupSize}, ${convention}: largest difference` +
-      ` ${worst.toExponential(2)} of ${tolerance.toExponential(2)}, ${holds ? 'within' : 'OUTSIDE'}`,
+      ` ${worst.toExponential(2)} of ${tolerance.toExponential(2)}, ${verdict}`,
   );
   return holds;
 }

@@ -7,7 +7,7 @@
  *
  * Bindings: `values` [rows, columns] f32 as bit patterns, from element `valueBase` on; `codes` and
  * `scales` rows of `MatrixLayout`, from row `firstRow` on; `problems` [2]: weights that are not
- * finite, and groups whose scale or minimum is above the f16 range (whose words are not meaningful).
+ * finite, and groups whose scale or minimum is above the f16 range (whose words mean nothing).
  * Grid: one invocation per unit, linear over rows.
  *
  * Exactness: WGSL promises neither a correctly rounded division nor subnormal numbers, so scales,
