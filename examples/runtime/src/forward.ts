@@ -33,7 +33,6 @@ import type {
   DenseFeedForward,
   ExpertFeedForward,
   LanguageModel,
-  LayerSource,
   LayerWeights,
   StackedMatrix,
 } from './weights.js';

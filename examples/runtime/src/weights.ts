@@ -6,7 +6,7 @@
  * values in Q6_K) they stay apart and write into the same output rows. The experts of a layer are
  * one stacked matrix, indexed by expert id on the device.
  */
-import { fail, type Tensor } from '@vramkit/core';
+import type { Tensor } from '@vramkit/core';
 import type { DeviceMatrix, ExpertArena, ExpertCache } from '@vramkit/packer';
 import type { ModelConfig } from './model-file.js';
 
