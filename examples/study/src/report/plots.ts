@@ -28,20 +28,22 @@ export function colourOf(index: number): string {
   return COLOURS[index % COLOURS.length] ?? GREY;
 }
 
-const escape = (text: string): string => text.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
+/** Text for SVG and HTML. */
+export const escapeText = (text: string): string =>
+  text.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
 const at = (value: number): string => value.toFixed(1);
 
 function svg(width: number, height: number, title: string, parts: readonly string[]): string {
   return (
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" role="img" ` +
-    `font-family="sans-serif" font-size="13" fill="${GREY}">\n<title>${escape(title)}</title>\n` +
-    `${parts.join('\n')}\n</svg>\n`
+    `font-family="sans-serif" font-size="13" fill="${GREY}">\n` +
+    `<title>${escapeText(title)}</title>\n${parts.join('\n')}\n</svg>\n`
   );
 }
 
 function text(x: number, y: number, content: string, anchor = 'start', colour = GREY): string {
   const attributes = `x="${at(x)}" y="${at(y)}" text-anchor="${anchor}" fill="${colour}"`;
-  return `<text ${attributes}>${escape(content)}</text>`;
+  return `<text ${attributes}>${escapeText(content)}</text>`;
 }
 
 function rule(x: number, y: number, toX: number, toY: number, colour = GREY, width = 0.5): string {

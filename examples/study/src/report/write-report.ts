@@ -5,11 +5,9 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { PAGE_STYLE } from './page-style.js';
+import { escapeText } from './plots.js';
 import type { ModelReport, Section } from './sections.js';
 import { toMarkdown, type Table } from './tables.js';
-
-const escapeHtml = (text: string): string =>
-  text.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
 
 const TITLE = 'KV eviction policies beside the full cache';
 
@@ -37,15 +35,15 @@ export function renderMarkdown(reports: readonly ModelReport[]): string {
 
 function htmlTable([head = [], ...rows]: Table): string {
   const row = (cells: readonly string[], tag: 'th' | 'td'): string =>
-    `<tr>${cells.map((cell) => `<${tag}>${escapeHtml(cell)}</${tag}>`).join('')}</tr>`;
+    `<tr>${cells.map((cell) => `<${tag}>${escapeText(cell)}</${tag}>`).join('')}</tr>`;
   const body = rows.map((cells) => row(cells, 'td')).join('\n');
   return `<div class="scroll"><table>\n${row(head, 'th')}\n${body}\n</table></div>`;
 }
 
 function htmlSection({ title, text, table, plots = {} }: Section): string {
   const figures = Object.values(plots).map((plot) => `<figure>${plot}</figure>`);
-  return `<h3>${escapeHtml(title)}</h3>
-<p>${escapeHtml(text)}</p>
+  return `<h3>${escapeText(title)}</h3>
+<p>${escapeText(text)}</p>
 <div class="plots">${figures.join('\n')}</div>
 ${table === undefined ? '' : htmlTable(table)}`;
 }
@@ -53,8 +51,8 @@ ${table === undefined ? '' : htmlTable(table)}`;
 /** The page. */
 export function renderPage(reports: readonly ModelReport[]): string {
   const models = reports.map(
-    (report) => `<h2>${escapeHtml(report.model)}</h2>
-<p>${escapeHtml(introduction(report))}</p>
+    (report) => `<h2>${escapeText(report.model)}</h2>
+<p>${escapeText(introduction(report))}</p>
 ${report.sections.map(htmlSection).join('\n')}`,
   );
   return `<!doctype html>
