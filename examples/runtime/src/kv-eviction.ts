@@ -3,9 +3,9 @@
  * answer.
  *
  * After a prefill the policy chooses single tokens; the survivors are moved together. While
- * decoding it is asked whenever a block has filled; the norms of that one block are read then (a
- * few kilobytes once per block), its score is kept, and blocks are dropped until the policy is
- * content. A policy without needs reads nothing.
+ * decoding it is asked whenever a block has filled; blocks are dropped until the policy is content.
+ * A score that is the mean of a number over its block is reduced on the device, and 8 bytes of the
+ * block are read. A policy without needs reads nothing.
  */
 import { Batch, createTensor, writeRange, type Tensor, type VramDevice } from '@vramkit/core';
 import { bindPolicy, gatherTokens, type KvPolicy, type KvTokens } from '@vramkit/eviction';
@@ -102,14 +102,13 @@ export class KvEviction {
     if (policy.granularity.decode === 'none' || !blockFilled) return;
     const isRemembered = policy.blockScore === 'when-filled';
     if (isRemembered) {
-      const newest = await this.#describe(table, cachedTokenCount - blockSize);
-      this.#scores.push(...policy.scoreBlocks(newest));
+      this.#scores.push(...(await this.#scoreBlocks(table, cachedTokenCount - blockSize)));
     }
     for (;;) {
       const { tokenCount, positions } = table;
       const progress = { tokenCount, cachedTokenCount: table.cachedTokenCount, blockFilled };
       if (!policy.mustEvict(progress)) return;
-      if (!isRemembered) this.#scores = [...policy.scoreBlocks(await this.#describe(table, 0))];
+      if (!isRemembered) this.#scores = await this.#scoreBlocks(table, 0);
       const victim = policy.selectVictim({ ...progress, positions, scores: this.#scores });
       if (victim === undefined) return;
       const tokens = Array.from({ length: table.cachedTokenCount }, (_, i) => i);
@@ -124,6 +123,16 @@ export class KvEviction {
     return this.#host.sequences.table(this.#sequence);
   }
 
+  /** Scores of the blocks from `start` on, all full; reduced on the device where they are means. */
+  async #scoreBlocks(table: BlockTableView, start: number): Promise<number[]> {
+    const { policy } = this;
+    const { blockMean } = policy;
+    if (blockMean === undefined) return [...policy.scoreBlocks(await this.#describe(table, start))];
+    const slots = slotsFrom(table, start);
+    const means = await this.measures.blockMeans(blockMean, policy, slots, table.tokenCount);
+    return Array.from(means, (mean) => blockMean.factor * mean);
+  }
+
   /** What the policy needs of the held tokens from `start` on. */
   async #describe(table: BlockTableView, start: number): Promise<KvTokens> {
     const { layers, kvHeads } = this.#host.cache.layout;
@@ -132,7 +141,7 @@ export class KvEviction {
     const base = { tokenCount, layers, kvHeads, positions };
     const { needs } = this.policy;
     if (needs.length === 0) return base;
-    const slots = Uint32Array.from({ length: tokenCount }, (_, i) => table.slotAt(start + i));
+    const slots = slotsFrom(table, start);
     const hasNorms = needs.includes('keyNorm') || needs.includes('valueNorm');
     return {
       ...base,
@@ -164,6 +173,11 @@ export class KvEviction {
   dispose(): void {
     this.measures.dispose();
   }
+}
+
+function slotsFrom(table: BlockTableView, start: number): Uint32Array {
+  const count = table.cachedTokenCount - start;
+  return Uint32Array.from({ length: count }, (_, i) => table.slotAt(start + i));
 }
 
 function bind(host: EvictionHost, policy: KvPolicy): KvPolicy {

@@ -11,7 +11,7 @@
  */
 import { fail, type Batch } from '@vramkit/core';
 import { averageRotation, rotateQueries } from '@vramkit/eviction';
-import type { KvPolicy, KvQueries, KvTokens } from '@vramkit/eviction';
+import type { KvBlockMean, KvPolicy, KvQueries, KvTokens } from '@vramkit/eviction';
 import {
   AttentionRecord,
   QueryMoments,
@@ -151,10 +151,34 @@ export class KvMeasures {
     };
   }
 
+  /**
+   * The declared mean of `policy` over each block that `slots` make up, in their order, reduced on
+   * the device.
+   */
+  async blockMeans(
+    { statistic, epsilon }: KvBlockMean,
+    policy: KvPolicy,
+    slots: Uint32Array,
+    tokenCount: number,
+  ): Promise<Float64Array> {
+    const { cache } = this.#host;
+    const { blockSize } = cache.layout;
+    const count = Math.floor(slots.length / blockSize);
+    if (statistic === 'keySimilarity') return cache.readKeySimilarityMeans(slots);
+    if (statistic === 'attention') return this.#record(policy).readBlockMeans(tokenCount, count);
+    const blocks = Uint32Array.from({ length: count }, (_, block) =>
+      Math.floor((slots[block * blockSize] ?? 0) / blockSize),
+    );
+    return cache.readNormMeans(blocks, { statistic, epsilon });
+  }
+
   #attention(policy: KvPolicy, slots: Uint32Array, tokenCount: number): Promise<Float32Array> {
+    return this.#record(policy).read(tokenCount, slots.length);
+  }
+
+  #record(policy: KvPolicy): AttentionRecord {
     const record = this.#records.find(({ queries }) => queries === policy.attentionQueries);
-    if (record === undefined) fail('invariant', `nothing was recorded for '${policy.name}'`);
-    return record.read(tokenCount, slots.length);
+    return record ?? fail('invariant', `nothing was recorded for '${policy.name}'`);
   }
 
   async #keysAndValues(slots: Uint32Array): Promise<Pick<KvTokens, 'keys' | 'values'>> {
@@ -163,8 +187,9 @@ export class KvMeasures {
     const width = kvHeads * headDim;
     const keys = new Float32Array(slots.length * layers * width);
     const values = new Float32Array(keys.length);
-    for (let layer = 0; layer < layers; layer++) {
-      const read = await cache.readKv(layer, slots);
+    // All reads are on their way before the first is waited for.
+    const reads = Array.from({ length: layers }, (_, layer) => cache.readKv(layer, slots));
+    for (const [layer, read] of (await Promise.all(reads)).entries()) {
       for (let token = 0; token < slots.length; token++) {
         const to = (token * layers + layer) * width;
         keys.set(read.keys.subarray(token * width, (token + 1) * width), to);

@@ -102,6 +102,34 @@ it('sequences generate within the budget and one block, and create nothing', asy
   }
 });
 
+it('block scores that are reduced on the device are those of the policy', async () => {
+  const declared = policies.filter(({ blockMean }) => blockMean !== undefined);
+  expect(declared.map(({ name }) => name)).toEqual(
+    expect.arrayContaining(['pagedEviction', 'inverseKeyNorm', 'valueNorm', 'keyDiff', 'h2o']),
+  );
+  const { layers, kvHeads } = session.cache.layout;
+  for (const policy of declared) {
+    const { blockMean, name } = policy;
+    const sequence = session.create({ ...policy, mustEvict: () => false });
+    await session.prefill(sequence, tokens(6 * blockSize));
+    await score(session, sequence, tokens(2 * blockSize + 1));
+    const table = session.sequences.table(sequence.id);
+    const { cachedTokenCount, tokenCount } = table;
+    const slots = Uint32Array.from({ length: cachedTokenCount }, (_, i) => table.slotAt(i));
+    const held = {
+      ...{ tokenCount: cachedTokenCount, layers, kvHeads, positions: table.positions.slice() },
+      ...(await session.cache.readNorms(slots)),
+      ...(await sequence.eviction.measures.describe(policy, slots, tokenCount)),
+    };
+    const expected = policy.scoreBlocks(held);
+    if (blockMean === undefined) continue;
+    const means = await sequence.eviction.measures.blockMeans(blockMean, policy, slots, tokenCount);
+    const actual = means.map((mean) => blockMean.factor * mean);
+    compareArrays(actual, expected, { absolute: 1e-6, epsilon: 1e-5, label: name });
+    session.free(sequence);
+  }
+});
+
 it('a fork under a policy that was not measured for is refused, and nothing changes', async () => {
   const trunk = session.create(full({ blockSize }));
   await session.prefill(trunk, tokens(120));

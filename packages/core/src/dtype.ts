@@ -74,6 +74,19 @@ export function f16ToF32(bits: number): number {
   return scratch.getFloat32(0);
 }
 
+/** The f32 values of many binary16 bit patterns (exact). */
+export function f16ArrayToF32(bits: Uint16Array): Float32Array {
+  const result = new Float32Array(bits.length);
+  const words = new Uint32Array(result.buffer);
+  for (let i = 0; i < bits.length; i++) {
+    const half = bits[i] ?? 0;
+    const exponent = half & 0x7c00;
+    if (exponent === 0 || exponent === 0x7c00) result[i] = f16ToF32(half);
+    else words[i] = ((half & 0x8000) << 16) | (((half & 0x7fff) << 13) + (112 << 23));
+  }
+  return result;
+}
+
 /** The IEEE binary16 bit pattern nearest to `value`, ties to even; overflow gives infinity. */
 export function f32ToF16(value: number): number {
   scratch.setFloat32(0, value);

@@ -19,6 +19,7 @@ export {
   bf16ToF32,
   dtypeBits,
   dtypeBytes,
+  f16ArrayToF32,
   f16ToF32,
   f32ToBf16,
   f32ToF16,

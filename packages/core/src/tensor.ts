@@ -12,7 +12,7 @@ import type { Batch } from './batch.js';
 import type { BufferRange } from './buffer.js';
 import { castKernel, type CastDType } from './cast.js';
 import type { VramDevice } from './device.js';
-import { bf16ToF32, dtypeBytes, f16ToF32, f32ToBf16, f32ToF16, type DType } from './dtype.js';
+import { bf16ToF32, dtypeBytes, f16ArrayToF32, f32ToBf16, f32ToF16, type DType } from './dtype.js';
 import type { ReadOptions } from './readback.js';
 import { allocate, type Allocation, type MemoryKind, type MemoryResource } from './resource.js';
 import { contiguousStrides, elementCount, sameShape, type Shape } from './shape.js';
@@ -280,7 +280,7 @@ function decode(dtype: DType, bytes: Uint8Array, count: number): HostArray {
     case 'i8':
       return new Int8Array(buffer, byteOffset, count);
     case 'f16':
-      return Float32Array.from(new Uint16Array(buffer, byteOffset, count), f16ToF32);
+      return f16ArrayToF32(new Uint16Array(buffer, byteOffset, count));
     case 'bf16':
       return Float32Array.from(new Uint16Array(buffer, byteOffset, count), bf16ToF32);
   }

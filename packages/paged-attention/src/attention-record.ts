@@ -133,14 +133,29 @@ export class AttentionRecord {
   async read(tokenCount: number, tokens: number): Promise<Float32Array> {
     this.#assertLive();
     const { layers, kvHeads } = this.#cache.layout;
+    const plane = this.#planeAt(tokenCount);
+    checkInteger('tokens', tokens, 0, this.#capacity);
+    const bytes = await this.#cache.device.readback.read(plane);
+    const sums = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
+    return byToken(sums, { layers, kvHeads, tokens, capacity: sums.length / layers / kvHeads });
+  }
+
+  /**
+   * The mean of {@link read} over each of the first `blocks` blocks of the sequence, reduced on the
+   * device.
+   * @throws VramError as {@link read}.
+   */
+  async readBlockMeans(tokenCount: number, blocks: number): Promise<Float64Array> {
+    this.#assertLive();
+    return this.#cache.readSumMeans(this.#planeAt(tokenCount), blocks);
+  }
+
+  #planeAt(tokenCount: number): BufferRange {
     const plane = this.#planes.find(({ end }) => end === Infinity || end === tokenCount);
     assertArgument(plane !== undefined, `no query has counted for token count ${tokenCount}`, {
       tokenCount,
     });
-    checkInteger('tokens', tokens, 0, this.#capacity);
-    const bytes = await this.#cache.device.readback.read(plane.sums);
-    const sums = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
-    return byToken(sums, { layers, kvHeads, tokens, capacity: sums.length / layers / kvHeads });
+    return plane.sums;
   }
 
   /**

@@ -5,6 +5,7 @@ export {
   type RecordedStep,
 } from './attention-record.js';
 export type { QuerySpan } from './attention-windows.js';
+export type { NormMean } from './block-means.js';
 export type { DecodeRequest } from './decode.js';
 export {
   bytesPerBlock,

@@ -8,6 +8,7 @@
  */
 import { Batch, subrange, writeRange, type BufferRange, type VramDevice } from '@vramkit/core';
 import type { AttentionScratch } from './attention-scratch.js';
+import { meanBytes, meanRanges, readMeans, recordSumMeans } from './block-means.js';
 import { segmentLayer } from './decode.js';
 import {
   DIRECTION_LANES,
@@ -19,14 +20,46 @@ import type { KvLayout, KvShape } from './kv-layout.js';
 import type { KvSegment } from './kv-storage.js';
 import { byToken } from './readback.js';
 
-/** Cosines of checked slots, `[slots, layers, kvHeads]`. */
-export async function readKeySimilarity(
-  device: VramDevice,
-  layout: KvLayout,
-  segments: readonly KvSegment[],
-  slots: Uint32Array,
-  scratch: AttentionScratch,
-): Promise<Float32Array> {
+/** What one call works on; slots are checked. */
+interface SimilarityCall {
+  readonly device: VramDevice;
+  readonly layout: KvLayout;
+  readonly segments: readonly KvSegment[];
+  readonly slots: Uint32Array;
+  readonly scratch: AttentionScratch;
+}
+
+/** Cosines of slots, `[slots, layers, kvHeads]`. */
+export async function readKeySimilarity(call: SimilarityCall): Promise<Float32Array> {
+  const { device, layout, slots } = call;
+  const { layers, kvHeads } = layout;
+  const batch = new Batch(device, 'key similarity');
+  const { similarity, capacity } = recordAll(batch, call, 0);
+  batch.submit();
+  const bytes = await device.readback.read(similarity);
+  const values = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
+  return byToken(values, { layers, kvHeads, tokens: slots.length, capacity });
+}
+
+/** Mean cosine of each whole block that the slots make up, `[floor(slots / blockSize)]`. */
+export async function readKeySimilarityMeans(call: SimilarityCall): Promise<Float64Array> {
+  const { device, layout, slots } = call;
+  const count = Math.floor(slots.length / layout.blockSize);
+  const blocks = Uint32Array.from({ length: count }, (_, i) => i);
+  const batch = new Batch(device, 'key similarity of blocks');
+  const { similarity, spare } = recordAll(batch, call, meanBytes(count));
+  const ranges = meanRanges(device, spare, blocks);
+  recordSumMeans(batch, layout, ranges, similarity);
+  batch.submit();
+  return readMeans(device, ranges, blocks);
+}
+
+/** Records all layers; the cosines are `[layers, capacity, kvHeads]`. */
+function recordAll(
+  batch: Batch,
+  { device, layout, segments, slots, scratch }: SimilarityCall,
+  spareBytes: number,
+): { readonly similarity: BufferRange; readonly capacity: number; readonly spare: BufferRange } {
   const { layers, kvHeads, headDim } = layout;
   const tokens = slots.length;
   const parts = Math.ceil(tokens / DIRECTION_PART);
@@ -35,20 +68,17 @@ export async function readKeySimilarity(
   const listBytes = capacity * 4;
   const sumBytes = Math.ceil((parts * kvHeads * headDim) / 64) * 256;
   const layerBytes = capacity * kvHeads * 4;
-  const range = scratch.reserve(listBytes + sumBytes + layers * layerBytes);
+  const range = scratch.reserve(listBytes + sumBytes + layers * layerBytes + spareBytes);
   const list = subrange(range, 0, listBytes);
   writeRange(device, list, slots);
   const ranges = { slots: list, sums: subrange(range, listBytes, sumBytes) };
-  const result = subrange(range, listBytes + sumBytes, layers * layerBytes);
-  const batch = new Batch(device, 'key similarity');
+  const all = subrange(range, listBytes + sumBytes, layers * layerBytes);
   for (let layer = 0; layer < layers; layer++) {
-    const similarity = subrange(result, layer * layerBytes, layerBytes);
+    const similarity = subrange(all, layer * layerBytes, layerBytes);
     recordLayer(batch, layout, segments, layer, { ...ranges, similarity, tokens });
   }
-  batch.submit();
-  const bytes = await device.readback.read(result);
-  const values = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
-  return byToken(values, { layers, kvHeads, tokens, capacity });
+  const spare = subrange(range, listBytes + sumBytes + layers * layerBytes, spareBytes);
+  return { similarity: all, capacity, spare };
 }
 
 function recordLayer(

@@ -8,18 +8,30 @@
  * After warm-up an operation creates no buffer, no bind group and no pipeline: scratch is sized by
  * the shape of a call, not by how long its sequences are, and the paths that a longer sequence
  * takes are compiled at the first call.
+ *
+ * Length: one class, a method for each operation; what an operation does is in a file of its own.
  */
 import {
   assertArgument,
+  Batch,
   checkInteger,
   createTensor,
   fail,
-  type Batch,
+  type BufferRange,
   type MemoryResource,
   type Tensor,
   type VramDevice,
 } from '@vramkit/core';
 import { AttentionScratch } from './attention-scratch.js';
+import {
+  meanBytes,
+  meanRanges,
+  readMeans,
+  recordNormMeans,
+  recordSumMeans,
+  type MeanRanges,
+  type NormMean,
+} from './block-means.js';
 import { readWholeBlocks, writeWholeBlocks } from './block-transfer.js';
 import {
   logitRowLength,
@@ -37,7 +49,7 @@ import {
   type KvLayout,
   type KvShape,
 } from './kv-layout.js';
-import { readKeySimilarity } from './key-similarity.js';
+import { readKeySimilarity, readKeySimilarityMeans } from './key-similarity.js';
 import { KvStorage } from './kv-storage.js';
 import { recordCopies, recordMoves, type BlockPair, type SlotMoves } from './moves.js';
 import { prefillScratchBytes, recordPrefill, type PrefillRequest } from './prefill.js';
@@ -310,8 +322,67 @@ export class PagedKvCache {
     this.#assertLive();
     this.#blocksOf(slots);
     if (slots.length === 0) return new Float32Array(0);
-    const { segments } = this.#storage;
-    return readKeySimilarity(this.device, this.layout, segments, slots, this.#logits);
+    return readKeySimilarity(this.#similarity(slots));
+  }
+
+  /**
+   * Reads the mean of {@link readKeySimilarity} over each whole block that `slots` make up, in
+   * their order: `[floor(slots / blockSize)]`. 8 bytes of a block reach the host.
+   * @throws VramError as {@link readNorms}; `invalid-argument` where a key is not finite.
+   */
+  async readKeySimilarityMeans(slots: Uint32Array): Promise<Float64Array> {
+    this.#assertLive();
+    this.#blocksOf(slots);
+    if (slots.length < this.layout.blockSize) return new Float64Array(0);
+    return readKeySimilarityMeans(this.#similarity(slots));
+  }
+
+  #similarity(slots: Uint32Array) {
+    const { device, layout } = this;
+    return { device, layout, slots, segments: this.#storage.segments, scratch: this.#logits };
+  }
+
+  /**
+   * Reads the mean of a number made of norms over all tokens, layers and KV heads of each of
+   * `blocks`, which are full, after all work submitted so far. 8 bytes of a block reach the host.
+   * @throws VramError `invalid-argument` for a block that the cache does not have, or where a norm
+   * is not finite; `device-lost`.
+   */
+  async readNormMeans(blocks: Uint32Array, mean: NormMean): Promise<Float64Array> {
+    this.#assertLive();
+    for (const block of blocks) checkInteger('block', block, 0, this.layout.blockCount - 1);
+    return this.#readMeans(blocks, (batch, ranges) => {
+      recordNormMeans(batch, this.layout, this.#storage.segments, ranges, mean);
+    });
+  }
+
+  /**
+   * Reads the mean over each of the first `count` blocks of a sequence of numbers per token, f32
+   * `[layers, capacity, kvHeads]`.
+   * @throws VramError `invalid-argument` where `sums` has fewer blocks or a number is not finite;
+   * `device-lost`.
+   */
+  async readSumMeans(sums: BufferRange, count: number): Promise<Float64Array> {
+    this.#assertLive();
+    const { layers, kvHeads, blockSize } = this.layout;
+    checkInteger('count', count, 0, Math.floor(sums.sizeBytes / 4 / layers / kvHeads / blockSize));
+    const blocks = Uint32Array.from({ length: count }, (_, i) => i);
+    return this.#readMeans(blocks, (batch, ranges) => {
+      recordSumMeans(batch, this.layout, ranges, sums);
+    });
+  }
+
+  async #readMeans(
+    blocks: Uint32Array,
+    record: (batch: Batch, ranges: MeanRanges) => void,
+  ): Promise<Float64Array> {
+    if (blocks.length === 0) return new Float64Array(0);
+    const range = this.#logits.reserve(meanBytes(blocks.length));
+    const ranges = meanRanges(this.device, range, blocks);
+    const batch = new Batch(this.device, 'means of blocks');
+    record(batch, ranges);
+    batch.submit();
+    return readMeans(this.device, ranges, blocks);
   }
 
   /**

@@ -5,7 +5,14 @@
  * read. Scattered blocks are first gathered on the device into a small kept range, so that a whole
  * prompt costs one wait for the device, and repeated reads create no buffers.
  */
-import { Batch, f16ToF32, subrange, type BufferRange, type VramDevice } from '@vramkit/core';
+import {
+  Batch,
+  f16ArrayToF32,
+  fail,
+  subrange,
+  type BufferRange,
+  type VramDevice,
+} from '@vramkit/core';
 import {
   keyElement,
   layerBlockBytes,
@@ -171,12 +178,16 @@ export async function readTokens(
   for (let token = 0; token < slots.length; token++) {
     const slot = slots[token] ?? 0;
     const data = floats.get(Math.floor(slot / blockSize));
+    if (data === undefined) fail('invariant', `the block of slot ${slot} was not read`, { slot });
     for (let head = 0; head < kvHeads; head++) {
-      for (let d = 0; d < headDim; d++) {
-        const to = (token * kvHeads + head) * headDim + d;
-        keys[to] = data?.[keyElement(layout, slot, head, d) % perBlock] ?? Number.NaN;
-        values[to] = data?.[valueElement(layout, slot, head, d) % perBlock] ?? Number.NaN;
+      const to = (token * kvHeads + head) * headDim;
+      // Four elements of a key, then those of the other tokens of the block; values by token.
+      const key = keyElement(layout, slot, head, 0) % perBlock;
+      for (let d = 0; d < headDim; d += 4) {
+        for (let i = d; i < d + 4; i++) keys[to + i] = data[key + d * (blockSize - 1) + i] ?? NaN;
       }
+      const value = valueElement(layout, slot, head, 0) % perBlock;
+      values.set(data.subarray(value, value + headDim), to);
     }
   }
   return { keys, values };
@@ -184,7 +195,7 @@ export async function readTokens(
 
 function asFloats({ buffer, byteOffset, byteLength }: Uint8Array, dtype: KvDType): Float32Array {
   if (dtype === 'f32') return new Float32Array(buffer, byteOffset, byteLength / 4);
-  return Float32Array.from(new Uint16Array(buffer, byteOffset, byteLength / 2), f16ToF32);
+  return f16ArrayToF32(new Uint16Array(buffer, byteOffset, byteLength / 2));
 }
 
 /** `[tokens, layers, kvHeads]` of `[layers, capacity, kvHeads]`. */

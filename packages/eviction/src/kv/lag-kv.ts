@@ -115,34 +115,43 @@ export function lagKv(options: LagKvOptions): KvPolicy {
   return scored('lagKv', lagRank({ lagTokens, sinkTokens, epsilon }), options);
 }
 
-/** Standard deviation over the channels of each token of a partition, normalised by the next. */
+/**
+ * Standard deviation over the channels of each token of a partition, normalised by the next; with
+ * n - 1 below, and 0 for a single channel.
+ */
 function spreads(rows: HeadRows, start: number, lag: number, epsilon: number): Float64Array {
   const { values, headDim, width, row } = rows;
-  const at = (token: number, channel: number): number =>
-    values[(token * width + row) * headDim + channel] ?? NaN;
-  const normalised = new Float64Array(lag * headDim);
-  for (let channel = 0; channel < headDim; channel++) {
-    let least = Infinity;
-    let greatest = -Infinity;
-    for (let token = start + lag; token < start + 2 * lag; token++) {
-      least = Math.min(least, at(token, channel));
-      greatest = Math.max(greatest, at(token, channel));
-    }
-    const range = Math.max(greatest - least, epsilon);
-    for (let i = 0; i < lag; i++) {
-      normalised[i * headDim + channel] = (at(start + i, channel) - least) / range;
+  const least = new Float64Array(headDim).fill(Infinity);
+  const range = new Float64Array(headDim).fill(-Infinity);
+  for (let token = start + lag; token < start + 2 * lag; token++) {
+    const from = (token * width + row) * headDim;
+    for (let channel = 0; channel < headDim; channel++) {
+      const value = values[from + channel] ?? NaN;
+      least[channel] = Math.min(least[channel] ?? NaN, value);
+      range[channel] = Math.max(range[channel] ?? NaN, value);
     }
   }
-  return Float64Array.from({ length: lag }, (_, i) =>
-    deviation(normalised.subarray(i * headDim, (i + 1) * headDim)),
-  );
-}
-
-/** With n - 1 below; 0 for a single value. */
-function deviation(values: Float64Array): number {
-  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
-  const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
-  return Math.sqrt(squares / Math.max(1, values.length - 1));
+  for (let channel = 0; channel < headDim; channel++) {
+    range[channel] = Math.max((range[channel] ?? NaN) - (least[channel] ?? NaN), epsilon);
+  }
+  const normalised = new Float64Array(headDim);
+  const result = new Float64Array(lag);
+  for (let i = 0; i < lag; i++) {
+    const from = ((start + i) * width + row) * headDim;
+    let sum = 0;
+    for (let channel = 0; channel < headDim; channel++) {
+      const above = (values[from + channel] ?? NaN) - (least[channel] ?? NaN);
+      normalised[channel] = above / (range[channel] ?? NaN);
+      sum += normalised[channel] ?? NaN;
+    }
+    const mean = sum / headDim;
+    let squares = 0;
+    for (let channel = 0; channel < headDim; channel++) {
+      squares += ((normalised[channel] ?? NaN) - mean) ** 2;
+    }
+    result[i] = Math.sqrt(squares / Math.max(1, headDim - 1));
+  }
+  return result;
 }
 
 /** Place of each weight in ascending order. */

@@ -9,7 +9,8 @@
  * Shapes: slots u32 [tokens]; kv a layer's segment; sums f32 [parts, kvHeads, headDim]; similarity
  * f32 [tokens, kvHeads]. Segments run one after the other: the first kernel adds to sums where
  * `isFirst` is 0, the second writes the tokens of its segment only. A zero key, and a zero sum, has
- * similarity 0. Sums in f32.
+ * similarity 0; one key that is not finite makes its whole head infinite, told by its bits, since a
+ * clamp would hide it. Sums in f32.
  */
 import { defineKernel, wgslLinearWorkgroup } from '@vramkit/core';
 import type { KvShape } from '../kv-layout.js';
@@ -132,7 +133,9 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
     length += dot(direction[d], direction[d]);
   }
   let lengths = sqrt(square(key)) * sqrt(length);
-  let cosine = select(clamp(product / lengths, -1.0, 1.0), 0.0, lengths == 0.0);
+  var cosine = select(clamp(product / lengths, -1.0, 1.0), 0.0, lengths == 0.0);
+  let not_finite = 0x7f800000u * uniforms.one;
+  if ((bitcast<u32>(lengths) & not_finite) == not_finite) { cosine = bitcast<f32>(not_finite); }
   similarity[token * KV_HEADS + kv_head] = cosine;
 }
 `,
