@@ -102,7 +102,10 @@ export class KvEviction {
     if (policy.granularity.decode === 'none' || !blockFilled) return;
     const isRemembered = policy.blockScore === 'when-filled';
     if (isRemembered) {
-      this.#scores.push(...(await this.#scoreBlocks(table, cachedTokenCount - blockSize)));
+      // The newest block; those before it too where the sequence was cut or scoring them failed.
+      const scored = Math.min(this.#scores.length, cachedTokenCount / blockSize - 1);
+      const added = await this.#scoreBlocks(table, scored * blockSize);
+      this.#scores = [...this.#scores.slice(0, scored), ...added];
     }
     for (;;) {
       const { tokenCount, positions } = table;

@@ -3,7 +3,7 @@
  * the session measures for them against its definition.
  */
 import { createGpu } from '@vramkit/adapter';
-import { countersSince, openDevice, type VramDevice } from '@vramkit/core';
+import { Batch, countersSince, createTensor, openDevice, type VramDevice } from '@vramkit/core';
 import { compareArrays } from '@vramkit/core/testing';
 import {
   averageRotation,
@@ -127,6 +127,63 @@ it('block scores that are reduced on the device are those of the policy', async 
     const actual = means.map((mean) => blockMean.factor * mean);
     compareArrays(actual, expected, { absolute: 1e-6, epsilon: 1e-5, label: name });
     session.free(sequence);
+  }
+});
+
+it('a policy that names what it may not is stopped; the sequence goes on', async () => {
+  const sound = kvPolicy('pagedEviction', { budgetTokens, blockSize });
+  const reason = 'capacity';
+  // Protected, foreign, not there, no block at all.
+  for (const victim of [0, 6, 99, -1, 0.5, NaN]) {
+    const bad = { ...sound, selectVictim: () => ({ victim, reason, score: 0 }) as const };
+    const sequence = session.create(bad);
+    await session.prefill(sequence, tokens(budgetTokens));
+    const table = session.sequences.table(sequence.id);
+    await expect(score(session, sequence, tokens(blockSize + 1))).rejects.toMatchObject({
+      code: 'invariant',
+    });
+    expect([table.cachedTokenCount, table.blocks.length]).toEqual([budgetTokens + blockSize, 7]);
+    session.sequences.check();
+    const fork = await session.fork(sequence, sound);
+    expect(session.sequences.table(fork.id).cachedTokenCount).toBe(budgetTokens);
+    session.free(sequence);
+    session.free(fork);
+  }
+  const keeps = { ...sound, selectTokens: () => Uint32Array.from({ length: 90 }, (_, i) => i + 6) };
+  const sequence = session.create(keeps);
+  await expect(session.prefill(sequence, tokens(200))).rejects.toMatchObject({ code: 'invariant' });
+  expect(session.sequences.table(sequence.id).cachedTokenCount).toBe(200);
+  session.free(sequence);
+});
+
+it('norms that are not finite are an error at each decision, and change nothing', async () => {
+  const { layers, kvHeads, headDim } = session.cache.layout;
+  const width = kvHeads * headDim;
+  const size = { dtype: 'f32', shape: [width], kind: 'activations', label: 'bad key' } as const;
+  using bad = createTensor(device, size);
+  bad.write(new Float32Array(width).fill(NaN));
+  using slots = createTensor(device, { ...size, dtype: 'u32', shape: [1] });
+  for (const name of ['pagedEviction', 'keyDiff', 'lagKv']) {
+    const sequence = session.create(kvPolicy(name, { budgetTokens, blockSize }));
+    await session.prefill(sequence, tokens(budgetTokens + blockSize - 1));
+    const table = session.sequences.table(sequence.id);
+    session.sequences.append(sequence.id, 1);
+    slots.write(Uint32Array.of(table.slotAt(budgetTokens + 3)));
+    const batch = new Batch(device, 'bad key');
+    const rows = { range: bad, rowStride: width, offset: 0 };
+    session.cache.writeKv(batch, { layer: layers - 1, keys: rows, values: rows, slots, tokens: 1 });
+    batch.submit();
+    for (let attempt = 0; attempt < 2; attempt++) {
+      await expect(sequence.eviction.afterAppend()).rejects.toMatchObject({
+        code: 'invalid-argument',
+      });
+      expect(table.cachedTokenCount).toBe(budgetTokens + blockSize);
+    }
+    await expect(session.fork(sequence, sequence.eviction.policy)).rejects.toMatchObject({
+      code: 'invalid-argument',
+    });
+    session.free(sequence);
+    session.sequences.check();
   }
 });
 
