@@ -40,9 +40,15 @@ export async function verifyLatest(checkpoints: Checkpoints): Promise<number> {
 }
 
 /** Saves the step after the last complete one, and the next, until something throws. */
-export async function saveSteps(checkpoints: Checkpoints, first: number): Promise<never> {
+export async function saveSteps(
+  checkpoints: Checkpoints,
+  first: number,
+  say: (what: 'saving' | 'saved', step: number) => void = () => undefined,
+): Promise<never> {
   for (let step = first; ; step += 1) {
+    say('saving', step);
     await checkpoints.save(stepName(step), stepTensors(step), { metadata: { step } });
+    say('saved', step);
     await checkpoints.prune({ keep: 2 });
   }
 }

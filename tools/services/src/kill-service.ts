@@ -1,6 +1,7 @@
 /** Kills the processes of a service by the pid files of its start script, and starts it again. */
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { serviceVariable } from './environment.js';
 import { startService } from './service.js';
 import { SERVICES, type ServiceName } from './service-list.js';
@@ -11,36 +12,47 @@ export interface KillTarget {
   readonly service: ServiceName;
   /** The variable with the service's folder. */
   readonly folder: string;
-  /** Names of its pid files; a service of one process has one called 'pid'. */
+  /** Names of its pid files in `pid/`; a service of one process has the file 'pid' and no name. */
   readonly processes: readonly string[];
+  /** SIGQUIT is PostgreSQL's immediate stop: it ends its children itself. Default: SIGKILL. */
+  readonly signal?: 'SIGKILL' | 'SIGQUIT';
 }
 
 function readPid(path: string): number {
   return Number(readFileSync(path, 'utf8').split(' ')[0]);
 }
 
-/** SIGKILL, to the process itself and, for a database server, to the children that it leaves. */
-export function killService({ folder, processes }: KillTarget): void {
+/**
+ * Kills the processes and, by SIGKILL, the children that a database server leaves.
+ * Resolves once they are gone, so that a start does not take them for running.
+ */
+export async function killService(target: KillTarget): Promise<void> {
+  const { folder, processes, signal = 'SIGKILL' } = target;
   const root = serviceVariable(folder);
-  for (const name of processes) {
+  const pids = processes.flatMap((name) => {
     const path = join(root, 'pid');
     const pid = readPid(statSync(path).isDirectory() ? join(path, name) : path);
-    for (const each of [pid, ...childrenOf(pid)]) process.kill(each, 'SIGKILL');
+    return signal === 'SIGKILL' ? [pid, ...childrenOf(pid)] : [pid];
+  });
+  for (const pid of pids) process.kill(pid, signal);
+  while (pids.some((pid) => stateOf(pid) !== undefined)) await sleep(10);
+}
+
+/** State and parent of a process that runs; a zombie does not. */
+function stateOf(pid: number | string): { readonly parent: number } | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    const [state = '', parent] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    return 'ZX'.includes(state) ? undefined : { parent: Number(parent) };
+  } catch {
+    return undefined; // it ended meanwhile
   }
 }
 
 /** Processes whose parent is `pid`. */
 function childrenOf(pid: number): number[] {
   return readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .filter((name) => {
-      try {
-        const stat = readFileSync(`/proc/${name}/stat`, 'utf8');
-        return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]) === pid;
-      } catch {
-        return false; // it ended meanwhile
-      }
-    })
+    .filter((name) => /^\d+$/.test(name) && stateOf(name)?.parent === pid)
     .map(Number);
 }
 

@@ -2,7 +2,8 @@
  * Runs the conformance and fault tests of the storage adapters against real services on loopback:
  *
  *     npm run test:services                 every service that this machine can have
- *     npm run test:services -- pg ceph      some of them
+ *     npm run test:services -- pg ceph      some of them; 'local' is what needs no service
+ *     npm run test:services -- pg -t killed vitest's own options come after the names
  *
  * Each service is installed where it is missing (as root on Debian 12, from Debian and Maven),
  * started in a folder of its own, and stopped whatever comes of the tests. A service that cannot be
@@ -17,11 +18,14 @@ import { install, startService, stopService } from './service.js';
 import { SERVICES, type ServiceName } from './service-list.js';
 
 const folder = join(import.meta.dirname, '..');
-const asked = process.argv.slice(2);
+const words = process.argv.slice(2);
+const firstOption = words.findIndex((word) => word.startsWith('-'));
+const asked = firstOption < 0 ? words : words.slice(0, firstOption);
+const options = firstOption < 0 ? [] : words.slice(firstOption);
 const names = Object.keys(SERVICES) as ServiceName[]; // the keys of the record
-const unknown = asked.filter((name) => !names.some((known) => known === name));
+const unknown = asked.filter((name) => ![...names, 'local'].includes(name));
 if (unknown.length > 0) {
-  console.error(`unknown: ${unknown.join(', ')}; services are ${names.join(', ')}`);
+  console.error(`unknown: ${unknown.join(', ')}; services are ${names.join(', ')}, and local`);
   process.exit(2);
 }
 const chosen = names.filter((name) => asked.length === 0 || asked.includes(name));
@@ -65,24 +69,14 @@ try {
     Object.assign(environment, startService(SERVICES[name], join(state, name)));
   }
   const suites = chosen.filter((name) => started.includes(name)).map((name) => `suites/${name}`);
+  if (asked.length === 0 || asked.includes('local')) suites.push('suites/local');
   const vitest = join(folder, '../../node_modules/vitest/vitest.mjs');
   const config = join(folder, 'vitest.config.ts');
-  const { status } = spawnSync(
-    process.execPath,
-    [
-      vitest,
-      'run',
-      '--root',
-      folder,
-      '--config',
-      config,
-      ...suites,
-      'suites/local',
-      'suites/sqlite',
-    ],
-    { stdio: 'inherit', env: { ...process.env, ...environment } },
-  );
-  code = status ?? 1;
+  const args = [vitest, 'run', '--root', folder, '--config', config, ...suites, ...options];
+  if (suites.length > 0) {
+    const env = { ...process.env, ...environment };
+    code = spawnSync(process.execPath, args, { stdio: 'inherit', env }).status ?? 1;
+  }
 } catch (error) {
   console.error(error instanceof Error ? error.message : error);
   code = 1;

@@ -15,8 +15,8 @@ export const SERVICES: Readonly<Record<ServiceName, Service>> = {
   },
   hdfs: {
     name: 'hdfs',
-    programs: ['javac', 'mvn'],
-    packages: ['openjdk-17-jdk-headless', 'maven'],
+    programs: ['java', 'mvn'],
+    packages: ['openjdk-17-jre-headless', 'maven'],
     environment: {},
   },
 };

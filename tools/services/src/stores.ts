@@ -1,9 +1,10 @@
-/** Opens a store of a kind at the services of this run or at a folder, for workers and suites. */
-import * as sdk from '@aws-sdk/client-s3';
-import koffi from 'koffi';
-import Database from 'libsql';
-import pg from 'pg';
+/**
+ * Opens a store of a kind at the services of this run or at a folder, for workers and suites. A
+ * driver is imported when it is needed: workers start hundreds of times.
+ */
 import { join } from 'node:path';
+import type { S3Client } from '@aws-sdk/client-s3';
+import type { Pool } from 'pg';
 import { posixStore, type BlobStore } from '@vramkit/storage';
 import { cockroachStore } from '@vramkit/storage/cockroach';
 import { radosStore, type RadosStore } from '@vramkit/storage/rados';
@@ -25,9 +26,13 @@ export interface OpenStore {
 export const bucket = 'vramkit';
 
 /** A client of the gateway; the layers above it do the retries. */
-export function s3Client(secretAccessKey = serviceVariable('CEPH_S3_SECRET_KEY')): sdk.S3Client {
-  return new sdk.S3Client({
-    endpoint: serviceVariable('CEPH_S3_ENDPOINT'),
+export async function s3Client(
+  secretAccessKey = serviceVariable('CEPH_S3_SECRET_KEY'),
+  endpoint = serviceVariable('CEPH_S3_ENDPOINT'),
+): Promise<S3Client> {
+  const { S3Client } = await import('@aws-sdk/client-s3');
+  return new S3Client({
+    endpoint,
     region: serviceVariable('CEPH_S3_REGION'),
     credentials: { accessKeyId: serviceVariable('CEPH_S3_ACCESS_KEY'), secretAccessKey },
     forcePathStyle: true,
@@ -38,14 +43,16 @@ export function s3Client(secretAccessKey = serviceVariable('CEPH_S3_SECRET_KEY')
 }
 
 /** A namespace of the cluster's pool. An OSD that is dead is given up soon. */
-export function radosPool(namespace: string): Promise<RadosStore> {
+export async function radosPool(namespace: string): Promise<RadosStore> {
+  const { default: koffi } = await import('koffi');
   const configFile = serviceVariable('CEPH_CONF');
   const pool = serviceVariable('CEPH_RADOS_POOL');
   return radosStore({ koffi, configFile, pool, namespace, timeoutSeconds: 10 });
 }
 
 /** A pool of the database that hears errors of idle connections. */
-export function pgPool(): pg.Pool {
+export async function pgPool(): Promise<Pool> {
+  const { default: pg } = await import('pg');
   const pool = new pg.Pool({ connectionString: serviceVariable('VRAMKIT_PG_URL'), max: 8 });
   pool.on('error', () => undefined);
   return pool;
@@ -57,16 +64,18 @@ export async function openStore(kind: StoreKind, place: string): Promise<OpenSto
     case 'posix':
       return { store: await posixStore({ folder: place }), close: () => undefined };
     case 'sqlite': {
+      const { default: Database } = await import('libsql');
       const database = new Database(join(place, 'blobs.db'));
       return { store: sqliteStore({ database }), close: () => void database.close() };
     }
     case 'pg': {
-      const pool = pgPool();
+      const pool = await pgPool();
       const close = (): Promise<void> => pool.end();
       return { store: await cockroachStore({ pool, random: Math.random }), close };
     }
     case 's3': {
-      const client = s3Client();
+      const sdk = await import('@aws-sdk/client-s3');
+      const client = await s3Client();
       const options = { sdk, client, bucket, prefix: `${place}/`, partBytes: 5 * 2 ** 20 };
       return { store: await s3Store(options), close: () => client.destroy() };
     }

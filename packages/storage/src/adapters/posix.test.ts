@@ -26,6 +26,7 @@ describeStore(
     return {
       store: await posixStore({ folder }),
       other: await posixStore({ folder }),
+      reopen: () => posixStore({ folder }),
       close: () => rm(folder, { recursive: true }),
     };
   },
@@ -54,6 +55,7 @@ describe.runIf(direct)('posix past the page cache', () => {
       return {
         store: await posixStore({ folder, direct: true, chunkBytes: 2 ** 20 + 100 }),
         other: await posixStore({ folder }),
+        reopen: () => posixStore({ folder, direct: true }),
         close: () => rm(folder, { recursive: true }),
       };
     },

@@ -311,9 +311,11 @@ class FileStore implements PosixStore {
       return undefined;
     } catch (error) {
       await file?.close().catch(() => undefined);
-      if (['ENOENT', 'ENOTDIR', 'ELOOP', 'EISDIR', 'EMLINK'].includes(codeOf(error))) {
-        return undefined;
-      }
+      const code = codeOf(error);
+      if (['ENOENT', 'ENOTDIR', 'ELOOP', 'EISDIR', 'EMLINK'].includes(code)) return undefined;
+      // A folder that is opened past the page cache.
+      const isFolder = code === 'EINVAL' && (await lstat(path)).isDirectory();
+      if (isFolder) return undefined;
       throw systemError(this.name, `opening '${key}'`, error);
     }
   }

@@ -215,7 +215,8 @@ class HdfsStore implements BlobStore {
     condition: PutOptions['condition'],
     refusal: HdfsRefusal,
   ): Promise<void> {
-    const there = await this.#calls.status(key);
+    // A server that was lost meanwhile cannot be asked; the refusal stays what it is.
+    const there = await this.#calls.status(key).catch(() => undefined);
     const isBelowFile = isRefusal(refusal, 'ParentNotDirectoryException');
     const isTaken = isRefusal(refusal, 'FileAlreadyExistsException');
     assertArgument(

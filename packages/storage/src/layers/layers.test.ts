@@ -79,6 +79,7 @@ describeStore(
     return {
       store: await open(),
       other: await open(),
+      reopen: open,
       close: () => rm(folder, { recursive: true }),
     };
   },

@@ -1,6 +1,5 @@
 /** Rules about one client: what goes in comes out, and what is wrong changes nothing. */
 import { inParts } from '../blob-body.js';
-import { compareKeys } from '../blob-key.js';
 import type { BlobBody } from '../blob-store.js';
 import { testBytes, type StoreRule } from './store-test.js';
 
@@ -36,6 +35,17 @@ export function registerBytes(rule: StoreRule): void {
     await test.store.put(test.key('none'), inOddChunks(new Uint8Array(0)));
     test.sameBytes('no bytes', await test.read('none'), new Uint8Array(0));
   });
+
+  rule(
+    'keeps blobs for a client that is opened later, where it says that it is durable',
+    async (test) => {
+      if (test.store.capabilities.durability === 'none') return;
+      await test.put('lasting', testBytes(100_000));
+      const later = await test.reopen?.();
+      if (later === undefined) throw new Error('a durable store is shown by `reopen`');
+      test.sameBytes('blob', await test.read('lasting', {}, later), testBytes(100_000));
+    },
+  );
 
   rule('gives chunks that the caller may change', async (test) => {
     const bytes = testBytes(1000);
@@ -136,6 +146,10 @@ export function registerLifetime(rule: StoreRule): void {
     else await test.rejects('invalid-argument', test.put('node/leaf', testBytes(6)));
     test.sameBytes('node', await test.read('node'), testBytes(5));
     await test.put('branch/leaf', testBytes(7));
+    // What only begins other keys is no blob.
+    test.same('head of a folder', await test.store.head(test.key('branch')), undefined);
+    await test.rejects('not-found', test.read('branch'));
+    await test.store.delete(test.key('branch'));
     if (nestedKeys) await test.put('branch', testBytes(8));
     else await test.rejects('invalid-argument', test.put('branch', testBytes(8)));
     test.sameBytes('leaf', await test.read('branch/leaf'), testBytes(7));
@@ -198,105 +212,35 @@ export function registerFailedPuts(rule: StoreRule): void {
   });
 }
 
-const ODD_NAMES = [
-  'a',
-  'A',
-  'with space',
-  ' leading and trailing ',
-  'dots.in..it',
-  '...',
-  '.hidden',
-  '-dash',
-  '~tilde',
-  '!"#$%&\'()*+,-.',
-  ':;<=>?@[]^_`{|}',
-  '100%',
-  '%2F%2e%2E',
-  'a+b',
-  'ünïcödé',
-  '日本語',
-  '😀',
-  '\u{fffd}',
-  'x'.repeat(200),
-  "'; DROP TABLE blob; --",
-  '$(touch x)',
-];
+/** Blobs beyond the offsets that 32 bits hold. */
+export function registerGiant(rule: StoreRule, sizeBytes: number): void {
+  const frameBytes = 2 ** 23;
+  const frames = Math.ceil(sizeBytes / frameBytes);
 
-/** Names. */
-export function registerNames(rule: StoreRule): void {
-  rule('takes names of every legal character', async (test) => {
-    for (const [index, name] of ODD_NAMES.entries()) {
-      await test.put(`odd/${name}`, testBytes(10 + index, index));
+  // Each frame is its number, in 8 bytes, and zeros.
+  async function* body(): AsyncGenerator<Uint8Array> {
+    const zeros = new Uint8Array(frameBytes - 8);
+    for (let i = 0; i < frames; i += 1) {
+      yield new Uint8Array(new BigUint64Array([BigInt(i)]).buffer);
+      yield zeros;
     }
-    for (const [index, name] of ODD_NAMES.entries()) {
-      const bytes = await test.read(`odd/${name}`);
-      test.sameBytes(JSON.stringify(name), bytes, testBytes(10 + index, index));
-    }
-    const expected = ODD_NAMES.map((name) => `odd/${name}`).sort(compareKeys);
-    test.same('names', await test.names(), expected);
-    for (const name of ODD_NAMES) await test.store.delete(test.key(`odd/${name}`));
-    test.same('names after deletion', await test.names(), []);
-  });
+  }
 
-  rule('refuses names that could leave the store, and touches nothing', async (test) => {
-    const names = ['', '/', '..', '.', 'a/../b', '../x', 'a//b', '/a', 'a/', 'a/./b'];
-    const worse = ['a\0b', 'a\nb', 'a\\b', '\ud800', '.vramkit-tmp/x', 'x'.repeat(201)];
-    for (const name of [...names, ...worse, 'a/'.repeat(500) + 'a']) {
-      const bad = test.store;
-      await test.rejects('invalid-argument', bad.put(name, testBytes(3)));
-      await test.rejects('invalid-argument', bad.head(name));
-      await test.rejects('invalid-argument', bad.delete(name));
-      const get = async (): Promise<void> => {
-        for await (const chunk of bad.get(name)) test.same('bytes', chunk, undefined);
-      };
-      await test.rejects('invalid-argument', get());
+  rule(`reads any part of a blob of ${sizeBytes / 2 ** 30} GiB`, async (test) => {
+    const total = frames * frameBytes;
+    const info = await test.store.put(test.key('giant'), body(), { sizeBytes: total });
+    test.same('size', info.sizeBytes, total);
+    for (const place of [0, 2 ** 31, 2 ** 32, total - frameBytes]) {
+      const frame = Math.floor(place / frameBytes);
+      const offsetBytes = Math.max(0, frame * frameBytes - 5);
+      const lengthBytes = Math.min(20, total - offsetBytes);
+      const expected = Buffer.alloc(lengthBytes);
+      expected.writeBigUInt64LE(BigInt(frame), frame * frameBytes - offsetBytes);
+      const part = await test.read('giant', { offsetBytes, lengthBytes }, test.other);
+      test.sameBytes(`${lengthBytes} B at ${offsetBytes}`, part, expected);
     }
-    test.same('names', await test.names(), []);
-  });
-}
-
-/** Listing. */
-export function registerListing(rule: StoreRule, pageKeys: number): void {
-  const collect = async (list: AsyncIterable<{ key: string }>): Promise<string[]> => {
-    const keys: string[] = [];
-    for await (const { key } of list) keys.push(key);
-    return keys;
-  };
-
-  rule('lists what begins with a prefix, in order, with sizes and versions', async (test) => {
-    const names = ['b/2', 'b/10', 'b.x', 'b0', 'a', 'c/d/e/f', 'c/d/g', '\u{ff5e}', '😀'];
-    for (const [index, name] of names.entries()) await test.put(name, testBytes(index));
-    test.same('all', await test.names(), [...names].sort(compareKeys));
-    test.same('b', await test.names('b'), ['b.x', 'b/10', 'b/2', 'b0']);
-    test.same('b/', await test.names('b/'), ['b/10', 'b/2']);
-    test.same('b/1', await test.names('b/1'), ['b/10']);
-    test.same('c/d/', await test.names('c/d/'), ['c/d/e/f', 'c/d/g']);
-    test.same('nothing', await test.names('nothing/here'), []);
-    for await (const info of test.store.list(test.key('b/'))) {
-      test.same('what a list tells', info, await test.store.head(info.key));
-    }
-    await test.rejects('invalid-argument', collect(test.store.list('../')));
-  });
-
-  rule('lists more than a page, goes on after a key, and stops at a limit', async (test) => {
-    const names = Array.from(
-      { length: pageKeys },
-      (_, i) => `p${i % 7}/${String(i).padStart(5, '0')}`,
-    );
-    const width = 32;
-    for (let at = 0; at < names.length; at += width) {
-      await Promise.all(names.slice(at, at + width).map((name) => test.put(name, testBytes(1))));
-    }
-    const sorted = names.map((name) => test.key(name)).sort(compareKeys);
-    test.same('all', await collect(test.store.list(test.key(''))), sorted);
-    for (const at of [0, 1, Math.floor(sorted.length / 2), sorted.length - 1]) {
-      const startAfter = sorted[at] ?? '';
-      const rest = await collect(test.store.list(test.key(''), { startAfter }));
-      test.same(`after ${startAfter}`, rest, sorted.slice(at + 1));
-      const some = await collect(test.store.list(test.key(''), { startAfter, limit: 3 }));
-      test.same(`three after ${startAfter}`, some, sorted.slice(at + 1, at + 4));
-    }
-    const none = await collect(test.store.list(test.key(''), { limit: 0 }));
-    test.same('none', none, []);
+    const tail = await test.read('giant', { offsetBytes: total - 5 });
+    test.sameBytes('the last 5 B', tail, new Uint8Array(5));
+    await test.store.delete(test.key('giant'));
   });
 }

@@ -10,11 +10,11 @@ import type { TestApi } from '@vramkit/core/testing';
 import {
   registerBytes,
   registerFailedPuts,
+  registerGiant,
   registerLifetime,
-  registerListing,
-  registerNames,
   registerRanges,
 } from './store-rules.js';
+import { registerListing, registerNames } from './store-name-rules.js';
 import { registerCreate, registerReaders, registerSwap } from './store-race-rules.js';
 import { storeWalk } from './store-walk.js';
 import { StoreTest, type StoreRule, type StoreUnderTest } from './store-test.js';
@@ -29,6 +29,8 @@ export interface StoreSuiteOptions {
   readonly seeds?: readonly number[];
   /** Operations of a random walk. Default: 120. */
   readonly steps?: number;
+  /** Bytes of one giant blob, above 4 GiB; 0 for none. Default: 0. */
+  readonly giantBytes?: number;
 }
 
 /** Registers the suite `name`; `factory` is called once per test. */
@@ -38,7 +40,7 @@ export function describeStore(
   api: TestApi,
   options: StoreSuiteOptions = {},
 ): void {
-  const { pageKeys = 150, raceRounds = 24, seeds = [1, 2], steps = 120 } = options;
+  const { pageKeys = 150, raceRounds = 24, seeds = [1, 2], steps = 120, giantBytes = 0 } = options;
   const rule: StoreRule = (title, body) => {
     api.it(title, async () => {
       const subject = await factory();
@@ -59,6 +61,7 @@ export function describeStore(
     registerCreate(rule, { rounds: raceRounds, writers: 8 });
     registerSwap(rule);
     registerReaders(rule);
+    if (giantBytes > 0) registerGiant(rule, giantBytes);
     for (const seed of seeds) {
       rule(`agrees with a map over a random walk (seed ${seed})`, (test) =>
         storeWalk(test, seed, steps),

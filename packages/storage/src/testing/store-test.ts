@@ -8,6 +8,8 @@ export interface StoreUnderTest {
   readonly store: BlobStore;
   /** Another client of the same blobs, where there can be one. Default: `store`. */
   readonly other?: BlobStore;
+  /** A client that is opened only now. A store whose durability is not 'none' must give one. */
+  readonly reopen?: () => BlobStore | Promise<BlobStore>;
   /** What the suite's keys begin with; ends with `/`. Default: 't/'. */
   readonly prefix?: string;
   /** Runs after the test, whatever came of it. Default: nothing. */
@@ -31,13 +33,16 @@ export function testBytes(sizeBytes: number, seed = 1): Uint8Array {
 export class StoreTest {
   readonly store: BlobStore;
   readonly other: BlobStore;
+  readonly reopen: StoreUnderTest['reopen'];
   readonly #prefix: string;
   readonly #api: TestApi;
 
-  constructor(api: TestApi, { store, other = store, prefix = 't/' }: StoreUnderTest) {
+  constructor(api: TestApi, subject: StoreUnderTest) {
+    const { store, other = store, reopen, prefix = 't/' } = subject;
     this.#api = api;
     this.store = store;
     this.other = other;
+    this.reopen = reopen;
     this.#prefix = prefix;
   }
 

@@ -5,7 +5,7 @@ import { describeFaults } from '../faults.js';
 import { bucket, s3Client } from '../stores.js';
 
 beforeAll(async () => {
-  const client = s3Client();
+  const client = await s3Client();
   await client.send(new CreateBucketCommand({ Bucket: bucket }));
   client.destroy();
 });

@@ -23,6 +23,7 @@ if (mounts.length < 2) {
       return {
         store: await posixStore({ folder: join(a, name) }),
         other: await posixStore({ folder: join(b, name) }),
+        reopen: () => posixStore({ folder: join(b, name) }),
         close: () => rm(join(a, name), { recursive: true }),
       };
     },

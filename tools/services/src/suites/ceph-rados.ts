@@ -5,7 +5,7 @@ import { readBlob } from '@vramkit/storage';
 import { radosStore, type RadosStore } from '@vramkit/storage/rados';
 import { describeStore, testBytes } from '@vramkit/storage/testing';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { serviceVariable } from '../environment.js';
+import { giantBytes, serviceVariable } from '../environment.js';
 import { expectOpens } from '../by-address.js';
 import { radosPool } from '../stores.js';
 
@@ -13,16 +13,20 @@ describeStore(
   'RADOS',
   async () => {
     const namespace = randomUUID();
-    const store = await radosPool(namespace);
-    const other = await radosPool(namespace);
-    const close = async (): Promise<void> => {
-      await store[Symbol.asyncDispose]();
-      await other[Symbol.asyncDispose]();
+    const stores = [await radosPool(namespace), await radosPool(namespace)] as const;
+    const opened: RadosStore[] = [...stores];
+    const reopen = async (): Promise<RadosStore> => {
+      const store = await radosPool(namespace);
+      opened.push(store);
+      return store;
     };
-    return { store, other, close };
+    const close = async (): Promise<void> => {
+      for (const each of opened) await each[Symbol.asyncDispose]();
+    };
+    return { store: stores[0], other: stores[1], reopen, close };
   },
   { describe, it, expect },
-  { pageKeys: 1203, raceRounds: 24 },
+  { pageKeys: 1203, raceRounds: 24, giantBytes },
 );
 
 describe('RADOS', () => {

@@ -6,10 +6,11 @@ import { s3Store } from '@vramkit/storage/s3';
 import { describeStore, testBytes } from '@vramkit/storage/testing';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { expectOpens } from '../by-address.js';
-import { serviceVariable } from '../environment.js';
+import { cuttingProxy, expectWholeReads } from '../cut-connection.js';
+import { giantBytes, serviceVariable } from '../environment.js';
 import { bucket, s3Client as client } from '../stores.js';
 
-const clients = [client(), client()] as const;
+const clients = [await client(), await client()] as const;
 beforeAll(async () => {
   await clients[0].send(new sdk.CreateBucketCommand({ Bucket: bucket }));
 });
@@ -25,10 +26,11 @@ describeStore(
     return {
       store: await s3Store({ ...options, ...limits, client: clients[0] }),
       other: await s3Store({ ...options, ...limits, client: clients[1] }),
+      reopen: () => s3Store({ ...options, ...limits, client: clients[1] }),
     };
   },
   { describe, it, expect },
-  { pageKeys: 1203, raceRounds: 24, steps: 80 },
+  { pageKeys: 1203, raceRounds: 24, steps: 80, giantBytes },
 );
 
 describe('S3 on Ceph', () => {
@@ -61,9 +63,16 @@ describe('S3 on Ceph', () => {
     expect(Buffer.compare(read, body)).toBe(0);
   });
 
+  it('never takes a connection that was cut for the end of a blob', async () => {
+    using proxy = await cuttingProxy(Number(new URL(serviceVariable('CEPH_S3_ENDPOINT')).port));
+    const cut = await client(undefined, `http://127.0.0.1:${proxy.port}`);
+    await expectWholeReads(await s3Store({ sdk, bucket, client: cut }), proxy);
+    cut.destroy();
+  });
+
   it('says that credentials are wrong, without the secret', async () => {
     const secret = 'a-wrong-secret-0123456789';
-    const wrong = client(secret);
+    const wrong = await client(secret);
     const error = await s3Store({ sdk, bucket, client: wrong }).catch((e: unknown) => e);
     wrong.destroy();
     expect(error).toMatchObject({ code: 'access-denied' });

@@ -1,8 +1,12 @@
-/** Killed writers and killed servers (NameNode and DataNode are one process here), on HDFS. */
+/** Killed writers and killed servers, on HDFS. */
 import { describeFaults } from '../faults.js';
 
-const target = { service: 'hdfs', folder: 'HDFS_UP_DIR', processes: ['pid'] } as const;
+const target = { service: 'hdfs', folder: 'HDFS_UP_DIR' } as const;
 describeFaults('WebHDFS', {
   kind: 'webhdfs',
-  rounds: [{ ...target, what: 'NameNode and DataNode' }],
+  rounds: [
+    { ...target, what: 'the NameNode', processes: ['namenode'] },
+    { ...target, what: 'the DataNode', processes: ['datanode'] },
+    { ...target, what: 'NameNode and DataNode', processes: ['namenode', 'datanode'] },
+  ],
 });

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { webHdfsStore } from '@vramkit/storage/webhdfs';
 import { describeStore, testBytes } from '@vramkit/storage/testing';
 import { describe, expect, it } from 'vitest';
-import { serviceVariable } from '../environment.js';
+import { giantBytes, serviceVariable } from '../environment.js';
 import { expectOpens } from '../by-address.js';
 
 const url = serviceVariable('HDFS_WEBHDFS_URL');
@@ -16,10 +16,11 @@ describeStore(
     return {
       store: await webHdfsStore({ url, folder, user }),
       other: await webHdfsStore({ url, folder, user }),
+      reopen: () => webHdfsStore({ url, folder, user }),
     };
   },
   { describe, it, expect },
-  { pageKeys: 64, raceRounds: 4, seeds: [1], steps: 50 },
+  { pageKeys: 64, raceRounds: 4, seeds: [1], steps: 50, giantBytes },
 );
 
 describe('WebHDFS', () => {

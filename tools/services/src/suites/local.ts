@@ -7,6 +7,7 @@ import { readBlob } from '@vramkit/storage';
 import { testBytes } from '@vramkit/storage/testing';
 import { describe, expect, it } from 'vitest';
 import { killCount, killWriters } from '../kill-writers.js';
+import { killAtEachStep, moments } from '../put-steps.js';
 import { openStore } from '../stores.js';
 
 for (const kind of ['posix', 'sqlite'] as const) {
@@ -16,11 +17,27 @@ for (const kind of ['posix', 'sqlite'] as const) {
       try {
         const report = await killWriters(kind, folder, killCount);
         console.log(`${kind}: ${JSON.stringify(report)}`);
-        expect(report).toMatchObject({ kills: killCount });
+        expect(report).toMatchObject({ kills: killCount, wrong: [] });
       } finally {
         await rm(folder, { recursive: true });
       }
     }, 1_200_000);
+
+    it.each(moments)(
+      'has the old bytes or the new ones, killed %s any step of a put',
+      async (moment) => {
+        const folder = await mkdtemp(join(tmpdir(), 'vramkit-step-'));
+        try {
+          const report = await killAtEachStep(kind, folder, moment);
+          console.log(`${kind}, ${moment}: ${JSON.stringify(report)}`);
+          expect(report.wrong).toEqual([]);
+          expect(report.steps).toBeGreaterThan(10);
+        } finally {
+          await rm(folder, { recursive: true });
+        }
+      },
+      300_000,
+    );
 
     it('says that a disk is full, keeps what is there, and goes on', async (test) => {
       const folder = await mkdtemp(join(tmpdir(), 'vramkit-full-'));

@@ -4,8 +4,9 @@ import { describeFaults } from '../faults.js';
 const target = { service: 'pg', folder: 'PG_UP_DIR', processes: ['pid'] } as const;
 describeFaults('PostgreSQL', {
   kind: 'pg',
-  rounds: ['once', 'twice', 'a third time'].map((when) => ({
-    ...target,
-    what: `postgres ${when}`,
-  })),
+  rounds: [
+    { ...target, what: 'postgres' },
+    { ...target, what: 'postgres, a second time' },
+    { ...target, what: 'postgres, by an immediate stop', signal: 'SIGQUIT' },
+  ],
 });

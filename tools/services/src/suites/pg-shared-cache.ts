@@ -18,7 +18,7 @@ import { serviceVariable } from '../environment.js';
 import { blockBytes, blockNames, SHORT_LEASES } from '../shared-cache.js';
 import { pgPool } from '../stores.js';
 
-const pool = pgPool();
+const pool = await pgPool();
 const random = (): number => Math.random();
 afterAll(() => pool.end());
 beforeEach(async () => {

@@ -5,7 +5,8 @@ import { readBlob } from '@vramkit/storage';
 import { cockroachStore } from '@vramkit/storage/cockroach';
 import { describeStore, testBytes } from '@vramkit/storage/testing';
 import { afterAll, describe, expect, it } from 'vitest';
-import { serviceVariable } from '../environment.js';
+import { cuttingProxy, expectWholeReads } from '../cut-connection.js';
+import { giantBytes, serviceVariable } from '../environment.js';
 import { expectOpens } from '../by-address.js';
 
 const pools = [1, 2].map(
@@ -21,10 +22,11 @@ describeStore(
   async () => ({
     store: await cockroachStore({ pool, random }),
     other: await cockroachStore({ pool: otherPool, random }),
+    reopen: () => cockroachStore({ pool: otherPool, random }),
     prefix: `${randomUUID()}/`,
   }),
   { describe, it, expect },
-  { pageKeys: 1203, raceRounds: 24 },
+  { pageKeys: 1203, raceRounds: 24, giantBytes },
 );
 
 describe('PostgreSQL', () => {
@@ -51,6 +53,16 @@ describe('PostgreSQL', () => {
     expect(await count()).toBe(before);
     const { rows } = await pool.query('SELECT * FROM vramkit_pending');
     expect(rows).toEqual([]);
+  });
+
+  it('never takes a connection that was cut for the end of a blob', async () => {
+    const url = new URL(serviceVariable('VRAMKIT_PG_URL'));
+    using proxy = await cuttingProxy(Number(url.port));
+    url.port = String(proxy.port);
+    const cut = new pg.Pool({ connectionString: url.href });
+    cut.on('error', () => undefined);
+    await expectWholeReads(await cockroachStore({ pool: cut, random }), proxy);
+    await cut.end();
   });
 
   it('survives the death of its connections, and puts no secret in an error', async () => {

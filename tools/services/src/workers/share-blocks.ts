@@ -11,7 +11,7 @@ import { openStore, pgPool, type StoreKind } from '../stores.js';
 const [kind, place = '', seed] = process.argv.slice(2);
 const { store } = await openStore(kind as StoreKind, place); // the suite that starts it gives one
 const random = seededRandom(Number(seed));
-const index = await PrefixIndex.open(pgPool(), random.uniform);
+const index = await PrefixIndex.open(await pgPool(), random.uniform);
 const blocks = new SharedBlocks(store, index, SHORT_LEASES);
 process.stdout.write('ready\n');
 for (let step = 0; ; step += 1) {

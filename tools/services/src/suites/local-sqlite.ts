@@ -4,25 +4,30 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import Database from 'libsql';
 import { describe, expect, it } from 'vitest';
-import { readBlob } from '@vramkit/storage';
+import { readBlob, type BlobStore } from '@vramkit/storage';
 import { sqliteStore } from '@vramkit/storage/sqlite';
 import { describeStore, testBytes } from '@vramkit/storage/testing';
 import { expectOpens } from '../by-address.js';
+import { giantBytes } from '../environment.js';
 
 describeStore(
   'sqlite',
   async () => {
     const folder = await mkdtemp(join(tmpdir(), 'vramkit-sqlite-'));
-    const databases = [1, 2].map(() => new Database(join(folder, 'blobs.db')));
-    const [store, other] = databases.map((database) => sqliteStore({ database }));
-    if (store === undefined || other === undefined) throw new Error('two stores were opened');
+    const databases: Database.Database[] = [];
+    const open = (): BlobStore => {
+      const database = new Database(join(folder, 'blobs.db'));
+      databases.push(database);
+      return sqliteStore({ database });
+    };
     const close = async (): Promise<void> => {
       for (const database of databases) database.close();
       await rm(folder, { recursive: true });
     };
-    return { store, other, close };
+    return { store: open(), other: open(), reopen: open, close };
   },
   { describe, it, expect },
+  { giantBytes },
 );
 
 describe('sqlite', () => {
