@@ -8,7 +8,6 @@ import {
   createBatchEngine,
   loadModel,
   loadTokenizer,
-  openKvStore,
   openModelFile,
   type KvStoreOptions,
   type ModelFile,
@@ -16,18 +15,19 @@ import {
 import { resolveModel } from '@vramkit/models';
 import { openStore } from '@vramkit/storage/store-url';
 import { HELP, parseOptions, type ServeOptions } from './options.js';
+import { openPrefixes } from './prefixes.js';
 import { createServer } from './server.js';
 
 const MAX_DEFAULT_KV_TOKENS = 32_768;
 
 /** The store of prefixes that was asked for; disposing it ends its connections. */
-async function openPrefixes(
+async function openKvPrefixes(
   { kvStore: address, kvStoreBytes: budgetBytes, blockSize }: ServeOptions,
   file: ModelFile,
 ): Promise<{ readonly kvStore?: KvStoreOptions } & AsyncDisposable> {
   if (address === undefined) return { [Symbol.asyncDispose]: () => Promise.resolve() };
   const store = await openStore(address, { load: (name) => import(name), random: Math.random });
-  const kvStore = await openKvStore(store, file, { blockSize, budgetBytes });
+  const kvStore = await openPrefixes(store, file, { blockSize, budgetBytes });
   return { kvStore, [Symbol.asyncDispose]: () => store[Symbol.asyncDispose]() };
 }
 
@@ -48,7 +48,7 @@ async function main(args: readonly string[]): Promise<number> {
   const file = await openModelFile(path);
   const tokenizer = await loadTokenizer(file);
   const model = await loadModel(device, file);
-  await using opened = await openPrefixes(options, file).finally(() => file.close());
+  await using opened = await openKvPrefixes(options, file).finally(() => file.close());
   const { kvStore } = opened;
   const fourContexts = Math.min(4 * model.config.contextLength, MAX_DEFAULT_KV_TOKENS);
   const { maxSequences, chunkTokens, blockSize, prefixCaching } = options;

@@ -2,6 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { isVramError } from '@vramkit/core';
 import { retriedStore } from '@vramkit/storage';
+import { chaosWalk } from './chaos-walk.js';
 import {
   checkpointsOf,
   saveSteps,
@@ -29,6 +30,17 @@ export function describeFaults(name: string, { kind, rounds }: FaultOptions): vo
       console.log(`${name}: ${JSON.stringify(report)}`);
       expect(report).toMatchObject({ kills: killCount, wrong: [] });
     }, 2_400_000);
+
+    it.each([true, false])(
+      'outlives a fault in every tenth call, retried: %s',
+      async (isRetried) => {
+        const { store, close } = await openStore(kind, `chaos-${process.pid}`);
+        const report = await chaosWalk(store, `chaos-${process.pid}/`, isRetried);
+        await close();
+        expect(report.wrong).toEqual([]);
+        expect(report.failed > 10).toBe(!isRetried);
+      },
+    );
 
     for (const moment of moments) {
       it(`has the old bytes or the new ones, killed ${moment} any step of a put`, async () => {

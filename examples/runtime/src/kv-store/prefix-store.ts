@@ -12,10 +12,13 @@
  * and what the store holds is the store's to know.
  *
  * A block that cannot be loaded is a miss, and everything behind it is computed; a failed store
- * loses nothing but the time it would have saved. Both are counted, neither ends a request. Loads
- * run one after the other, so that many requests with one prefix load it once.
+ * loses nothing but the time it would have saved. Both are counted, neither ends a request. A store
+ * that did not answer in time is left alone for a while, so that not every request waits for it.
+ *
+ * Loads of several requests run one after the other, so that many with one prefix load it once; the
+ * blocks of one prefix come several at once.
  */
-import { assertArgument } from '@vramkit/core';
+import { assertArgument, isVramError } from '@vramkit/core';
 import { KvTiers, type KvCacheManager, type TierMove } from '@vramkit/block-allocator';
 import type { PagedKvCache } from '@vramkit/paged-attention';
 import { prefixNames, type KvIdentity } from '@vramkit/storage';
@@ -48,6 +51,8 @@ export interface PrefixStoreMetrics {
 
 /** Blocks read from the device, and blocks in flight to or from the store, at once. */
 const BATCH_BLOCKS = 16;
+/** How long a store that did not answer in time is left alone. */
+const PAUSE_MS = 10_000;
 
 /** Moves blocks between one KV cache and one store. */
 export class PrefixStore {
@@ -60,6 +65,7 @@ export class PrefixStore {
   readonly #storing = new Set<Promise<void>>();
   readonly #counts = { restoredTokens: 0, storedBlocks: 0, storeFailures: 0 };
   #lastLoad: Promise<void> = Promise.resolve();
+  #pausedUntilMs = 0;
 
   /** @throws VramError `invalid-argument` where the identity is not that of the cache. */
   constructor(options: KvStoreOptions, manager: KvCacheManager, cache: PagedKvCache) {
@@ -112,10 +118,17 @@ export class PrefixStore {
   /** Counts a failure in place of throwing it. */
   #watch(work: Promise<void>): Promise<void> {
     const watched = work
-      .catch(() => void (this.#counts.storeFailures += 1))
+      .catch((error: unknown) => {
+        this.#counts.storeFailures += 1;
+        if (isVramError(error, 'timeout')) this.#pausedUntilMs = performance.now() + PAUSE_MS;
+      })
       .finally(() => this.#running.delete(watched));
     this.#running.add(watched);
     return watched;
+  }
+
+  get #isPaused(): boolean {
+    return performance.now() < this.#pausedUntilMs;
   }
 
   #names(tokens: Uint32Array, namespace: string): string[] {
@@ -123,6 +136,7 @@ export class PrefixStore {
   }
 
   async #load(tokens: Uint32Array, namespace: string): Promise<void> {
+    if (this.#isPaused) return;
     const keys = namespace === '' ? {} : { namespace };
     // The last token is always computed, for its logits.
     const names = this.#names(tokens.subarray(0, -1), namespace);
@@ -159,6 +173,7 @@ export class PrefixStore {
   }
 
   async #store(tokens: Uint32Array, blocks: Uint32Array, namespace: string): Promise<void> {
+    if (this.#isPaused) return;
     const names = this.#names(tokens, namespace);
     const nameOf = new Map(names.map((name, index) => [blocks[index] ?? 0, { name, index }]));
     const transfer = this.#tiers.prepareStore(blocks.slice(0, names.length), 'storage');

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { readBlob } from '@vramkit/storage';
 import { testBytes } from '@vramkit/storage/testing';
 import { describe, expect, it } from 'vitest';
+import { chaosWalk } from '../chaos-walk.js';
 import { killCount, killWriters } from '../kill-writers.js';
 import { killAtEachStep, moments } from '../put-steps.js';
 import { openStore } from '../stores.js';
@@ -22,6 +23,19 @@ for (const kind of ['posix', 'sqlite'] as const) {
         await rm(folder, { recursive: true });
       }
     }, 1_200_000);
+
+    it.each([true, false])(
+      'outlives a fault in every tenth call, retried: %s',
+      async (isRetried) => {
+        const folder = await mkdtemp(join(tmpdir(), 'vramkit-chaos-'));
+        const { store, close } = await openStore(kind, folder);
+        const report = await chaosWalk(store, 'chaos/', isRetried);
+        await close();
+        await rm(folder, { recursive: true });
+        expect(report.wrong).toEqual([]);
+        expect(report.failed > 10).toBe(!isRetried);
+      },
+    );
 
     it.each(moments)(
       'has the old bytes or the new ones, killed %s any step of a put',
