@@ -15,8 +15,8 @@ export interface PrefixOptions {
 }
 
 /**
- * Prefixes in a store that may hang: a call that takes too long is a miss, and the engine leaves the
- * store alone for a while, so that a request waits for it once at the most.
+ * Prefixes in a store that may hang: a call that takes too long is a miss, and the engine leaves
+ * the store alone for a while, so that not every request waits for it.
  */
 export function openPrefixes(
   store: BlobStore,

@@ -4,7 +4,7 @@ import type { SharedBlocksOptions } from '@vramkit/example-shared-prefix-cache';
 import { testBytes } from '@vramkit/storage/testing';
 
 /** Leases short enough to run out in a test. */
-export const SHORT_LEASES: SharedBlocksOptions = { workMs: 1500, keepMs: 3000 };
+export const SHORT_LEASES = { workMs: 1500, keepMs: 3000 } satisfies SharedBlocksOptions;
 
 /** Names of blocks that all workers want. */
 export const blockNames: readonly string[] = Array.from({ length: 40 }, (_, i) =>

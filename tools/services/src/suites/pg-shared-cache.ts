@@ -2,7 +2,7 @@
  * The shared prefix cache: races decided by the database, garbage removed by lease, and a worker
  * that is killed at any point harms nobody. The index is in PostgreSQL; bytes are in files.
  */
-import { spawn, type ChildProcess } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -10,12 +10,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { PrefixIndex, SharedBlocks } from '@vramkit/example-shared-prefix-cache';
-import { seededRandom } from '@vramkit/core/testing';
 import { posixStore, type BlobStore } from '@vramkit/storage';
 import { afterAll, beforeEach, describe, expect, it } from 'vitest';
-import { bundleWorker, killCount } from '../kill-writers.js';
+import { killCount } from '../kill-writers.js';
 import { serviceVariable } from '../environment.js';
-import { blockBytes, blockNames, SHORT_LEASES } from '../shared-cache.js';
+import { blockBytes, blockNames } from '../shared-cache.js';
+import { countBlobs, outliveKilledWorkers } from '../shared-cache-kills.js';
 import { pgPool } from '../stores.js';
 
 const pool = await pgPool();
@@ -25,12 +25,6 @@ beforeEach(async () => {
   await PrefixIndex.open(pool, random);
   await pool.query('DELETE FROM vramkit_prefix_block');
 });
-
-async function countBlobs(store: BlobStore): Promise<number> {
-  let count = 0;
-  for await (const info of store.list('')) count += info.sizeBytes > 0 ? 1 : 0;
-  return count;
-}
 
 async function withFolder(use: (folder: string, store: BlobStore) => Promise<void>): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'vramkit-shared-'));
@@ -122,44 +116,7 @@ describe('shared prefix cache', () => {
   });
 
   it(`goes on through ${killCount} killed workers, with never a wrong byte`, async () => {
-    await withFolder(async (folder, store) => {
-      const { script, remove } = await bundleWorker('share-blocks');
-      const seeds = seededRandom(killCount);
-      const start = async (): Promise<ChildProcess> => {
-        const args = [script, 'posix', folder, String(seeds.uint32())];
-        const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
-        if (child.stdout !== null) await once(child.stdout, 'data');
-        return child;
-      };
-      const workers = await Promise.all([start(), start(), start()]);
-      try {
-        for (let kill = 0; kill < killCount; kill += 1) {
-          await sleep(seeds.integer(0, 400));
-          const [victim] = workers.splice(seeds.integer(0, 2), 1);
-          // One that ended by itself read a wrong byte, or failed because another was killed.
-          expect(victim?.exitCode).toBeNull();
-          victim?.kill('SIGKILL');
-          workers.push(await start());
-        }
-        expect(workers.map(({ exitCode }) => exitCode)).toEqual([null, null, null]);
-      } finally {
-        for (const worker of workers) worker.kill('SIGKILL');
-        await remove();
-      }
-      // What is offered is right, and all of it ends with its lease.
-      const index = await PrefixIndex.open(pool, random);
-      const blocks = new SharedBlocks(store, index, SHORT_LEASES);
-      const { storedBlocks } = await index.usage();
-      expect(storedBlocks).toBeGreaterThan(0);
-      for (const each of blockNames) {
-        if ((await blocks.match([each])) === 0) continue;
-        expect(Buffer.compare((await blocks.load(each)) ?? Buffer.of(), blockBytes(each))).toBe(0);
-      }
-      await sleep(3200);
-      await blocks.collect();
-      await blocks.sweep();
-      expect([await index.usage(), await countBlobs(store)]).toMatchObject([{ rows: 0 }, 0]);
-    });
+    await withFolder(async (folder) => outliveKilledWorkers('posix', folder, pool));
   }, 600_000);
 
   it('answers as a lone process does, with the prefix loaded (tiny-moe, 2 workers)', async () => {

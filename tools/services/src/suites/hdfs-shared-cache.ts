@@ -1,0 +1,4 @@
+/** The shared prefix cache with blobs in HDFS. */
+import { describeSharedCache } from '../shared-cache-kills.js';
+
+describeSharedCache('webhdfs');
