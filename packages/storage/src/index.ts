@@ -47,6 +47,7 @@ export {
   type ReadTensorOptions,
   type SaveOptions,
 } from './checkpoint.js';
+export { readToDevice, type ReadToDeviceOptions } from './checkpoint-device.js';
 export type {
   CheckpointManifest,
   CheckpointTensor,

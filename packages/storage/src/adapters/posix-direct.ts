@@ -74,7 +74,7 @@ export class DirectFiles {
       }
       await file.truncate(sizeBytes);
       await file.sync();
-      return await describe(file, key);
+      return describe(key, await file.stat({ bigint: true }));
     } finally {
       this.#give(buffer);
       await file.close();

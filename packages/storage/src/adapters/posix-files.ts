@@ -1,5 +1,6 @@
 /** Single files of the posix store: written and synced, described, and cleared away when stale. */
 import { randomUUID } from 'node:crypto';
+import type { BigIntStats } from 'node:fs';
 import { link, lstat, open, readdir, unlink, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { BlobInfo } from '../blob-store.js';
@@ -63,7 +64,7 @@ export async function writeSynced(
       await writing;
     }
     await file.sync();
-    return await describe(file, key);
+    return describe(key, await file.stat({ bigint: true }));
   } finally {
     await file.close();
   }
@@ -96,8 +97,7 @@ export async function readRange(file: FileHandle, from: number, to: number): Pro
 }
 
 /** What a file says of the blob in it. */
-export async function describe(file: FileHandle, key: string): Promise<BlobInfo> {
-  const { size, ino, mtimeNs } = await file.stat({ bigint: true });
+export function describe(key: string, { size, ino, mtimeNs }: BigIntStats): BlobInfo {
   return { key, sizeBytes: Number(size), version: `${mtimeNs}-${size}-${ino}` };
 }
 

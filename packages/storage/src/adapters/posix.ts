@@ -182,11 +182,14 @@ class FileStore implements PosixStore {
     throwIfAborted(options.signal);
     checkCondition(this, condition);
     const temporary = join(this.folder, TEMPORARY, randomUUID());
+    let isMoved = false;
     try {
       const chunks = chunksOf(body, options);
       const info = await (this.#direct?.writeSynced(temporary, key, chunks) ??
         writeSynced(temporary, key, chunks));
-      await this.#publish(temporary, path, condition === 'absent' ? link : rename);
+      const isNew = condition === 'absent';
+      await this.#publish(temporary, path, isNew ? link : rename);
+      isMoved = !isNew;
       return info;
     } catch (error) {
       const taken = error instanceof Error && 'syscall' in error && error.syscall === 'link';
@@ -194,7 +197,7 @@ class FileStore implements PosixStore {
         throw conflictError(this.name, key, lostCondition('absent'));
       throw this.#putError(key, error);
     } finally {
-      await unlink(temporary).catch(() => undefined); // gone where it was renamed
+      if (!isMoved) await unlink(temporary).catch(() => undefined);
     }
   }
 
@@ -202,10 +205,9 @@ class FileStore implements PosixStore {
     const { offsetBytes = 0, lengthBytes, version, signal } = options;
     checkRange(offsetBytes, lengthBytes);
     throwIfAborted(signal);
-    const file = (await this.#open(checkKey(key))) ?? failNotFound(this.name, key);
+    const { file, info } = (await this.#open(checkKey(key))) ?? failNotFound(this.name, key);
     let ahead: Promise<Uint8Array> | undefined;
     try {
-      const info = await describe(file, key);
       if (version !== undefined && version !== info.version) {
         throw conflictError(this.name, key, lostCondition({ version }));
       }
@@ -230,11 +232,14 @@ class FileStore implements PosixStore {
   async head(key: string, { signal }: CallOptions = {}): Promise<BlobInfo | undefined> {
     checkKey(key);
     throwIfAborted(signal);
-    const file = await this.#open(key);
+    const path = this.#path(key);
     try {
-      return file === undefined ? undefined : await describe(file, key);
-    } finally {
-      await file?.close();
+      if (!(await this.#isInside(path))) return undefined;
+      const stat = await lstat(path, { bigint: true });
+      return stat.isFile() ? describe(key, stat) : undefined;
+    } catch (error) {
+      if (['ENOENT', 'ENOTDIR'].includes(codeOf(error))) return undefined;
+      throw systemError(this.name, `looking for '${key}'`, error);
     }
   }
 
@@ -299,14 +304,15 @@ class FileStore implements PosixStore {
   }
 
   /** Opens a blob's file; `undefined` where there is none. */
-  async #open(key: string): Promise<FileHandle | undefined> {
+  async #open(key: string): Promise<{ file: FileHandle; info: BlobInfo } | undefined> {
     const path = this.#path(key);
     let file: FileHandle | undefined;
     try {
       if (!(await this.#isInside(path))) return undefined;
       const flags = constants.O_RDONLY | O_NOFOLLOW | (this.#direct?.flags ?? 0);
       file = await open(path, flags);
-      if ((await file.stat()).isFile()) return file;
+      const stat = await file.stat({ bigint: true });
+      if (stat.isFile()) return { file, info: describe(key, stat) };
       await file.close();
       return undefined;
     } catch (error) {
@@ -346,7 +352,8 @@ class FileStore implements PosixStore {
         if (!(await this.#isInside(path))) {
           fail('access-denied', `a symbolic link lies on the way to ${path}`, { path });
         }
-        await this.#makeFolders(dirname(path));
+        // Most folders are there already.
+        if (tries > 1) await this.#makeFolders(dirname(path));
         await move(temporary, path);
         break;
       } catch (error) {

@@ -29,7 +29,7 @@ import type {
   PutOptions,
   StoreCapabilities,
 } from '../blob-store.js';
-import { inOrder } from '../parallel.js';
+import { inOrder, inParallel } from '../parallel.js';
 import { conflictError, failNotFound, lostCondition } from '../store-error.js';
 import { RadosCluster, type Koffi, type RadosPool } from './rados-calls.js';
 
@@ -342,7 +342,7 @@ class PoolStore implements RadosStore {
   }
 
   async #removeStripes(key: string, id: string, count: number): Promise<void> {
-    for (let i = 0; i < count; i += 1) await this.#stripes.remove(stripeName(id, i, key));
+    await inParallel(count, IN_FLIGHT, (i) => this.#stripes.remove(stripeName(id, i, key)));
   }
 
   async *#readStripes(
