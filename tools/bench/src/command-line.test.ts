@@ -7,15 +7,19 @@ describe('parseCommandLine', () => {
   const folder = resolve('somewhere');
 
   it('reads the name and the options in any order', () => {
-    const expected = { name: 'decode', quick: true, json: resolve(folder, 'a/b.json') };
-    expect(parseCommandLine(['decode', '--json', 'a/b.json', '--quick'], folder)).toEqual(expected);
-    expect(parseCommandLine(['--quick', '--json=a/b.json', 'decode'], folder)).toEqual(expected);
+    const json = resolve(folder, 'a/b.json');
+    const expected = { name: 'decode', quick: true, only: 'files', json };
+    const words = ['decode', '--json', 'a/b.json', '--quick', '--only', 'files'];
+    expect(parseCommandLine(words, folder)).toEqual(expected);
+    const others = ['--quick', '--only=files', '--json=a/b.json', 'decode'];
+    expect(parseCommandLine(others, folder)).toEqual(expected);
   });
 
   it('leaves out what is not given', () => {
     expect(parseCommandLine([], folder)).toEqual({
       name: undefined,
       quick: false,
+      only: undefined,
       json: undefined,
     });
   });

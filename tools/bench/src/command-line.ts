@@ -9,6 +9,8 @@ import type { BenchResult } from './report.js';
 export interface BenchOptions {
   /** Smaller workloads and fewer rivals; medians still rest on as many runs. */
   readonly quick: boolean;
+  /** The one of its {@link Bench.parts} to run. Default: all. */
+  readonly only?: string | undefined;
   /** Tells the person at the terminal what goes on. */
   readonly log: (line: string) => void;
 }
@@ -17,6 +19,8 @@ export interface BenchOptions {
 export interface Bench {
   /** The question that it answers, with the goal. */
   readonly question: string;
+  /** Names of the parts that can be run alone. Default: it has none. */
+  readonly parts?: readonly string[];
   /** Measures. */
   readonly run: (options: BenchOptions) => Promise<readonly BenchResult[]>;
 }
@@ -27,12 +31,14 @@ export interface CommandLine {
   readonly name: string | undefined;
   /** Whether `--quick` was given. */
   readonly quick: boolean;
+  /** The part of `--only`; absent where none was given. */
+  readonly only: string | undefined;
   /** Absolute path of `--json FILE`, read from where the person called npm. */
   readonly json: string | undefined;
 }
 
 /**
- * Reads `NAME [--json FILE] [--quick]`.
+ * Reads `NAME [--only PART] [--json FILE] [--quick]`.
  *
  * @param folder Where relative paths start: npm runs a workspace's script in the workspace's own
  * folder and leaves the caller's in `INIT_CWD`.
@@ -42,10 +48,14 @@ export function parseCommandLine(args: readonly string[], folder: string): Comma
   const { values, positionals } = parseArgs({
     args: [...args],
     allowPositionals: true,
-    options: { json: { type: 'string' }, quick: { type: 'boolean', default: false } },
+    options: {
+      json: { type: 'string' },
+      only: { type: 'string' },
+      quick: { type: 'boolean', default: false },
+    },
   });
   const [name, ...others] = positionals;
   if (others.length > 0) throw new TypeError(`one name, please, not also ${others.join(', ')}`);
   const json = values.json === undefined ? undefined : resolve(folder, values.json);
-  return { name, quick: values.quick, json };
+  return { name, quick: values.quick, only: values.only, json };
 }

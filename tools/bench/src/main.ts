@@ -1,5 +1,5 @@
 /**
- * Runs one benchmark: `npm run bench -- NAME [--json FILE] [--quick]`.
+ * Runs one benchmark: `npm run bench -- NAME [--only PART] [--json FILE] [--quick]`.
  *
  * A benchmark is a file `<name>.bench.ts` beside this one; nothing else lists them.
  */
@@ -18,13 +18,17 @@ function isBench(module: object): module is Bench {
   return 'question' in module && 'run' in module && typeof module.run === 'function';
 }
 
-async function runBench(name: string, { quick, json }: CommandLine): Promise<void> {
+async function runBench(name: string, { quick, only, json }: CommandLine): Promise<void> {
   const module: unknown = await import(new URL(`${name}${suffix}`, import.meta.url).href);
   if (typeof module !== 'object' || module === null || !isBench(module)) {
     throw new TypeError(`${name}${suffix} exports no question and run`);
   }
+  const { parts = [] } = module;
+  if (only !== undefined && !parts.includes(only)) {
+    throw new TypeError(`${name} has no part '${only}'; its parts: ${parts.join(', ') || 'none'}`);
+  }
   console.log(module.question);
-  const results = await module.run({ quick, log: (line) => console.log(line) });
+  const results = await module.run({ quick, only, log: (line) => console.log(line) });
   console.log(`\n${formatResults(results)}`);
   if (json === undefined) return;
   await writeResults(json, results);
@@ -36,7 +40,7 @@ if (line.name !== undefined && names.includes(line.name)) {
   await runBench(line.name, line);
 } else {
   const problem = line.name === undefined ? 'no benchmark named' : `no benchmark '${line.name}'`;
-  console.error(`${problem}; npm run bench -- NAME [--json FILE] [--quick], where NAME is one of`);
+  console.error(`${problem}; npm run bench -- NAME [--only PART] [--json FILE] [--quick]; NAME:`);
   for (const name of names) console.error(`  ${name}`);
   process.exitCode = 1;
 }

@@ -1,0 +1,115 @@
+/**
+ * `s3Store` and `radosStore` beside plain loops of aws-sdk, of OpenDAL and of librados over FFI, on
+ * one cluster in turn: large blobs one at a time, small ones 16 in flight.
+ */
+import { readBlob, type BlobStore } from '@vramkit/storage';
+import { radosStore } from '@vramkit/storage/rados';
+import { s3Store } from '@vramkit/storage/s3';
+import {
+  awsClient,
+  koffiModule,
+  plainAws,
+  plainOpenDal,
+  plainRados,
+  type CephPlace,
+  type PlainClient,
+} from './ceph-rivals.js';
+import type { BenchOptions } from './command-line.js';
+import { measureInTurn, type Measure } from './measure.js';
+import { toResult, type BenchResult } from './report.js';
+import { mebibyte, movedPerSecond, sizeName, testData } from './storage-data.js';
+
+const smallBytes = 4096;
+const smallBlobs = 64;
+const inFlight = 16;
+
+/** Our store as a plain client. */
+function asPlain(store: BlobStore, parallelGets: number): PlainClient {
+  return {
+    put: (key, bytes) => store.put(key, bytes),
+    get: (key) => readBlob(store, key, { parallelGets }),
+  };
+}
+
+/** Gets of small blobs per second, so many in flight. */
+function smallGets(get: (name: string) => Promise<unknown>, count: number): Measure {
+  return async () => {
+    const begin = performance.now();
+    let next = 0;
+    const lane = async (): Promise<void> => {
+      while (next < count) await get(`small/${(next += 1) % smallBlobs}`);
+    };
+    await Promise.all(Array.from({ length: inFlight }, lane));
+    return count / ((performance.now() - begin) / 1000);
+  };
+}
+
+/** One of our stores beside its rivals, large and small. */
+async function measureSides(
+  driver: string,
+  { store, parallelGets }: { readonly store: BlobStore; readonly parallelGets: number },
+  rivals: Readonly<Record<string, PlainClient>>,
+  { quick, log }: BenchOptions,
+): Promise<BenchResult[]> {
+  const data = testData((quick ? 16 : 64) * mebibyte);
+  const name = { suite: 'storage', driver, better: 'higher', unit: 'MiB/s' } as const;
+  const large = { ...name, case: sizeName(data.length) };
+  const ours = asPlain(store, parallelGets);
+  const each = (runs: number, work: (client: PlainClient) => Measure) =>
+    measureInTurn(
+      {
+        ours: work(ours),
+        peers: Object.fromEntries(Object.entries(rivals).map(([peer, c]) => [peer, work(c)])),
+      },
+      { runs },
+    );
+  log(`${driver}: ${sizeName(data.length)}`);
+  const put = await each(9, (client) =>
+    movedPerSecond(data.length, () => client.put('large', data)),
+  );
+  const get = await each(9, (client) => movedPerSecond(data.length, () => client.get('large')));
+  log(`${driver}: ${sizeName(smallBytes)}`);
+  for (const client of [ours, ...Object.values(rivals)]) {
+    for (let i = 0; i < smallBlobs; i += 1) {
+      await client.put(`small/${i}`, data.subarray(i * smallBytes, (i + 1) * smallBytes));
+    }
+  }
+  const count = quick ? 200 : 1000;
+  // Whoever reads a small blob whose size it knows asks for so many bytes.
+  const known = (key: string) => readBlob(store, key, { lengthBytes: smallBytes });
+  const small = await each(9, (client) => smallGets(client === ours ? known : client.get, count));
+  const gets = { ...name, case: sizeName(smallBytes), unit: '1/s' };
+  return [
+    toResult({ ...large, metric: 'put' }, put),
+    toResult({ ...large, metric: 'get' }, get),
+    toResult({ ...gets, metric: `gets, ${inFlight} in flight` }, small),
+  ];
+}
+
+/** Through the gateway. */
+export async function measureS3(place: CephPlace, options: BenchOptions): Promise<BenchResult[]> {
+  const bucket = 'bench';
+  const { sdk, s3 } = await awsClient(place);
+  await s3.send(new sdk.CreateBucketCommand({ Bucket: bucket }) as never);
+  const store = await s3Store({ sdk, client: s3, bucket, prefix: 'ours/' });
+  const rivals = {
+    'aws-sdk': plainAws(sdk, s3, bucket),
+    opendal: await plainOpenDal(place, bucket),
+  };
+  const results = await measureSides('s3', { store, parallelGets: 4 }, rivals, options);
+  s3.destroy();
+  return results;
+}
+
+/** Without the gateway. */
+export async function measureRados(
+  place: CephPlace,
+  options: BenchOptions,
+): Promise<BenchResult[]> {
+  const koffi = await koffiModule();
+  const { CEPH_CONF: configFile = '', CEPH_RADOS_POOL: pool = '' } = place;
+  await using store = await radosStore({ koffi, configFile, pool });
+  const rivals = { 'rados FFI': await plainRados(place, 'plain') };
+  // A get of a striped blob has its own parallel reads.
+  return measureSides('rados', { store, parallelGets: 1 }, rivals, options);
+}
