@@ -1,10 +1,14 @@
 /**
  * One process of the example: a model, an engine, and the shared blocks behind it.
  *
- * `worker.ts MODEL [INDEX BLOBS]` reads a prompt per line of standard input and prints an answer
- * per line, as JSON, once its blocks are stored. Without an index it computes all of every prompt.
+ * `worker.ts MODEL [INDEX BLOBS [DRIVERS]]` reads a prompt per line of standard input and prints an
+ * answer per line, as JSON, once its blocks are stored. Without an index it computes all of every
+ * prompt. DRIVERS is a folder below which the driver of the blobs' store is installed.
  */
+import { createRequire } from 'node:module';
+import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
+import { pathToFileURL } from 'node:url';
 import { createGpu } from '@vramkit/adapter';
 import { openDevice } from '@vramkit/core';
 import {
@@ -29,14 +33,21 @@ export interface WorkerAnswer {
   readonly firstTokenMs: number;
 }
 
-const [modelName = 'tiny-moe', connectionString, blobs = ''] = process.argv.slice(2);
+const [modelName = 'tiny-moe', connectionString, blobs = '', drivers] = process.argv.slice(2);
+
+function load(name: string): Promise<unknown> {
+  if (drivers === undefined) return import(name);
+  const path = createRequire(join(resolve(drivers), 'package.json')).resolve(name);
+  return import(pathToFileURL(path).href);
+}
 
 async function openShared(connection: string): Promise<SharedBlocks> {
   const pool = new pg.Pool({ connectionString: connection, max: 4 });
   pool.on('error', () => undefined);
   const index = await PrefixIndex.open(pool, Math.random);
-  const store = await openStore(blobs, { load: (name) => import(name), random: Math.random });
-  return new SharedBlocks(store, index);
+  const store = await openStore(blobs, { load, random: Math.random });
+  // What a killed worker had claimed is free again soon.
+  return new SharedBlocks(store, index, { workMs: 5000 });
 }
 
 const shared = connectionString === undefined ? undefined : await openShared(connectionString);

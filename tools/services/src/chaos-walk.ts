@@ -17,7 +17,6 @@ export interface ChaosReport {
 }
 
 const FAILURE_RATE = 0.1;
-const OPERATIONS = 250;
 const NAMES = ['a', 'b', 'c/d', 'c/e', 'f'];
 
 /** What may be under a name: contents by their seed; `undefined` is no blob. */
@@ -125,12 +124,13 @@ export async function chaosWalk(
   store: BlobStore,
   prefix: string,
   isRetried: boolean,
+  steps = 250,
 ): Promise<ChaosReport> {
   const random = seededRandom(isRetried ? 41 : 42);
   const chaos = chaoticStore(store, { random: random.uniform, failureRate: FAILURE_RATE });
   const retry = { random: random.uniform, tries: 12, baseDelayMs: 0, maxDelayMs: 2 };
   const walk = new ChaosWalk(isRetried ? retriedStore(chaos, retry) : chaos, prefix, isRetried);
-  for (let step = 1; step <= OPERATIONS; step += 1) {
+  for (let step = 1; step <= steps; step += 1) {
     const name = NAMES[random.integer(0, NAMES.length - 1)] ?? '';
     const choice = random.uniform();
     if (choice < 0.35) await walk.change(name, step);

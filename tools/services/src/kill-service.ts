@@ -14,6 +14,8 @@ export interface KillTarget {
   readonly folder: string;
   /** Names of its pid files in `pid/`; a service of one process has the file 'pid' and no name. */
   readonly processes: readonly string[];
+  /** Only in a long run. Default: always. */
+  readonly isLong?: boolean;
   /** SIGQUIT is PostgreSQL's immediate stop: it ends its children itself. Default: SIGKILL. */
   readonly signal?: 'SIGKILL' | 'SIGQUIT';
 }

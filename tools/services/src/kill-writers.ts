@@ -31,6 +31,9 @@ export interface KillReport {
 /** How many kills a suite asks for; `VRAMKIT_KILLS` says otherwise. */
 export const killCount = Number(process.env['VRAMKIT_KILLS'] ?? 8);
 
+/** Whether more is asked for than what a change must pass. */
+export const isLongRun = killCount >= 100;
+
 /** Saves two checkpoints, so that there is one to lose; gives the second's milliseconds. */
 async function saveMs(kind: StoreKind, place: string): Promise<number> {
   const { store, close } = await openStore(kind, place);

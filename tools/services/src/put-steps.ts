@@ -2,15 +2,15 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readBlob, type BlobStore } from '@vramkit/storage';
-import { bundleWorker, killCount } from './kill-writers.js';
+import { bundleWorker, isLongRun } from './kill-writers.js';
 import type { KillMoment } from './kill-step.js';
 import { NEW_BYTES, NEXT_BYTES, OLD_BYTES } from './put-bytes.js';
 import { openStore, type StoreKind } from './stores.js';
 
 const MAX_STEPS = 200;
 
-/** When a suite kills; a long run (`VRAMKIT_KILLS`) also kills in the middle of steps. */
-export const moments: readonly KillMoment[] = killCount < 100 ? ['before'] : ['before', 'during'];
+/** When a suite kills; a long run also kills in the middle of steps. */
+export const moments: readonly KillMoment[] = isLongRun ? ['before', 'during'] : ['before'];
 
 /** What the blob of a key is: one of the names of `known`, or wrong. */
 async function find(

@@ -47,7 +47,7 @@ export async function radosPool(namespace: string): Promise<RadosStore> {
   const { default: koffi } = await import('koffi');
   const configFile = serviceVariable('CEPH_CONF');
   const pool = serviceVariable('CEPH_RADOS_POOL');
-  return radosStore({ koffi, configFile, pool, namespace, timeoutSeconds: 10 });
+  return radosStore({ koffi, configFile, pool, namespace, timeoutSeconds: 6 });
 }
 
 /** A pool of the database that hears errors of idle connections. */

@@ -15,7 +15,7 @@ describeFaults('S3 on Ceph', {
   kind: 's3',
   rounds: [
     { ...target, what: 'the gateway', processes: ['rgw'] },
-    { ...target, what: 'OSD and gateway', processes: ['osd.0', 'rgw'] },
+    { ...target, what: 'OSD and gateway', processes: ['osd.0', 'rgw'], isLong: true },
     { ...target, what: 'everything', processes: ['rgw', 'osd.0', 'mon'] },
   ],
 });
@@ -24,6 +24,6 @@ describeFaults('RADOS', {
   kind: 'rados',
   rounds: [
     { ...target, what: 'the OSD', processes: ['osd.0'] },
-    { ...target, what: 'OSD and monitor', processes: ['osd.0', 'mon'] },
+    { ...target, what: 'OSD and monitor', processes: ['osd.0', 'mon'], isLong: true },
   ],
 });

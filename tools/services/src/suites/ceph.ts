@@ -49,14 +49,16 @@ describe('S3 on Ceph', () => {
   });
 
   it('leaves no upload behind when a body fails, and reads many parts at once', async () => {
-    const store = await s3Store({ sdk, bucket, client: clients[0], partBytes: 5 * 2 ** 20 });
+    const prefix = `${randomUUID()}/`;
+    const options = { sdk, bucket, prefix, partBytes: 5 * 2 ** 20 };
+    const store = await s3Store({ ...options, client: clients[0] });
     const body = testBytes(23 * 2 ** 20);
     async function* failing(): AsyncGenerator<Uint8Array> {
       yield body;
       throw new RangeError('no more');
     }
     await expect(store.put('parts', failing())).rejects.toBeInstanceOf(RangeError);
-    const command = new sdk.ListMultipartUploadsCommand({ Bucket: bucket });
+    const command = new sdk.ListMultipartUploadsCommand({ Bucket: bucket, Prefix: prefix });
     expect((await clients[0].send(command)).Uploads ?? []).toEqual([]);
     await store.put('parts', body);
     const read = await readBlob(store, 'parts', { parallelGets: 4 });

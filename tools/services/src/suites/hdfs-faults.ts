@@ -7,6 +7,7 @@ describeFaults('WebHDFS', {
   rounds: [
     { ...target, what: 'the NameNode', processes: ['namenode'] },
     { ...target, what: 'the DataNode', processes: ['datanode'] },
-    { ...target, what: 'NameNode and DataNode', processes: ['namenode', 'datanode'] },
+    { ...target, what: 'both', processes: ['namenode', 'datanode'], isLong: true },
   ],
+  chaosSteps: 50, // files of HDFS take their time
 });

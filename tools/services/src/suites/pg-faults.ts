@@ -6,7 +6,7 @@ describeFaults('PostgreSQL', {
   kind: 'pg',
   rounds: [
     { ...target, what: 'postgres' },
-    { ...target, what: 'postgres, a second time' },
+    { ...target, what: 'postgres, a second time', isLong: true },
     { ...target, what: 'postgres, by an immediate stop', signal: 'SIGQUIT' },
   ],
 });
