@@ -4,8 +4,8 @@
  *
  * - Tokens routed to each expert over the windows of the reference: a token on the border between
  *   two experts may go either way in f32, so counts may differ by one in a thousand.
- * - Traces of the Hessian by forward passes alone, against PyTorch's by double backward: two
- *   estimates of one number agree within three of their joint standard errors.
+ * - Traces of the Hessian by forward passes alone, against PyTorch's by double backward, both with
+ *   the routing held: two estimates of one number agree within three of their joint standard errors.
  */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -23,6 +23,7 @@ import {
 } from '@vramkit/example-runtime';
 import { DeviceMatrix, estimateHessianTrace, type CalibrationLoss } from '@vramkit/packer';
 import { calibrate } from './calibrate.js';
+import { HeldRouting } from './held-routing.js';
 import { loadUnit, openMoeModel } from './moe-model.js';
 
 /** What is read of the reference. */
@@ -76,7 +77,7 @@ async function checkCounts(device: VramDevice, model: LanguageModel): Promise<bo
 /** A loss whose changed weights are written into the model, and taken back afterwards. */
 function lossOf(
   device: VramDevice,
-  model: LanguageModel,
+  held: HeldRouting,
   original: ReadonlyMap<string, Float32Array>,
 ): CalibrationLoss {
   const windows = calibrationStarts.map((start) =>
@@ -84,10 +85,11 @@ function lossOf(
   );
   const write = async (changes: ReadonlyMap<string, Float32Array>): Promise<void> => {
     using uploader = new Uploader(device, { method: 'write-buffer' });
-    const { intermediateSize, hiddenSize } = model.config;
+    const { layers, config } = held.model;
+    const { intermediateSize, hiddenSize } = config;
     for (const [name, dense] of changes) {
       const [, layer, expert, part] = /layers\.(\d+)\..*experts\.(\d+)\.(w[123])/.exec(name) ?? [];
-      const weights = model.layers[Number(layer)]?.feedForward;
+      const weights = layers[Number(layer)]?.feedForward;
       if (weights?.type !== 'experts') throw new Error(`no experts for ${name}`);
       const { gateUp, down } = weights;
       const matrix = part === 'w2' ? down : gateUp;
@@ -97,11 +99,13 @@ function lossOf(
       await matrix.upload(uploader, firstRow, { dense });
     }
   };
+  const { session } = held;
+  if (session === undefined) throw new Error('no session');
   return async (changes) => {
     await write(changes);
-    using session = createSession(device, model, { kvTokens: 272, kvDtype: 'f32' });
     let sum = 0;
-    for (const window of windows) {
+    for (const [text, window] of windows.entries()) {
+      held.text = text;
       const sequence = session.create(full({ blockSize: 16 }));
       for (const loss of await score(session, sequence, window)) sum += loss;
       session.free(sequence);
@@ -113,6 +117,10 @@ function lossOf(
 
 async function checkTraces(device: VramDevice, model: LanguageModel): Promise<boolean> {
   const file = await openMoeModel(folder);
+  const held = new HeldRouting(model);
+  const sizes = { kvTokens: 272, chunkTokens: calibrationBytes - 1, kvDtype: 'f32' } as const;
+  using session = createSession(device, held.model, sizes);
+  held.session = session;
   let holds = true;
   try {
     for (const id of options.experts.split(',')) {
@@ -120,7 +128,7 @@ async function checkTraces(device: VramDevice, model: LanguageModel): Promise<bo
       if (unit === undefined) throw new Error(`there is no expert ${id}`);
       const loaded = await loadUnit(unit);
       const original = new Map(loaded.tensors.map(({ name, values }) => [name, values]));
-      const loss = lossOf(device, model, original);
+      const loss = lossOf(device, held, original);
       const probes = Number(options.probes);
       const { mean, standardError } = await estimateHessianTrace(loaded, { loss, probes });
       const { hessian_trace_mean: means, hessian_trace_stderr: errors } = reference.sensitivity;

@@ -1,16 +1,25 @@
 /**
- * Parity of the packer with ONNX Runtime: `npm run parity:packer`. Ends with code 1 where it does
- * not hold.
+ * Parity of the packer with ONNX Runtime and with ggml (llama.cpp): `npm run parity:packer`. Ends
+ * with code 1 where it does not hold.
  *
- * A matrix is packed, repacked for MatMulNBits and multiplied by onnxruntime-node; the same matrix
- * is multiplied here. An asymmetric minimum is an f16 here and an integer times the scale there, so
- * its products may differ by 2^-11 of the sum of their minimums' terms; all else is float error.
+ * - A matrix is packed, repacked for MatMulNBits and multiplied by onnxruntime-node; the same matrix
+ *   is multiplied here. An asymmetric minimum is an f16 here and an integer times the scale there:
+ *   what that changes is computed in f64 and taken off, and all that is left is float error.
+ * - Blocks of every type that ggml quantizes, from random weights of several sizes, are dequantized
+ *   by both: the values are equal bit for bit.
  */
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { createGpu } from '@vramkit/adapter';
 import { Batch, createTensor, f16ToF32, openDevice, Uploader } from '@vramkit/core';
 import {
   createMatrix,
+  dequantize,
+  GGML_TYPES,
   matmul,
+  matMulNBitsValues,
+  matrixValues,
   quantizeMatrix,
   rtn,
   toMatMulNBits,
@@ -63,6 +72,54 @@ async function ourProduct(
   return await y.readFloats();
 }
 
+/** What the products of two sets of weights differ by, in f64. */
+function minimumProduct(theirs: Float32Array, ours: Float32Array, x: Float32Array): Float64Array {
+  return Float64Array.from({ length: xRows * rows }, (_, at) => {
+    const [m, n] = [Math.floor(at / rows), at % rows];
+    let sum = 0;
+    for (let k = 0; k < columns; k++) {
+      const w = n * columns + k;
+      sum += ((theirs[w] ?? 0) - (ours[w] ?? 0)) * (x[m * columns + k] ?? 0);
+    }
+    return sum;
+  });
+}
+
+/** Whether our values of ggml's own blocks are those of ggml, for every type. */
+async function compareBlocks(peer: ProductPeer): Promise<boolean> {
+  const folder = await mkdtemp(join(tmpdir(), 'vramkit-parity-'));
+  const [input, output, blocks] = ['in', 'out', 'blocks'].map((name) => join(folder, name)) as [
+    string,
+    string,
+    string,
+  ];
+  const count = 64 * 256;
+  // Groups from 1e-6 to 1e3, so that small scales are there too.
+  const values = Float32Array.from(
+    { length: count },
+    (_, i) => Math.sin(i * 12.9898) * 10 ** ((i >> 8) % 10) * 1e-6,
+  );
+  let holds = true;
+  try {
+    await writeFile(input, new Uint8Array(values.buffer));
+    for (const type of GGML_TYPES.filter((each) => each.startsWith('Q'))) {
+      const name = type.toLowerCase().replace('_k', '_K');
+      await peer.ask('quantize', { type: name, rows: 64, columns: 256, input, output, blocks });
+      const ours = new Uint32Array(
+        dequantize(type, Uint8Array.from(await readFile(blocks))).buffer,
+      );
+      const theirs = new Uint32Array(Uint8Array.from(await readFile(output)).buffer);
+      const apart = theirs.filter((bits, i) => bits !== ours[i]).length;
+      const equal = ours.length === count && theirs.length === count && apart === 0;
+      console.log(`ggml ${type}: ${count} values, ${equal ? 'equal' : `${apart} DIFFER`}`);
+      holds &&= equal;
+    }
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+  return holds;
+}
+
 async function compare(peer: ProductPeer, { bits, groupSize, convention }: ParityCase) {
   const values = Float32Array.from({ length: rows * columns }, (_, i) => Math.sin(i * 12.9898));
   const quantizer = rtn({ convention });
@@ -79,11 +136,13 @@ async function compare(peer: ProductPeer, { bits, groupSize, convention }: Parit
   });
   const theirs = new Float32Array(decodeBytes(answer.y).buffer);
   const ours = await ourProduct(matrix, xData);
-  const sumOfX = xData.reduce((sum, x) => Math.max(sum, Math.abs(x)), 0) * columns;
-  // Products of magnitude 1 in f32, plus what a rounded minimum may add.
-  const tolerance = columns * 2 ** -22 + (convention === 'asymmetric' ? sumOfX * 2 ** -11 : 0);
+  const rounded = minimumProduct(matMulNBitsValues(packed), matrixValues(matrix), xData);
+  // Sums of products of magnitude 1 in f32.
+  const tolerance = columns * 2 ** -22;
   let worst = ours.length === theirs.length ? 0 : Infinity;
-  theirs.forEach((y, i) => (worst = Math.max(worst, Math.abs(y - (ours[i] ?? NaN)))));
+  theirs.forEach((y, i) => {
+    worst = Math.max(worst, Math.abs(y - (rounded[i] ?? NaN) - (ours[i] ?? NaN)));
+  });
   const holds = worst <= tolerance;
   const verdict = holds ? 'within' : 'OUTSIDE';
   console.log(
@@ -97,7 +156,10 @@ await installPeers((line) => console.log(line));
 await using peer = new ProductPeer('onnxruntime');
 let passed = true;
 for (const each of cases) passed = (await compare(peer, each)) && passed;
+await using blocks = new ProductPeer('ggml');
+passed = (await compareBlocks(blocks)) && passed;
 console.log(passed ? '\nparity holds' : '\nparity does NOT hold');
 await peer.dispose();
+await blocks.dispose();
 // Dawn keeps the process alive for as long as its entry point is reachable.
 process.exit(passed ? 0 : 1);

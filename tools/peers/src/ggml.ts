@@ -23,6 +23,8 @@ const TYPES: Readonly<Record<string, number>> = {
   f32: 0,
   q4_0: 2,
   q4_1: 3,
+  q5_0: 6,
+  q5_1: 7,
   q8_0: 8,
   q2_K: 10,
   q3_K: 11,
@@ -141,12 +143,14 @@ async function open({ backend: kind, format, rows, size, layers }: ProductOpen):
   return `ggml of node-llama-cpp, ${name}`;
 }
 
-function quantizeFile({ type, rows, columns, input, output }: QuantizeRequest): number {
+function quantizeFile(request: QuantizeRequest): number {
+  const { type, rows, columns, input, output, blocks } = request;
   const bytes = Uint8Array.from(readFileSync(input));
   const stored = quantizeRows(type, new Float32Array(bytes.buffer), rows, columns);
   const values = new Float32Array(rows * columns);
   ggml.dequantizer(type)(stored, values, values.length);
   writeFileSync(output, new Uint8Array(values.buffer));
+  if (blocks !== undefined) writeFileSync(blocks, stored);
   return stored.byteLength;
 }
 

@@ -50,6 +50,8 @@ export interface QuantizeRequest {
   readonly input: string;
   /** Path to write what is stored to, as f32. */
   readonly output: string;
+  /** Path to write the stored blocks themselves to. Default: nowhere. */
+  readonly blocks?: string;
 }
 
 /** Every request by name, with what it carries and what it gives back. */

@@ -10,6 +10,10 @@
  * of a loss with an error of d the estimate is off by about 4 d / e^2. The default, 1/32 of the
  * root mean square of the unit's weights, suits losses computed in f32.
  *
+ * The loss has to be smooth. Where changed weights send tokens to other experts it jumps, and the
+ * difference divides the jump by e^2: hold the routing of an unchanged pass, as back propagation
+ * does. On tiny-moe the estimate of a first layer is 19 +- 25 without and 2.1 +- 0.3 with it.
+ *
  * Source: Hutchinson (1990); Dong et al., HAWQ-V2 (2020).
  */
 import { assertArgument, checkInteger } from '@vramkit/core';
