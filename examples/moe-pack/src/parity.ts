@@ -4,8 +4,8 @@
  *
  * - Tokens routed to each expert over the windows of the reference: a token on the border between
  *   two experts may go either way in f32, so counts may differ by one in a thousand.
- * - Traces of the Hessian by forward passes alone, against PyTorch's by double backward, both with
- *   the routing held: two estimates of one number agree within three of their joint standard errors.
+ * - Traces of the Hessian by forward passes, against PyTorch's by double backward, both with the
+ *   routing held: two estimates of one number agree within three joint standard errors.
  */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';

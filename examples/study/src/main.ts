@@ -1,17 +1,20 @@
 /**
- * The study of eviction policies: `npm run study -- eviction`.
+ * The studies: `npm run study -- eviction` and `npm run study -- packing`.
  */
 import { createGpu } from '@vramkit/adapter';
 import { isVramError, openDevice } from '@vramkit/core';
 import { loadDocuments } from './documents.js';
 import { HELP, parseOptions } from './options.js';
+import { packingMain } from './packing/main.js';
 import { reportModel } from './report/sections.js';
 import { writeReport } from './report/write-report.js';
 import { storeOf, studyModel } from './study.js';
 
 /** Runs the command line; resolves with the exit code. */
 async function main(args: readonly string[]): Promise<number> {
-  const options = parseOptions(args, process.env['INIT_CWD'] ?? process.cwd());
+  const from = process.env['INIT_CWD'] ?? process.cwd();
+  if (args[0] === 'packing') return packingMain(args.slice(1), from);
+  const options = parseOptions(args, from);
   if (options === 'help') {
     process.stdout.write(HELP);
     return 0;

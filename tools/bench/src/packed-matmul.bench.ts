@@ -1,27 +1,21 @@
 /**
  * Packed products by width, and f32 ones, beside ONNX Runtime, ggml (llama.cpp) and TensorFlow.js
- * on the same driver and beside a tuned plain f32 product; a mixture-of-experts layer of mixed
- * widths beside the same at 4 bits; and how fast weights are packed.
+ * on the same driver and beside a tuned plain f32 product; and a mixture-of-experts layer of mixed
+ * widths beside the same at 4 bits. How fast weights are packed: packing.bench.ts.
  *
  * Goals on lavapipe: 4 bits at least 4 times ONNX Runtime's WebGPU at one row and 1.3 times at 128;
  * f32 ahead of ONNX Runtime and TensorFlow.js at both; 2 and 3 bits not slower than 4 at one row;
  * mixed experts not slower than those of 4 bits.
  *
- * GFLOP/s counts two per multiply and add. Packing counts bytes of f32 input for each second of
- * processor time, so that a machine that does other things at the same time does not count.
+ * GFLOP/s counts two per multiply and add.
  */
-import { cpuUsage } from 'node:process';
 import { createGpu } from '@vramkit/adapter';
 import { createTensor, openDevice, Uploader, type Tensor, type VramDevice } from '@vramkit/core';
 import {
   createExpertArena,
   createMatrix,
-  hqq,
   matmul,
-  optRtn,
-  packOnDevice,
   quantizeMatrix,
-  rtn,
   type AffineMatrixFormat,
   type DeviceMatrix,
   type ExpertArena,
@@ -37,8 +31,7 @@ import { toResult, type BenchResult } from './report.js';
 import type { ProductFormat } from '../../peers/src/product-protocol.js';
 
 /** What it answers. */
-export const question =
-  'Packed products by width beside other runtimes on the same driver, and the speed of packing';
+export const question = 'Packed products by width beside other runtimes on the same driver';
 
 const suite = 'packed-matmul';
 const PACKED = ['affine4', 'affine2', 'affine3', 'affine8'] as const;
@@ -208,61 +201,13 @@ async function mixedLayer(device: VramDevice, driver: string, size: number): Pro
   );
 }
 
-async function packing(quick: boolean): Promise<BenchResult[]> {
-  const rows = quick ? 64 : 512;
-  const columns = 2048;
-  const values = Float32Array.from({ length: rows * columns }, (_, i) => Math.sin(i * 12.9898));
-  const results: BenchResult[] = [];
-  for (const [quantizer, part] of [
-    [rtn(), rows],
-    [rtn({ convention: 'symmetric-full' }), rows],
-    [hqq(), rows / 16],
-    [optRtn(), rows / 16],
-  ] as const) {
-    const some = values.subarray(0, part * columns);
-    const ours: Measure = async () => {
-      const before = cpuUsage();
-      quantizeMatrix(some, { name: 'w', rows: part, columns, bits: 4, quantizer });
-      return some.byteLength / cpuUsage(before).user;
-    };
-    const name = { suite, case: `${quantizer.name} 4 bits on the CPU`, metric: 'packing' };
-    const figure = { ...name, unit: 'MB/s', driver: 'none', better: 'higher' } as const;
-    results.push(toResult(figure, await measureInTurn({ ours }, { runs: 7, warmUps: 3 })));
-  }
-  return results;
-}
-
-/** Packing on the device beside packing on the host, both by the clock. */
-async function packingOnDevice(device: VramDevice, driver: string): Promise<BenchResult> {
-  using resources = new CaseResources();
-  const [rows, columns] = [512, 2048];
-  const values = Float32Array.from({ length: rows * columns }, (_, i) => Math.sin(i * 12.9898));
-  const tensor = resources.own(activations(device, 'weights', rows, columns));
-  tensor.write(values);
-  const layout = { rows, columns, format: 'affine4', label: 'packed' } as const;
-  const matrix = resources.own(createMatrix(device, layout));
-  const rate = async (pack: () => Promise<unknown>): Promise<number> => {
-    const start = performance.now();
-    await pack();
-    return values.byteLength / (performance.now() - start) / 1000;
-  };
-  const options = { name: 'w', rows, columns, bits: 4, quantizer: rtn() } as const;
-  const ours: Measure = () => rate(() => packOnDevice(tensor, matrix));
-  const peers = { 'on the CPU': () => rate(async () => quantizeMatrix(values, options)) };
-  const measured = await measureInTurn({ ours, peers }, { runs: 7, warmUps: 3 });
-  const name = 'rtn-asymmetric 4 bits on the device';
-  const figure = { suite, case: name, metric: 'packing', unit: 'MB/s', driver } as const;
-  return toResult({ ...figure, better: 'higher' }, measured);
-}
-
 /** Measures everything. */
 export async function run({ quick, log }: BenchOptions): Promise<readonly BenchResult[]> {
   const { gpu, adapter, driver } = await createGpu();
   using device = await openDevice({ gpu });
   log(`${adapter} (${driver})`);
   const size = quick ? 1024 : 2048;
-  const results: BenchResult[] = await packing(quick);
-  results.push(await packingOnDevice(device, adapter));
+  const results: BenchResult[] = [];
   if (!quick) await installPeers(log);
   for (const rows of quick ? [1] : [1, 128]) {
     for (const format of ['4-bit', 'f32'] as const) {

@@ -2,7 +2,7 @@
  * Parity of the packer with ONNX Runtime and with ggml (llama.cpp): `npm run parity:packer`. Ends
  * with code 1 where it does not hold.
  *
- * - A matrix is packed, repacked for MatMulNBits and multiplied by onnxruntime-node; the same matrix
+ * - A matrix is packed, repacked for MatMulNBits and multiplied by onnxruntime-node; the same one
  *   is multiplied here. An asymmetric minimum is an f16 here and an integer times the scale there:
  *   what that changes is computed in f64 and taken off, and all that is left is float error.
  * - Blocks of every type that ggml quantizes, from random weights of several sizes, are dequantized

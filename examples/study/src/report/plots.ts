@@ -125,6 +125,58 @@ export function linePlot(x: readonly string[], series: readonly Series[], of: Pl
   ]);
 }
 
+/** Points of one kind over numbers, joined in their order along x. */
+export interface Curve {
+  readonly name: string;
+  readonly points: readonly (readonly [x: number, y: number])[];
+}
+
+/** Round numbers of a logarithmic scale, from below `least` to above `most`. */
+export function logTicks(least: number, most: number): number[] {
+  const all: number[] = [];
+  for (let power = Math.floor(Math.log10(least)); power <= Math.ceil(Math.log10(most)); power++) {
+    for (const step of [1, 1.5, 2, 3, 5, 7]) all.push(step * 10 ** power);
+  }
+  const first = all.findLastIndex((tick) => tick <= least * (1 + 1e-9));
+  const last = all.findIndex((tick) => tick >= most * (1 - 1e-9));
+  return all.slice(Math.max(0, first), last + 1);
+}
+
+/** Curves over numbers, the values on a logarithmic scale; the legend is below. */
+export function curvePlot(curves: readonly Curve[], of: PlotText): string {
+  const points = curves.flatMap((curve) => curve.points);
+  const xs = ticks(Math.min(...points.map(([x]) => x)), Math.max(...points.map(([x]) => x)));
+  const ys = logTicks(Math.min(...points.map(([, y]) => y)), Math.max(...points.map(([, y]) => y)));
+  const [top, bottom] = [34, 314];
+  const [firstX = 0, lastX = 1] = [xs[0], xs.at(-1)];
+  const [firstY = 1, lastY = 2] = [ys[0], ys.at(-1)];
+  const xOf = (x: number): number =>
+    LEFT + ((x - firstX) * (WIDTH - LEFT - RIGHT)) / (lastX - firstX);
+  const yOf = (y: number): number =>
+    bottom - ((bottom - top) * Math.log(y / firstY)) / Math.log(lastY / firstY);
+  const legendX = (i: number): number => LEFT + (i % 3) * 204;
+  const legendY = (i: number): number => bottom + 62 + Math.floor(i / 3) * 20;
+  return svg(WIDTH, legendY(curves.length - 1) + 14, of.title, [
+    text(LEFT, 18, of.title),
+    ...ys.map((y) => rule(LEFT, yOf(y), WIDTH - RIGHT, yOf(y))),
+    ...ys.map((y) => text(LEFT - 8, yOf(y) + 4, of.format(y), 'end')),
+    ...xs.map((x) => text(xOf(x), bottom + 20, String(Number(x.toFixed(6))), 'middle')),
+    text((LEFT + WIDTH) / 2, bottom + 40, of.xTitle, 'middle'),
+    ...curves.map((curve, index) => {
+      const colour = colourOf(index);
+      const sorted = [...curve.points].sort(([a], [b]) => a - b);
+      const path = sorted.map(([x, y]) => `${at(xOf(x))},${at(yOf(y))}`).join(' ');
+      const dots = sorted.map(([x, y]) => circle(xOf(x), yOf(y), 3, colour)).join('');
+      const stroke = `fill="none" stroke="${colour}" stroke-width="1.6"`;
+      return `<polyline points="${path}" ${stroke}/>${dots}`;
+    }),
+    ...curves.flatMap(({ name }, i) => [
+      rule(legendX(i), legendY(i) - 4, legendX(i) + 18, legendY(i) - 4, colourOf(i), 3),
+      text(legendX(i) + 24, legendY(i), name),
+    ]),
+  ]);
+}
+
 /** One point with a bar per name, in the given order. */
 export function pointPlot(
   points: readonly { readonly name: string; readonly value: number; readonly bar: number }[],

@@ -47,11 +47,12 @@ export function outputErrorOf(
     for (let i = 0; i < columns; i++) {
       const di = difference[start + i] ?? 0;
       if (di === 0) continue;
+      // Moments are symmetric: the half below the diagonal counts twice.
       let inner = 0;
-      for (let j = 0; j < columns; j++) {
+      for (let j = 0; j < i; j++) {
         inner += (moments[i * columns + j] ?? 0) * (difference[start + j] ?? 0);
       }
-      sum += di * inner;
+      sum += di * (2 * inner + (moments[i * columns + i] ?? 0) * di);
     }
   }
   return sum;
