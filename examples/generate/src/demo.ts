@@ -2,17 +2,20 @@
 import type { VramDevice } from '@vramkit/core';
 import type { KvPolicy } from '@vramkit/eviction';
 import {
+  expertStats,
   loadTokenizer,
   openModelFile,
   openSession,
+  type LanguageModel,
+  type OpenedSession,
   type Tokenizer,
 } from '@vramkit/example-runtime';
 import { resolveModel } from '@vramkit/models';
 import { explainChoice, measureAdapter, predictSeconds, type DemoWork } from './choose-model.js';
 import type { DemoOptions } from './options.js';
 import { buildPrompt, HELD_OUT_TOKENS, type DemoPrompt } from './prompt.js';
-import type { GenerationReport, MemorySample } from './report/report-data.js';
-import { formatBytes } from './report/table.js';
+import type { ExpertReport, GenerationReport, MemorySample } from './report/report-data.js';
+import { expertSummary, formatBytes } from './report/table.js';
 import { makePolicies, runPolicies } from './run-policies.js';
 import { Terminal } from './terminal.js';
 
@@ -86,6 +89,28 @@ async function makePlan(tokenizer: Tokenizer, options: DemoOptions): Promise<Pla
   return { prompt, promptTokens, kvBudgetTokens, policies, maxTokens, kvTokens };
 }
 
+function sayPlacement({ units, streaming }: OpenedSession['placement'], terminal: Terminal): void {
+  const { device: resident, host: streamed } = units.weights;
+  if (streamed === 0) return;
+  terminal.line(
+    `Layers: ${resident} on the device, ${streamed} streamed from the host ` +
+      `(${streaming}), because of --gpu-budget`,
+  );
+}
+
+function expertReport(
+  model: LanguageModel,
+  { experts, expertPolicy: policy }: DemoOptions,
+  terminal: Terminal,
+): ExpertReport | undefined {
+  const stats = expertStats(model);
+  if (stats === undefined || experts === undefined) return undefined;
+  const { budgetBytes, prefetch = false } = experts;
+  const report = { budgetBytes, policy, prefetch, ...stats };
+  terminal.line(`Experts: ${expertSummary(report)}`);
+  return report;
+}
+
 /** Runs the demo; throws typed errors only. */
 export async function demo(
   device: VramDevice,
@@ -116,19 +141,14 @@ export async function demo(
       blockSize,
       kvDtype,
       signal,
+      ...(options.experts === undefined ? {} : { experts: options.experts }),
       onProgress: (done, total) => {
         terminal.progress(Math.round(done / 1e6), Math.round(total / 1e6), 'MB');
         sample();
       },
     });
     const { session, placement } = opened;
-    const { device: resident, host: streamed } = placement.units.weights;
-    if (streamed > 0) {
-      terminal.line(
-        `Layers: ${resident} on the device, ${streamed} streamed from the host ` +
-          `(${placement.streaming}), because of --gpu-budget`,
-      );
-    }
+    sayPlacement(placement, terminal);
     terminal.line(
       `Prompt: ${promptTokens} tokens; budget ${kvBudgetTokens}; ` +
         `device memory ${formatBytes(device.memory.stats().liveBytes)}`,
@@ -138,6 +158,7 @@ export async function demo(
       listener: terminal,
       signal,
     });
+    const experts = expertReport(opened.model, options, terminal);
     return {
       model: name,
       whyThisModel: why,
@@ -148,6 +169,7 @@ export async function demo(
       blockSize,
       kvBudgetTokens,
       gpuBudgetBytes: options.gpuBudgetBytes,
+      experts,
       totalSeconds: (performance.now() - start) / 1000,
       ...results,
       memory,

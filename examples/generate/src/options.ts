@@ -2,6 +2,13 @@
 import { parseArgs } from 'node:util';
 import { checkInteger, fail, VramError } from '@vramkit/core';
 import { KV_POLICY_NAMES } from '@vramkit/eviction';
+import {
+  EXPERT_FLAGS,
+  EXPERT_HELP,
+  parseBytes,
+  parseExpertCaching,
+  type ExpertCaching,
+} from '@vramkit/example-runtime';
 
 /** What the demo was asked to do. */
 export interface DemoOptions {
@@ -13,6 +20,10 @@ export interface DemoOptions {
   /** Default: a quarter of the prompt. */
   readonly kvBudgetTokens: number | undefined;
   readonly gpuBudgetBytes: number | undefined;
+  /** Default: all experts are resident. */
+  readonly experts: ExpertCaching | undefined;
+  /** Name of the replacement policy, for the report. */
+  readonly expertPolicy: string;
   /** Default: 48, or 96 for a model of bytes. */
   readonly maxTokens: number | undefined;
   readonly blockSize: number;
@@ -34,6 +45,7 @@ usage: npm run demo -- [options]
   --kv-budget-tokens N      tokens that evicting policies keep (default: a quarter of the prompt)
   --gpu-budget BYTES        hard limit on device memory; 512M and 2G are understood. Layers that
                             do not fit beside KV and activations are streamed from the host
+${EXPERT_HELP}\
   --max-tokens N            length of each answer (default: 48; 96 for a model of bytes)
   --block-size N            tokens per block (default: 16)
   --kv-dtype f16|f32        element type of K and V (default: f16)
@@ -43,6 +55,7 @@ usage: npm run demo -- [options]
 examples:
   npm run demo -- --model smollm2 --policy full,pagedEviction --kv-budget-tokens 256
   npm run demo -- --model tiny-moe --gpu-budget 64M --json figures.json
+  npm run demo -- --model tiny-moe --expert-budget 3M --expert-policy s3Fifo --expert-prefetch
 `;
 
 const FLAGS = {
@@ -55,21 +68,11 @@ const FLAGS = {
   'max-tokens': { type: 'string' },
   'block-size': { type: 'string', default: '16' },
   'kv-dtype': { type: 'string', default: 'f16' },
+  ...EXPERT_FLAGS,
   json: { type: 'string' },
   report: { type: 'string', default: 'report.html' },
   help: { type: 'boolean', default: false },
 } as const;
-
-/**
- * Bytes of a size such as `1500000`, `512M` or `2GiB`; units are binary.
- * @throws VramError `invalid-argument`.
- */
-export function parseBytes(text: string): number {
-  const match = /^(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?$/i.exec(text.trim());
-  if (match === null) fail('invalid-argument', `'${text}' is no size; write 1500000, 512M or 2G`);
-  const power = ['', 'k', 'm', 'g', 't'].indexOf((match[2] ?? '').toLowerCase());
-  return Math.floor(Number(match[1]) * 1024 ** power);
-}
 
 /**
  * The options, or 'help'.
@@ -99,6 +102,8 @@ export function parseOptions(args: readonly string[]): DemoOptions | 'help' {
     kvBudgetTokens:
       values['kv-budget-tokens'] === undefined ? undefined : whole('kv-budget-tokens'),
     gpuBudgetBytes: gpuBudget === undefined ? undefined : parseBytes(gpuBudget),
+    experts: parseExpertCaching(values),
+    expertPolicy: values['expert-policy'] ?? 'lru',
     maxTokens: values['max-tokens'] === undefined ? undefined : whole('max-tokens'),
     blockSize: whole('block-size'),
     kvDtype: dtype,

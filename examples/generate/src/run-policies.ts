@@ -5,6 +5,7 @@
 import { countersSince } from '@vramkit/core';
 import { full, kvPolicy, type KvPolicy } from '@vramkit/eviction';
 import {
+  expertStats,
   generate,
   score,
   type InferenceSession,
@@ -111,6 +112,7 @@ async function answer(
   let start = 0;
   let peakBlocks = table.blockCount;
   let before = { ...session.device.counters };
+  const expertsBefore = expertStats(session.model);
   const emit = (text: string): void => {
     answerText += text;
     listener.token(text);
@@ -140,5 +142,16 @@ async function answer(
     kvBytesByStep,
     survivors: Array.from(table.positions),
     tokenCount: table.tokenCount,
+    expertHitRate: hitRate(expertsBefore, expertStats(session.model)),
   };
+}
+
+type ExpertCounts = ReturnType<typeof expertStats>;
+
+/** Hits over requests between two counts. */
+function hitRate(before: ExpertCounts, after: ExpertCounts): number | undefined {
+  if (before === undefined || after === undefined) return undefined;
+  const hits = after.hits - before.hits;
+  const requests = hits + after.misses - before.misses;
+  return requests === 0 ? undefined : hits / requests;
 }

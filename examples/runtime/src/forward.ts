@@ -13,15 +13,17 @@
  * ```
  */
 import { type Batch, fail, type Tensor, type VramDevice, writeRange } from '@vramkit/core';
-import { gatherRows, matmul, type ExpertCache, type ExpertRequest } from '@vramkit/packer';
+import { gatherRows, matmul, type ExpertCache } from '@vramkit/packer';
 import type { PagedKvCache } from '@vramkit/paged-attention';
+import { fetchAhead, readAheadTarget, readChoices } from './experts/read-ahead.js';
 import {
   recordExperts,
   recordExpertSum,
+  recordNextRouting,
   recordRouting,
   recordSilu,
   type ExpertLayer,
-} from './expert-layer.js';
+} from './experts/expert-layer.js';
 import { argmaxKernel } from './kernels/argmax.wgsl.js';
 import { rmsNormKernel } from './kernels/rms-norm.wgsl.js';
 import { inverseFrequencies, writeRotations } from './kernels/rope.cpu.js';
@@ -124,25 +126,17 @@ export class ForwardPass {
     this.#norm(batch, layer.feedForwardNorm, { rows: tokens, firstRow: 0 });
     const experts = this.#expertLayer(weights, tokens);
     recordRouting(batch, experts);
+    const next = readAheadTarget(this.#model.layers[index + 1]);
+    if (next !== undefined) recordNextRouting(batch, experts, next);
     batch.submit();
-    const requests = await this.#chosenExperts(tokens);
-    for await (const _ of cache.rounds(requests)) {
+    const { chosen, guess } = await readChoices(experts, next !== undefined);
+    for await (const _ of cache.rounds(chosen)) {
       recordExperts(batch, experts);
       batch.submit();
     }
     recordExpertSum(batch, experts);
-  }
-
-  /** The experts that routers chose in the last layer, one for each row. */
-  async #chosenExperts(tokens: number): Promise<ExpertRequest[]> {
-    const rows = tokens * this.#model.config.expertsPerToken;
-    const { experts } = this.workspace;
-    if (experts === undefined) return [];
-    const [ids, weights] = await Promise.all([
-      experts.ids.slice(0, rows).read(),
-      experts.weights.slice(0, rows).readFloats(),
-    ]);
-    return Array.from(weights, (weight, row) => ({ expert: Number(ids[row] ?? 0), weight }));
+    // Not awaited: it reads while the device computes, and the next layer's rounds wait for it.
+    if (next !== undefined) void fetchAhead(next.cache, guess);
   }
 
   #expertLayer(weights: ExpertFeedForward, tokens: number): ExpertLayer {

@@ -16,7 +16,16 @@ export {
   type OpenKvStoreOptions,
 } from './kv-store/open-kv-store.js';
 export type { KvBlockStore, KvStoreOptions } from './kv-store/prefix-store.js';
-export { loadModel, type ExpertCaching, type LoadModelOptions } from './load-model.js';
+export { parseBytes } from './byte-size.js';
+export {
+  EXPERT_FLAGS,
+  EXPERT_HELP,
+  expertStats,
+  parseExpertCaching,
+  type ExpertCaching,
+  type LowBitCopies,
+} from './experts/expert-caching.js';
+export { loadModel, type LoadModelOptions } from './load-model.js';
 export { openModelFile, type ModelConfig, type ModelFile, type ModelTensor } from './model-file.js';
 export { Sampler, type SamplingOptions } from './sampler.js';
 export {

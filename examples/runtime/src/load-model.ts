@@ -16,12 +16,12 @@ import {
   Uploader,
   VramError,
   type MemoryResource,
-  type ReplacementPolicy,
   type Tensor,
   type VramDevice,
 } from '@vramkit/core';
 import {
   affineFormat,
+  affineMatrixFormat,
   createExpertArena,
   createExpertCache,
   createMatrix,
@@ -30,6 +30,7 @@ import {
   matrixBytes,
   matrixLayout,
   planExpertSlots,
+  type CodeBits,
   type DeviceMatrix,
   type ExpertCache,
   type ExpertWidth,
@@ -37,6 +38,8 @@ import {
   type MatrixFormat,
   type MatrixRows,
 } from '@vramkit/packer';
+import type { ExpertCaching } from './experts/expert-caching.js';
+import { LOW_BIT_GROUP, lowBitCopy } from './experts/low-bit-copies.js';
 import { convertRows, joinRows } from './matrix-rows.js';
 import type { ModelConfig, ModelFile, ModelTensor } from './model-file.js';
 import { slotBytes } from './streaming/slot-memory.js';
@@ -64,14 +67,6 @@ export interface LoadModelOptions {
   readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
 }
 
-/** How experts are cached. */
-export interface ExpertCaching {
-  /** Bytes for the experts of all layers; each layer gets an equal part. */
-  readonly budgetBytes: number;
-  /** Makes a replacement policy; called once for each layer and width. */
-  readonly policy: () => ReplacementPolicy<number>;
-}
-
 /** Most bytes of a tensor that are on the host at once; conversion at most triples it. */
 const CHUNK_BYTES = 4 * 1024 * 1024;
 
@@ -90,6 +85,8 @@ export class ModelLoader {
   /** Outlives the loading, for experts that are read later. */
   #expertUploader: Uploader | undefined;
   #doneBytes = 0;
+  /** Whether experts that are read count as progress. */
+  #isLoading = true;
   /** Where the memory of matrices and vectors comes from now. */
   #memory: MemoryResource;
 
@@ -141,9 +138,12 @@ export class ModelLoader {
   /** The most bytes that a layer takes in a memory that aligns to 256 B. */
   layerBytes(index: number): number {
     const prefix = `layers.${index}.`;
-    let bytes = 0;
+    const { experts } = this.#options;
+    const { layers } = this.#file.config;
+    let bytes = experts === undefined ? 0 : slotBytes(Math.floor(experts.budgetBytes / layers));
     for (const [name, source] of this.#file.tensors) {
       if (!name.startsWith(prefix)) continue;
+      if (experts !== undefined && name.startsWith(`${prefix}experts.`)) continue;
       const { rows, columns } = source;
       const layout = matrixLayout({ ...this.#storedAs(source), rows, columns });
       const { codeWordsPerRow, scaleWordsPerRow } = layout;
@@ -162,6 +162,7 @@ export class ModelLoader {
 
   /** Ends the staging of uploads. */
   finish(): void {
+    this.#isLoading = false;
     this.#uploader.dispose();
   }
 
@@ -203,10 +204,11 @@ export class ModelLoader {
         of(expert, 'down'),
       ]);
       const budgetBytes = Math.floor(caching.budgetBytes / this.#file.config.layers);
-      const cache = this.#expertCache(parts, name('experts'), { ...caching, budgetBytes });
+      const cache = await this.#expertCache(parts, name('experts'), { ...caching, budgetBytes });
       const [gateUp, down] = cache.arenas;
       if (gateUp === undefined || down === undefined) throw new RangeError('no arenas');
-      return { type: 'experts', router, gateUp, down, cache };
+      const readsAhead = caching.prefetch === true;
+      return { type: 'experts', router, gateUp, down, cache, readsAhead };
     }
     const gateUps = each.map((expert) => [of(expert, 'gate'), of(expert, 'up')]);
     const gateUp = await this.#expertMatrices(gateUps, name('experts gate and up'));
@@ -266,11 +268,11 @@ export class ModelLoader {
   }
 
   /** A cache of one layer's experts, each its gate, up and down. */
-  #expertCache(
+  async #expertCache(
     experts: readonly (readonly ModelTensor[])[],
     label: string,
-    { budgetBytes, policy }: ExpertCaching,
-  ): ExpertCache {
+    { budgetBytes, policy, lowBit }: ExpertCaching,
+  ): Promise<ExpertCache> {
     const { widths, widthOf } = this.#widths(experts);
     const [gate, up, down] = experts[0] ?? [];
     if (gate === undefined || up === undefined || down === undefined) {
@@ -280,22 +282,33 @@ export class ModelLoader {
       { rowsPerExpert: gate.rows + up.rows, columns: gate.columns },
       { rowsPerExpert: down.rows, columns: down.columns },
     ];
-    const demands = widths.map(({ slots, ...stored }) => ({
-      experts: slots,
+    const stored = widths.map(({ slots: count, ...width }) => ({ ...width, count }));
+    const copies: (readonly MatrixRows[])[] = [];
+    if (lowBit !== undefined) {
+      const format = affineMatrixFormat(lowBit.bits);
+      stored.push({ format, groupSize: LOW_BIT_GROUP, count: 0 });
+      for (const own of experts) copies.push(await this.#lowBitCopies(own, lowBit.bits));
+    }
+    const { expertsPerToken } = this.#file.config;
+    const demands = stored.map(({ count, ...width }) => ({
+      experts: count,
+      ...(count === 0 && { atLeast: expertsPerToken }),
       slotBytes: matrices.reduce((sum, { rowsPerExpert: rows, columns }) => {
-        return sum + matrixBytes(matrixLayout({ ...stored, rows, columns }));
+        return sum + matrixBytes(matrixLayout({ ...width, rows, columns }));
       }, 0),
     }));
     const slots = planExpertSlots(demands, budgetBytes);
-    this.#expertUploader ??= new Uploader(this.#device);
+    this.#expertUploader ??= new Uploader(this.#device, { method: 'write-buffer' });
     const cache = createExpertCache(this.#device, this.#expertUploader, {
       label,
       widthOf,
       matrices,
-      widths: widths.map((width, i) => ({ ...width, slots: slots[i] ?? 0 })),
+      widths: stored.map(({ count: _, ...width }, i) => ({ ...width, slots: slots[i] ?? 0 })),
       policy,
+      ...(lowBit && { lowBit: { width: widths.length, below: lowBit.below } }),
       read: async (expert, width) => {
-        const format = widths[width]?.format ?? 'f32';
+        const format = widths[width]?.format;
+        if (format === undefined) return copies[expert] ?? [];
         const rows: MatrixRows[] = [];
         for (const part of experts[expert] ?? []) {
           rows.push(await this.#rows(part, 0, part.rows, format));
@@ -305,6 +318,14 @@ export class ModelLoader {
     });
     this.#owned.push(cache);
     return cache;
+  }
+
+  /** Gate with up, and down, in few bits. */
+  async #lowBitCopies(own: readonly ModelTensor[], bits: CodeBits): Promise<MatrixRows[]> {
+    const { signal } = this.#options;
+    throwIfAborted(signal);
+    const gateUp = await lowBitCopy(own.slice(0, 2), bits, signal);
+    return [gateUp, await lowBitCopy(own.slice(2), bits, signal)];
   }
 
   async #vector(source: ModelTensor): Promise<Tensor> {
@@ -401,6 +422,7 @@ export class ModelLoader {
   }
 
   #advance(bytes: number): void {
+    if (!this.#isLoading) return;
     this.#doneBytes += bytes;
     this.#options.onProgress?.(this.#doneBytes, this.#file.tensorBytes);
   }

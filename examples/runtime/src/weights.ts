@@ -38,6 +38,8 @@ export interface ExpertFeedForward {
   readonly down: ExpertMatrices;
   /** Where only some experts are on the device: who brings the others. */
   readonly cache?: ExpertCache;
+  /** Whether the cache brings what the router is likely to choose ahead of its layer. */
+  readonly readsAhead?: boolean;
 }
 
 /** The experts of a layer: one matrix where all are stored alike, else slots of several widths. */

@@ -97,15 +97,7 @@ export class Workspace {
       this.logits = make('logits', 'f32', maxLogitRows, config.vocabularySize);
       this.targets = make('targets', 'u32', maxLogitRows);
       this.losses = make('losses', 'f32', maxLogitRows);
-      this.experts =
-        config.experts === 0
-          ? undefined
-          : {
-              routerLogits: make('router logits', 'f32', maxTokens, config.experts),
-              ids: make('expert ids', 'u32', rows),
-              weights: make('expert weights', 'f32', rows),
-              outputs: make('expert outputs', 'f32', rows, hiddenSize),
-            };
+      this.experts = config.experts === 0 ? undefined : expertBuffers(make, config, maxTokens);
     } catch (error) {
       this.dispose();
       throw error;
@@ -128,10 +120,39 @@ export class Workspace {
 export interface ExpertBuffers {
   /** [maxTokens, experts]. */
   readonly routerLogits: Tensor;
+  /** The four below, one after the other: one readback gives them all. */
+  readonly choices: Tensor;
+  /** Elements of `choices` from one of them to the next. */
+  readonly choiceStride: number;
   /** [maxTokens, chosen] u32. */
   readonly ids: Tensor;
-  /** [maxTokens, chosen]. */
-  readonly weights: Tensor;
+  /** [maxTokens, chosen] f32. */
+  readonly weights: BufferRange;
+  /** What the next layer's router is likely to choose, as `ids`. */
+  readonly nextIds: BufferRange;
+  /** As `weights`. */
+  readonly nextWeights: BufferRange;
   /** [maxTokens, chosen, hidden]. */
   readonly outputs: Tensor;
+}
+
+function expertBuffers(
+  make: (label: string, dtype: DType, ...shape: number[]) => Tensor,
+  { experts, expertsPerToken, hiddenSize }: ModelConfig,
+  maxTokens: number,
+): ExpertBuffers {
+  const rows = maxTokens * expertsPerToken;
+  const choiceStride = Math.ceil(rows / TABLE_ALIGNMENT) * TABLE_ALIGNMENT;
+  const choices = make('expert choices', 'u32', 4 * choiceStride);
+  const part = (index: number): Tensor => choices.slice(index * choiceStride, rows);
+  return {
+    routerLogits: make('router logits', 'f32', maxTokens, experts),
+    choices,
+    choiceStride,
+    ids: part(0),
+    weights: part(1),
+    nextIds: part(2),
+    nextWeights: part(3),
+    outputs: make('expert outputs', 'f32', rows, hiddenSize),
+  };
 }

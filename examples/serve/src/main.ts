@@ -46,9 +46,12 @@ async function main(args: readonly string[]): Promise<number> {
   const { gpuBudgetBytes: budgetBytes, apiKey } = options;
   using device = await openDevice({ gpu, ...(budgetBytes === undefined ? {} : { budgetBytes }) });
   const file = await openModelFile(path);
+  // Experts that are not resident are read while requests run.
+  await using _open = { [Symbol.asyncDispose]: () => file.close() };
   const tokenizer = await loadTokenizer(file);
-  const model = await loadModel(device, file);
-  await using opened = await openKvPrefixes(options, file).finally(() => file.close());
+  const { experts } = options;
+  const model = await loadModel(device, file, experts === undefined ? {} : { experts });
+  await using opened = await openKvPrefixes(options, file);
   const { kvStore } = opened;
   const fourContexts = Math.min(4 * model.config.contextLength, MAX_DEFAULT_KV_TOKENS);
   const { maxSequences, chunkTokens, blockSize, prefixCaching } = options;

@@ -1,6 +1,13 @@
 /** Command line of the server. */
 import { parseArgs } from 'node:util';
 import { checkInteger, fail, VramError } from '@vramkit/core';
+import {
+  EXPERT_FLAGS,
+  EXPERT_HELP,
+  parseBytes,
+  parseExpertCaching,
+  type ExpertCaching,
+} from '@vramkit/example-runtime';
 
 /** What the server was asked to do. */
 export interface ServeOptions {
@@ -15,6 +22,8 @@ export interface ServeOptions {
   readonly chunkTokens: number;
   readonly blockSize: number;
   readonly gpuBudgetBytes: number | undefined;
+  /** Default: all experts are resident. */
+  readonly experts: ExpertCaching | undefined;
   readonly prefixCaching: boolean;
   /** Address of a blob store. */
   readonly kvStore: string | undefined;
@@ -26,20 +35,22 @@ export const HELP = `An OpenAI-compatible server: many requests at once, prefixe
 
 usage: npm run serve -- [options]
 
-  --model PATH|NAME     a GGUF file, a folder with safetensors, 'smollm2' or 'tiny-moe'
-                        (default: smollm2)
-  --host ADDRESS        where to listen (default: 127.0.0.1; other machines only with a key)
-  --port N              0 takes a free one (default: 8080)
-  --api-key KEY         what clients send as bearer token (default: VRAMKIT_API_KEY, else none)
-  --kv-tokens N         tokens that the KV cache holds (default: 4 contexts, at most 32768)
-  --max-sequences N     requests in one step (default: 32)
-  --chunk-tokens N      tokens in one step, prompts included (default: 128)
-  --block-size N        tokens per block (default: 16)
-  --gpu-budget BYTES    hard limit on device memory, a whole number
-  --no-prefix-caching   computes every prompt in full
-  --kv-store URL        keeps prefixes beyond eviction and restart: a folder, or an address such as
-                        s3://bucket/prefix?endpoint=..., rados://pool, webhdfs://user@host:9870/kv
-  --kv-store-bytes N    most bytes there (default: 8589934592)
+  --model PATH|NAME         a GGUF file, a folder with safetensors, 'smollm2' or 'tiny-moe'
+                            (default: smollm2)
+  --host ADDRESS            where to listen (default: 127.0.0.1; other machines only with a key)
+  --port N                  0 takes a free one (default: 8080)
+  --api-key KEY             what clients send as bearer token (default: VRAMKIT_API_KEY, else none)
+  --kv-tokens N             tokens that the KV cache holds (default: 4 contexts, at most 32768)
+  --max-sequences N         requests in one step (default: 32)
+  --chunk-tokens N          tokens in one step, prompts included (default: 128)
+  --block-size N            tokens per block (default: 16)
+  --gpu-budget BYTES        hard limit on device memory; 512M and 2G are understood
+${EXPERT_HELP}\
+  --no-prefix-caching       computes every prompt in full
+  --kv-store URL            keeps prefixes beyond eviction and restart: a folder, or an address such
+                            as s3://bucket/prefix?endpoint=..., rados://pool or
+                            webhdfs://user@host:9870/kv
+  --kv-store-bytes N        most bytes there (default: 8589934592)
 
 examples:
   npm run serve -- --model tiny-moe --port 8080
@@ -57,6 +68,7 @@ const FLAGS = {
   'chunk-tokens': { type: 'string', default: '128' },
   'block-size': { type: 'string', default: '16' },
   'gpu-budget': { type: 'string' },
+  ...EXPERT_FLAGS,
   'kv-store': { type: 'string' },
   'kv-store-bytes': { type: 'string', default: String(2 ** 33) },
   'no-prefix-caching': { type: 'boolean', default: false },
@@ -87,18 +99,18 @@ export function parseOptions(
   }
   const whole = (name: string, value: string, least = 1): number =>
     checkInteger(`--${name}`, Number(value), least, 2 ** 40);
-  const optional = (name: 'kv-tokens' | 'gpu-budget'): number | undefined =>
-    values[name] === undefined ? undefined : whole(name, values[name]);
+  const { 'kv-tokens': kvTokens, 'gpu-budget': gpuBudget } = values;
   return {
     model: values.model,
     host: values.host,
     port: checkInteger('--port', Number(values.port), 0, 65_535),
     apiKey,
-    kvTokens: optional('kv-tokens'),
+    kvTokens: kvTokens === undefined ? undefined : whole('kv-tokens', kvTokens),
     maxSequences: whole('max-sequences', values['max-sequences']),
     chunkTokens: whole('chunk-tokens', values['chunk-tokens']),
     blockSize: whole('block-size', values['block-size']),
-    gpuBudgetBytes: optional('gpu-budget'),
+    gpuBudgetBytes: gpuBudget === undefined ? undefined : parseBytes(gpuBudget),
+    experts: parseExpertCaching(values),
     prefixCaching: !values['no-prefix-caching'],
     kvStore: values['kv-store'],
     kvStoreBytes: whole('kv-store-bytes', values['kv-store-bytes']),

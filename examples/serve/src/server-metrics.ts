@@ -7,7 +7,7 @@
  */
 import { performance } from 'node:perf_hooks';
 import { MEMORY_KINDS } from '@vramkit/core';
-import type { BatchEngine, EngineMetrics } from '@vramkit/example-runtime';
+import { expertStats, type BatchEngine, type EngineMetrics } from '@vramkit/example-runtime';
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 
 const SECONDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120];
@@ -33,6 +33,16 @@ const GAUGES = {
   recentHitRate: ['prefix_hit_ratio', 'Hit tokens over prompt tokens of the last requests'],
 } as const satisfies Partial<Record<keyof EngineMetrics, readonly [string, string]>>;
 
+/** Of models whose experts are cached. */
+const EXPERT_COUNTERS = {
+  hits: ['expert_hits_total', 'Requests of steps that found their expert on the device'],
+  misses: ['expert_misses_total', 'Requests of steps that did not'],
+  lowBit: ['expert_low_bit_total', 'Requests that a copy of few bits answered'],
+  prefetched: ['expert_prefetched_total', 'Experts read ahead'],
+  prefetchHits: ['expert_prefetch_hits_total', 'Experts read ahead that were then asked for'],
+  loadedBytes: ['expert_loaded_bytes_total', 'Bytes of experts brought to the device'],
+} as const;
+
 /** All metrics of one server, in a registry of their own. */
 export class ServerMetrics {
   readonly registry = new Registry();
@@ -42,8 +52,7 @@ export class ServerMetrics {
 
   constructor(engine: BatchEngine) {
     const registers = [this.registry];
-    for (const [key, [name, help]] of Object.entries(COUNTERS)) {
-      const read = (): number => engine.metrics()[key as keyof typeof COUNTERS]; // Its own keys.
+    const count = ([name, help]: readonly [string, string], read: () => number): void => {
       new Counter({
         name: `vramkit_${name}`,
         help,
@@ -53,6 +62,15 @@ export class ServerMetrics {
           this.inc(read());
         },
       });
+    };
+    for (const [key, names] of Object.entries(COUNTERS)) {
+      count(names, () => engine.metrics()[key as keyof typeof COUNTERS]); // Its own keys.
+    }
+    if (expertStats(engine.model) !== undefined) {
+      for (const [key, names] of Object.entries(EXPERT_COUNTERS)) {
+        const own = key as keyof typeof EXPERT_COUNTERS; // Its own keys.
+        count(names, () => expertStats(engine.model)?.[own] ?? 0);
+      }
     }
     for (const [key, [name, help]] of Object.entries(GAUGES)) {
       const read = (): number => engine.metrics()[key as keyof typeof GAUGES]; // Its own keys.

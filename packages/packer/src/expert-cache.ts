@@ -51,7 +51,10 @@ export interface ExpertCacheOptions {
     width: number,
     options: { readonly signal?: AbortSignal },
   ) => Promise<readonly MatrixRows[]>;
-  /** The width to bring an expert in on a miss where its weight is below `below`. */
+  /**
+   * The width to bring an expert in on a miss where its weight is below `below`. Experts that take
+   * no more bytes at their own width come at that.
+   */
   readonly lowBit?: { readonly width: number; readonly below: number };
 }
 
@@ -72,6 +75,8 @@ export interface ExpertCacheStats {
   readonly lowBit: number;
   /** Experts brought in ahead of a request. */
   readonly prefetched: number;
+  /** Those of them that a step asked for before they had to go. */
+  readonly prefetchHits: number;
   readonly evictions: number;
   /** Bytes uploaded. */
   readonly loadedBytes: number;
@@ -105,9 +110,12 @@ export class ExpertCache {
     misses: 0,
     lowBit: 0,
     prefetched: 0,
+    prefetchHits: 0,
     evictions: 0,
     loadedBytes: 0,
   };
+  /** Brought in ahead and not asked for since. */
+  readonly #ahead = new Set<number>();
   #busy: Promise<void> = Promise.resolve();
 
   /** Use {@link createExpertCache}. @internal */
@@ -127,6 +135,11 @@ export class ExpertCache {
       widthOf.forEach((_, expert) => pool.tryAdd(expert, { sizeBytes, tier: 'source' }));
       return pool;
     });
+  }
+
+  /** Experts, resident or not. */
+  get experts(): number {
+    return this.#options.widthOf.length;
   }
 
   /** Bytes of one expert at a width. */
@@ -205,7 +218,9 @@ export class ExpertCache {
     try {
       for (const expert of wanted) {
         if (this.residentWidth(expert) !== undefined) continue;
-        if (await this.#bring(expert, widthOf[expert] ?? 0, wanted, options)) brought += 1;
+        if (!(await this.#bring(expert, widthOf[expert] ?? 0, wanted, options))) continue;
+        this.#ahead.add(expert);
+        brought += 1;
       }
       return brought;
     } finally {
@@ -249,7 +264,9 @@ export class ExpertCache {
 
   #widthFor(expert: number, weight: number): number {
     const { lowBit, widthOf } = this.#options;
-    return lowBit !== undefined && weight < lowBit.below ? lowBit.width : (widthOf[expert] ?? 0);
+    const own = widthOf[expert] ?? 0;
+    if (lowBit === undefined || weight >= lowBit.below) return own;
+    return this.slotBytes(lowBit.width) < this.slotBytes(own) ? lowBit.width : own;
   }
 
   /** Whether what is resident will do: any copy for little weight, else the expert's own width. */
@@ -264,6 +281,7 @@ export class ExpertCache {
     const width = serves ? this.residentWidth(expert) : this.#widthFor(expert, weight);
     this.#stats[serves ? 'hits' : 'misses'] += 1;
     if (width !== this.#options.widthOf[expert]) this.#stats.lowBit += 1;
+    if (this.#ahead.delete(expert) && serves) this.#stats.prefetchHits += 1;
   }
 
   #touch(expert: number): void {
@@ -287,6 +305,7 @@ export class ExpertCache {
     for (const { id } of victims) {
       pool.drop(id, 'device', 'capacity');
       for (const arena of this.arenas) arena.remove(id);
+      this.#ahead.delete(id);
       this.#stats.evictions += 1;
     }
     const move = pool.prepareMove(expert, 'device');

@@ -10,7 +10,7 @@ import { blockMap } from './block-map.js';
 import { languageGuard, pageScript } from './page-script.js';
 import { PAGE_STYLE } from './page-style.js';
 import type { GenerationReport } from './report-data.js';
-import { formatBytes, summaryTable } from './table.js';
+import { expertSummary, formatBytes, summaryTable } from './table.js';
 
 const require = createRequire(import.meta.url);
 
@@ -39,6 +39,9 @@ export async function renderHtml(report: GenerationReport): Promise<string> {
       'GPU budget',
       report.gpuBudgetBytes === undefined ? 'none' : formatBytes(report.gpuBudgetBytes),
     ],
+    ...(report.experts === undefined
+      ? []
+      : [['Experts', expertSummary(report.experts)] satisfies [string, string]]),
     ['Total time', `${report.totalSeconds.toFixed(1)} s`],
   ];
   const data = JSON.stringify(report).replace(/</g, '\\u003c');

@@ -25,6 +25,28 @@ export interface PolicyRun {
   readonly survivors: readonly number[];
   /** Positions seen: prompt and answer. */
   readonly tokenCount: number;
+  /** Hits over requests of experts while it answered; absent where all are resident. */
+  readonly expertHitRate: number | undefined;
+}
+
+/** The cache of experts over the whole run, layers together. */
+export interface ExpertReport {
+  readonly budgetBytes: number;
+  /** Name of the replacement policy. */
+  readonly policy: string;
+  /** Whether experts were read ahead. */
+  readonly prefetch: boolean;
+  /** Requests of steps that found their expert, and that did not. */
+  readonly hits: number;
+  readonly misses: number;
+  /** Requests that a copy of few bits answered. */
+  readonly lowBit: number;
+  /** Experts read ahead, and those of them that were asked for. */
+  readonly prefetched: number;
+  readonly prefetchHits: number;
+  readonly evictions: number;
+  /** Bytes brought to the device. */
+  readonly loadedBytes: number;
 }
 
 /** Device memory at one moment. */
@@ -45,6 +67,8 @@ export interface GenerationReport {
   readonly blockSize: number;
   readonly kvBudgetTokens: number;
   readonly gpuBudgetBytes: number | undefined;
+  /** Absent where all experts are resident. */
+  readonly experts: ExpertReport | undefined;
   readonly prefillTokensPerSecond: number;
   readonly totalSeconds: number;
   readonly runs: readonly PolicyRun[];

@@ -1,7 +1,7 @@
 /**
  * The closing table of the demo: one row per policy, the same columns on the terminal and the page.
  */
-import type { GenerationReport } from './report-data.js';
+import type { ExpertReport, GenerationReport } from './report-data.js';
 
 /** Bytes for people, with binary units. */
 export function formatBytes(bytes: number): string {
@@ -15,8 +15,26 @@ export function formatBytes(bytes: number): string {
   return `${unit === 0 || value >= 100 ? value.toFixed(0) : value.toFixed(1)} ${units[unit] ?? ''}`;
 }
 
+/** What the cache of experts did, in a sentence. */
+export function expertSummary(experts: ExpertReport): string {
+  const { budgetBytes, policy, prefetch, hits, misses, lowBit, evictions, loadedBytes } = experts;
+  const { prefetched, prefetchHits } = experts;
+  const rate = formatShare(hits / (hits + misses));
+  const ahead = prefetch ? `, ${prefetchHits} of ${prefetched} read ahead were asked for` : '';
+  const copies = lowBit > 0 ? `, ${lowBit} answered by low-bit copies` : '';
+  return (
+    `${policy} in ${formatBytes(budgetBytes)}: ${hits} hits, ${misses} misses (${rate})${ahead}` +
+    `${copies}, ${evictions} evicted, ${formatBytes(loadedBytes)} brought in`
+  );
+}
+
+function formatShare(share: number): string {
+  return `${(100 * share).toFixed(1)} %`;
+}
+
 /** Header and rows of the table, as text cells. */
 export function summaryTable(report: GenerationReport): { header: string[]; rows: string[][] } {
+  const hasExperts = report.experts !== undefined;
   return {
     header: [
       'policy',
@@ -26,6 +44,7 @@ export function summaryTable(report: GenerationReport): { header: string[]; rows
       'decode tok/s',
       'perplexity',
       'buffers created',
+      ...(hasExperts ? ['expert hits'] : []),
     ],
     rows: report.runs.map((run) => [
       run.policy,
@@ -35,6 +54,7 @@ export function summaryTable(report: GenerationReport): { header: string[]; rows
       run.decodeTokensPerSecond.toFixed(2),
       run.perplexity.toFixed(2),
       String(run.buffersCreated),
+      ...(hasExperts ? [formatShare(run.expertHitRate ?? 0)] : []),
     ]),
   };
 }

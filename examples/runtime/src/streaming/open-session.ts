@@ -87,7 +87,15 @@ function planLayers(
       },
     },
   );
-  if (!('infeasible' in plan)) return plan;
+  if (!('infeasible' in plan)) {
+    if (options.experts === undefined || plan.units.weights.host === 0) return plan;
+    // A layer has one home: its slot or its cache.
+    const few = `${plan.units.weights.device} of ${config.layers} layers fit beside their experts`;
+    return fail('out-of-memory', `${few}; raise the budget or lower that of the experts`, {
+      kind: 'weights',
+      expertBytes: options.experts.budgetBytes,
+    });
+  }
   const missing = plan.infeasible.map(({ tier, missingBytes }) => `${missingBytes} B on ${tier}`);
   return fail('out-of-memory', `layers lack ${missing.join(' and ')}; raise the budget`, {
     kind: 'weights',

@@ -1,14 +1,13 @@
 /** A dense Llama model of seeded weights, of any number of layers, as a GGUF file. */
 import { seededRandom } from '@vramkit/core/testing';
 import type { BuildGgufTensor } from '@vramkit/packer/testing';
-import { METADATA, writeGguf } from './small-model.js';
+import { CONFIG, METADATA, writeFolder, writeGguf } from './small-model.js';
 
 const HIDDEN = 128;
 const INTERMEDIATE = 384;
 const VOCABULARY = 256;
 
-/** Writes the model into `folder`: SmolLM2's shape, three query heads to a key head, small. */
-export function writeSeededDense(folder: string, layers: number, seed: number): Promise<string> {
+function seededTensors(layers: number, seed: number): BuildGgufTensor[] {
   const random = seededRandom(seed);
   const tensors: BuildGgufTensor[] = [];
   const add = (name: string, shape: readonly number[], scale: number, shift = 0): void => {
@@ -30,6 +29,11 @@ export function writeSeededDense(folder: string, layers: number, seed: number): 
     add(name('ffn_up'), [INTERMEDIATE, HIDDEN], 0.15);
     add(name('ffn_down'), [HIDDEN, INTERMEDIATE], 0.15);
   }
+  return tensors;
+}
+
+/** Writes the model into `folder`: SmolLM2's shape, three query heads to a key head, small. */
+export function writeSeededDense(folder: string, layers: number, seed: number): Promise<string> {
   const metadata = {
     ...METADATA,
     'llama.block_count': layers,
@@ -41,5 +45,21 @@ export function writeSeededDense(folder: string, layers: number, seed: number): 
     'llama.attention.key_length': 32,
     'llama.attention.value_length': 32,
   };
-  return writeGguf(folder, metadata, tensors);
+  return writeGguf(folder, metadata, seededTensors(layers, seed));
+}
+
+/** The same weights as a folder of the hub, with `config.json`. */
+export function writeSeededFolder(folder: string, layers: number, seed: number): Promise<string> {
+  const config = {
+    ...CONFIG,
+    hidden_size: HIDDEN,
+    intermediate_size: INTERMEDIATE,
+    num_hidden_layers: layers,
+    num_attention_heads: 6,
+    num_key_value_heads: 2,
+    head_dim: 32,
+    vocab_size: VOCABULARY,
+    max_position_embeddings: 512,
+  };
+  return writeFolder(folder, config, seededTensors(layers, seed));
 }
