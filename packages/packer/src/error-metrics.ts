@@ -70,3 +70,56 @@ export function compareWeights(
     sqnrDb: error === 0 ? Infinity : 10 * Math.log10(signal / error),
   };
 }
+
+/** How far two models' predictions are apart; plain data. */
+export interface LogitMetrics {
+  /** Mean over rows of the Kullback-Leibler divergence from the true model, in nats. */
+  readonly meanKl: number;
+  /** Largest of the rows. */
+  readonly maxKl: number;
+  /** Share of rows whose likeliest token is the same. */
+  readonly sameTop: number;
+}
+
+/**
+ * Compares logits of a packed model with those of the true one; both [rows, vocabulary].
+ * @throws VramError `invalid-argument` where they differ in size, are not whole rows, or are not
+ * finite.
+ */
+export function compareLogits(
+  logits: Float32Array,
+  truth: Float32Array,
+  vocabulary: number,
+): LogitMetrics {
+  const rows = truth.length / vocabulary;
+  assertArgument(
+    logits.length === truth.length && rows > 0 && Number.isInteger(rows),
+    `${logits.length} and ${truth.length} logits are not rows of ${vocabulary}`,
+    { logits: logits.length, truth: truth.length, vocabulary },
+  );
+  let [sum, maxKl, same] = [0, 0, 0];
+  for (let row = 0; row < rows; row++) {
+    const p = logProbabilities(truth, row * vocabulary, vocabulary);
+    const q = logProbabilities(logits, row * vocabulary, vocabulary);
+    let kl = 0;
+    p.values.forEach((value, i) => (kl += Math.exp(value) * (value - (q.values[i] ?? 0))));
+    assertArgument(Number.isFinite(kl), `row ${row} of the logits is not finite`, { row });
+    // Rounding can leave equal rows a hair below 0.
+    sum += Math.max(0, kl);
+    maxKl = Math.max(maxKl, kl);
+    if (p.top === q.top) same += 1;
+  }
+  return { meanKl: sum / rows, maxKl, sameTop: same / rows };
+}
+
+/** Logarithms of a row's softmax, in f64, and its first largest element. */
+function logProbabilities(
+  logits: Float32Array,
+  start: number,
+  count: number,
+): { readonly values: Float64Array; readonly top: number } {
+  const values = Float64Array.from(logits.subarray(start, start + count));
+  const most = values.reduce((largest, value) => Math.max(largest, value), -Infinity);
+  const logSum = most + Math.log(values.reduce((sum, value) => sum + Math.exp(value - most), 0));
+  return { top: values.indexOf(most), values: values.map((value) => value - logSum) };
+}

@@ -121,6 +121,24 @@ it('brings the experts of the highest scores ahead', async () => {
   await expect(cache.prefetch([1], 1)).rejects.toMatchObject({ code: 'invalid-argument' });
 });
 
+it('checklist 33: scores within the margin move nothing to and fro', async () => {
+  for (const margin of [undefined, 0.2]) {
+    using cache = cacheOf();
+    await cache.prefetch([0.9, 0.8, 0, 0, 0, 0, 0], 2);
+    const options = margin === undefined ? {} : { margin };
+    const swaps = [];
+    // Expert 2 is a little above expert 1, then a little below it, and so on.
+    for (const two of [0.85, 0.75, 0.85, 0.75]) {
+      swaps.push(await cache.prefetch([0.9, 0.8, two, 0, 0, 0, 0], 2, options));
+    }
+    expect(swaps).toEqual(margin === undefined ? [1, 1, 1, 1] : [0, 0, 0, 0]);
+    // What is clearly hotter is promoted, and what it displaces is the one that is below it.
+    expect(await cache.prefetch([0.9, 0.1, 0.7, 0, 0, 0, 0], 2, options)).toBe(1);
+    expect([0, 1, 2].map((expert) => cache.residentWidth(expert))).toEqual([0, undefined, 0]);
+    cache.check();
+  }
+});
+
 it('leaves an expert out whose reading fails, and goes on', async () => {
   let broken = true;
   using cache = cacheOf({

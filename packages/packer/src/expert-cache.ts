@@ -183,7 +183,7 @@ export class ExpertCache {
         for (const [expert, weight] of left) {
           if (round.has(expert)) continue;
           const width = this.#widthFor(expert, weight);
-          if (await this.#bring(expert, width, round, options)) round.add(expert);
+          if (await this.#bring(expert, width, (id) => !round.has(id), options)) round.add(expert);
         }
         assertInvariant(round.size > 0, 'no expert of a step fits');
         yield [...round];
@@ -197,28 +197,34 @@ export class ExpertCache {
   /**
    * Brings the `count` experts of the highest scores at their own widths, such as a router's scores
    * for a token before; they do not displace each other.
+   * @param options `margin`: an expert displaces only those whose score is lower by more than that,
+   * so that scores that are about alike move nothing to and fro. Default: any but the `count`.
    * @returns how many were brought.
    * @throws VramError as {@link ExpertCache.rounds}.
    */
   async prefetch(
     scores: ArrayLike<number>,
     count: number,
-    options: ExpertReadOptions = {},
+    options: ExpertReadOptions & { readonly margin?: number } = {},
   ): Promise<number> {
     const { widthOf } = this.#options;
+    const { margin = -Infinity } = options;
     assertArgument(scores.length === widthOf.length, `${scores.length} scores`, {
       scores: scores.length,
       experts: widthOf.length,
     });
+    const score = (expert: number): number => scores[expert] ?? 0;
     const order = widthOf.map((_, expert) => expert);
-    order.sort((a, b) => (scores[b] ?? 0) - (scores[a] ?? 0) || a - b);
+    order.sort((a, b) => score(b) - score(a) || a - b);
     const wanted = new Set(order.slice(0, checkInteger('count', count)));
     const release = await this.#take();
     let brought = 0;
     try {
       for (const expert of wanted) {
         if (this.residentWidth(expert) !== undefined) continue;
-        if (!(await this.#bring(expert, widthOf[expert] ?? 0, wanted, options))) continue;
+        const mayGo = (id: number): boolean =>
+          !wanted.has(id) && score(expert) - score(id) > margin;
+        if (!(await this.#bring(expert, widthOf[expert] ?? 0, mayGo, options))) continue;
         this.#ahead.add(expert);
         brought += 1;
       }
@@ -293,14 +299,14 @@ export class ExpertCache {
   async #bring(
     expert: number,
     width: number,
-    inUse: ReadonlySet<number>,
+    mayGo: (expert: number) => boolean,
     options: ExpertReadOptions,
   ): Promise<boolean> {
     throwIfAborted(options.signal);
     const pool = this.#pools[width];
     assertInvariant(pool !== undefined, `no width ${width}`);
     const sizeBytes = this.slotBytes(width);
-    const victims = pool.planRoom('device', sizeBytes, (id) => !inUse.has(id));
+    const victims = pool.planRoom('device', sizeBytes, mayGo);
     if (victims === undefined) return false;
     for (const { id } of victims) {
       pool.drop(id, 'device', 'capacity');

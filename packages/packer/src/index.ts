@@ -7,7 +7,13 @@ export {
   type AffineCodes,
   type AffineWords,
 } from './code-words.js';
-export { compareWeights, errorMetrics, type ErrorMetrics } from './error-metrics.js';
+export {
+  compareLogits,
+  compareWeights,
+  errorMetrics,
+  type ErrorMetrics,
+  type LogitMetrics,
+} from './error-metrics.js';
 export {
   affineFormat,
   affineValues,
@@ -35,6 +41,14 @@ export {
   type GgmlBlock,
   type GgmlType,
 } from './formats/ggml-types.js';
+export {
+  importanceOf,
+  readImatrix,
+  type Imatrix,
+  type ImatrixEntry,
+  type ImportanceOptions,
+  type ReadImatrixOptions,
+} from './formats/imatrix.js';
 export type { GgufArray, GgufMetadata, GgufValue } from './formats/gguf-metadata.js';
 export { readGguf, type GgufFile, type ReadGgufOptions } from './formats/gguf.js';
 export {
@@ -154,6 +168,7 @@ export {
   type MeasureOptions,
 } from './scorers/output-error.js';
 export { correlationReport, rankCorrelation } from './scorers/rank-correlation.js';
+export { cachedScorer, unitDigest, type ScoreStore } from './scorers/score-cache.js';
 export type { LoadedUnit, Scorer, UnitTensor } from './scorers/scorer.js';
 export { fileSink, memorySink, type ByteSink, type FileSinkOptions } from './formats/file-sink.js';
 export { toGgmlBlocks, type WritableBlock } from './formats/ggml-writer.js';
@@ -169,8 +184,10 @@ export {
   PackedWriter,
   readPackedFile,
   readPackedRows,
+  readPackedTensors,
   verifyPacked,
   type PackedFile,
+  type ReadPackedTensorsOptions,
 } from './formats/packed-file.js';
 export {
   PACKED_ALIGNMENT,
@@ -182,7 +199,13 @@ export {
   type PackedTensor,
   type PlacedTensor,
 } from './formats/packed-layout.js';
-export { sourceTensors, sourceValues, type SourceTensor } from './formats/weight-source.js';
+export {
+  sourceTensors,
+  sourceValues,
+  type ExpectedMatrix,
+  type SourceTensor,
+  type SourceTensorsOptions,
+} from './formats/weight-source.js';
 export {
   packModel,
   planModel,

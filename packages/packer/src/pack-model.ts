@@ -7,7 +7,7 @@
  * interrupted run goes on from the checksums of the tensors it has written; the file appears under
  * its name at the end.
  */
-import { assertArgument, fail, throwIfAborted } from '@vramkit/core';
+import { assertArgument, fail, throwIfAborted, type Clock } from '@vramkit/core';
 import { denseToF32, f32ArrayToF16 } from './formats/dense.js';
 import type { ByteSink } from './formats/file-sink.js';
 import { PackedWriter } from './formats/packed-file.js';
@@ -98,6 +98,8 @@ export interface PackProgress {
   /** Bytes of the input read so far, and in all. */
   readonly doneBytes: number;
   readonly totalBytes: number;
+  /** What is left will take so long, by the bytes that this run has packed; milliseconds. */
+  readonly msLeft: number;
 }
 
 /** Options of {@link packModel}. */
@@ -110,6 +112,8 @@ export interface PackModelOptions {
   readonly onMatrix?: (name: string, matrix: HostMatrix, weights: Float32Array) => void;
   /** Stops between tensors; what was written stays in the part. */
   readonly signal?: AbortSignal;
+  /** Clock of the estimate, milliseconds. Default: `performance.now`. */
+  readonly now?: Clock;
 }
 
 /**
@@ -122,17 +126,26 @@ export async function packModel(
   sink: ByteSink,
   options: PackModelOptions = {},
 ): Promise<void> {
-  const { done = new Map<string, string>(), signal } = options;
+  const { done = new Map<string, string>(), signal, now = () => performance.now() } = options;
   const writer = new PackedWriter(sink, plan.layout, done);
   const totalBytes = plan.tensors.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
-  let doneBytes = 0;
-  for (const tensor of plan.tensors) {
+  const left = plan.tensors.filter(({ name }) => !done.has(name));
+  let leftBytes = left.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+  let packedBytes = 0;
+  const start = now();
+  for (const tensor of left) {
     throwIfAborted(signal);
-    doneBytes += tensor.sizeBytes;
-    if (done.has(tensor.name)) continue;
     const sections = await packTensor(plan, tensor, options);
     const checksum = await writer.write(tensor.name, sections);
-    await options.onProgress?.({ tensor: tensor.name, checksum, doneBytes, totalBytes });
+    packedBytes += tensor.sizeBytes;
+    leftBytes -= tensor.sizeBytes;
+    await options.onProgress?.({
+      tensor: tensor.name,
+      checksum,
+      doneBytes: totalBytes - leftBytes,
+      totalBytes,
+      msLeft: ((now() - start) * leftBytes) / packedBytes,
+    });
   }
   await writer.finish();
 }

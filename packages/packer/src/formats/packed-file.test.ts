@@ -1,5 +1,6 @@
 // Packed files: what is written is read back; headers that lie are refused; memory and
 // interruption.
+import { isVramError } from '@vramkit/core';
 import fc from 'fast-check';
 import { mkdtemp, readFile, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -15,7 +16,7 @@ import { bytesSource, type ByteSource } from './byte-source.js';
 import { fileSink, memorySink, type ByteSink } from './file-sink.js';
 import { fileSource } from './file-source.js';
 import { readPackedFile, readPackedRows, verifyPacked } from './packed-file.js';
-import { PACKED_ALIGNMENT } from './packed-layout.js';
+import { MANIFEST_KEY, PACKED_ALIGNMENT } from './packed-layout.js';
 import { readSafetensors } from './safetensors.js';
 import { sourceTensors, type SourceTensor } from './weight-source.js';
 
@@ -238,14 +239,33 @@ describe('checklist 26 to 31: what is refused', () => {
     expect(file.tensors.get('a')?.storage.format).toBe('affine4');
   });
 
+  /** Damaged bytes are refused with a typed error, or read as a file that is whole. */
+  async function survives(changed: Uint8Array): Promise<boolean> {
+    const source: ByteSource = bytesSource('out', changed);
+    let file;
+    try {
+      file = await readPackedFile(source);
+    } catch (error) {
+      if (!isVramError(error)) throw error;
+      expect(['corrupt-data', 'unsupported']).toContain(error.code);
+      expect(error.message).toContain('out');
+      return false;
+    }
+    for (const tensor of file.tensors.values()) {
+      for (const { begin, end } of tensor.sections) {
+        expect(end).toBeGreaterThan(begin);
+        expect(file.layout.dataOffset + end).toBeLessThanOrEqual(changed.byteLength);
+      }
+      await verifyPacked(file, tensor).catch((error: unknown) => {
+        if (!isVramError(error, 'corrupt-data')) throw error;
+      });
+    }
+    return true;
+  }
+
   it('fuzz: a header with bytes changed gives a typed error or is checked', async () => {
     const bytes = await packed();
     const { layout } = await readPackedFile(bytesSource('out', bytes));
-    const open = async (changed: Uint8Array): Promise<void> => {
-      const source: ByteSource = bytesSource('out', changed);
-      const file = await readPackedFile(source).catch((error: unknown) => error);
-      if (file instanceof Error) expect(file).toMatchObject({ name: 'VramError' });
-    };
     await fc.assert(
       fc.asyncProperty(
         fc.array(fc.tuple(fc.nat(layout.dataOffset - 1), fc.integer({ min: 0x20, max: 0x7e })), {
@@ -255,10 +275,75 @@ describe('checklist 26 to 31: what is refused', () => {
         async (changes) => {
           const copy = bytes.slice();
           for (const [at, value] of changes) copy[at] = value;
-          await open(copy);
+          await survives(copy);
         },
       ),
       { seed: 9, numRuns: 300 },
     );
   });
+
+  it('fuzz: a manifest and tensor headers with any value replaced', async () => {
+    const bytes = await packed();
+    const length = Number(new DataView(bytes.buffer).getBigUint64(0, true));
+    const header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, 8 + length))) as Json;
+    const metadata = (header as Record<string, Record<string, string>>)['__metadata__'];
+    const manifest = JSON.parse(metadata?.[MANIFEST_KEY] ?? '') as Json;
+    const hostile: Json[] = [null, true, '', 'x', [], {}, -1, 0, 1, 1.5, 2 ** 31, 2 ** 53, 1e300];
+    const withHeader = (text: Json): Uint8Array => {
+      const json = new TextEncoder().encode(JSON.stringify(text));
+      // The header's length stays where it can, so that offsets are still those of the file.
+      const padded = new Uint8Array(Math.max(length, json.length)).fill(0x20);
+      padded.set(json);
+      const head = new Uint8Array(BigUint64Array.of(BigInt(padded.length)).buffer);
+      return Uint8Array.from([...head, ...padded, ...bytes.subarray(8 + length)]);
+    };
+    const withManifest = (text: Json): Uint8Array =>
+      withHeader({
+        ...(header as object),
+        ['__metadata__']: { ...metadata, [MANIFEST_KEY]: JSON.stringify(text) },
+      });
+    expect(await survives(withManifest(manifest))).toBe(true);
+    let [refused, tried] = [0, 0];
+    for (const [whole, build] of [
+      [manifest, withManifest],
+      [header, withHeader],
+    ] as const) {
+      for (const path of pathsOf(whole)) {
+        for (const value of [...hostile, undefined]) {
+          tried += 1;
+          if (!(await survives(build(replaced(whole, path, value))))) refused += 1;
+        }
+      }
+    }
+    expect(tried).toBeGreaterThan(2000);
+    // What is left over are notes, names of quantizers and values that are what was there.
+    expect(refused / tried).toBeGreaterThan(0.9);
+  });
 });
+
+type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
+
+/** Every place of a value, as keys from the top. */
+function pathsOf(value: Json, path: readonly string[] = []): (readonly string[])[] {
+  if (typeof value !== 'object' || value === null) return [path];
+  return [path, ...Object.entries(value).flatMap(([key, each]) => pathsOf(each, [...path, key]))];
+}
+
+/** A copy with another value at a place, or nothing there. */
+function replaced(value: Json, [key, ...rest]: readonly string[], by: Json | undefined): Json {
+  if (key === undefined) return by ?? null;
+  if (Array.isArray(value)) {
+    const items = value as readonly Json[];
+    return items.flatMap((item, i) => {
+      if (String(i) !== key) return [item];
+      return rest.length === 0 && by === undefined ? [] : [replaced(item, rest, by)];
+    });
+  }
+  const entries = Object.entries(value as { readonly [key: string]: Json });
+  return Object.fromEntries(
+    entries.flatMap(([name, item]): [string, Json][] => {
+      if (name !== key) return [[name, item]];
+      return rest.length === 0 && by === undefined ? [] : [[name, replaced(item, rest, by)]];
+    }),
+  );
+}

@@ -4,7 +4,7 @@ import { f16ToF32 } from '@vramkit/core';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { factorsAt, unpackRows } from '../code-words.js';
-import { errorMetrics } from '../error-metrics.js';
+import { compareLogits, compareWeights, errorMetrics } from '../error-metrics.js';
 import { matrixValues } from '../kernels/host-matrix.js';
 import { sampleFloats } from '../kernels/sample-matrix.js';
 import { bitsPerWeight, type CodeBits } from '../matrix-layout.js';
@@ -233,6 +233,55 @@ describe('checklist 21: the searching ones beat round to nearest', () => {
     const of = (matrix: typeof plain): number =>
       errorMetrics(matrix, values, importance).weightedMse;
     expect(of(weighted)).toBeLessThan(0.8 * of(plain));
+  });
+});
+
+describe('checklist 20: errors of what is stored', () => {
+  it('are those of the definition', () => {
+    const truth = Float32Array.of(1, -2, 0, 4, 0, 0);
+    const stored = Float32Array.of(1, -1, 0, 4, 0, 2);
+    const importance = Float32Array.of(1, 3, 0);
+    const found = compareWeights(stored, truth, { columns: 3, importance });
+    expect(found.mse).toBeCloseTo(5 / 6, 12);
+    expect(found.weightedMse).toBeCloseTo(3 / 8, 12);
+    expect(found.relativeError).toBeCloseTo(Math.sqrt(5 / 21), 12);
+    expect(found.cosine).toBeCloseTo(19 / Math.sqrt(21 * 22), 12);
+    expect(found.maxError).toBe(2);
+    expect(found.sqnrDb).toBeCloseTo(10 * Math.log10(21 / 5), 12);
+    const exact = compareWeights(truth, truth, { columns: 3 });
+    expect(exact).toMatchObject({ mse: 0, relativeError: 0, cosine: 1, sqnrDb: Infinity });
+  });
+
+  it('are taken from the stored words', () => {
+    const values = normals(4 * columns, 37);
+    const matrix = quantize(values, 3, rtn());
+    const direct = compareWeights(matrixValues(matrix), values, { columns });
+    expect(errorMetrics(matrix, values)).toEqual(direct);
+    expect(direct.mse).toBeGreaterThan(0);
+  });
+
+  it('divergence of logits: by hand, zero for a shift, larger for fewer bits', () => {
+    const truth = Float32Array.of(0, Math.log(3), 5, 5);
+    const other = Float32Array.of(0, 0, -1, -1);
+    // (1/4, 3/4) against (1/2, 1/2) in the first row, the same halves in the second.
+    const kl = 0.25 * Math.log(0.5) + 0.75 * Math.log(1.5);
+    const found = compareLogits(other, truth, 2);
+    expect(found.meanKl).toBeCloseTo(kl / 2, 6);
+    expect(found.maxKl).toBeCloseTo(kl, 6);
+    expect(found.sameTop).toBe(0.5);
+    const rows = normals(8 * 64, 41).map((value) => 60 * value);
+    const shifted = compareLogits(
+      rows.map((value) => value + 3),
+      rows,
+      64,
+    );
+    expect(shifted.maxKl).toBeLessThan(1e-6);
+    const divergence = (bits: CodeBits): number =>
+      compareLogits(matrixValues(quantize(rows, bits, rtn())), rows, 64).meanKl;
+    expect(divergence(2)).toBeGreaterThan(2 * divergence(4));
+    const invalid = expect.objectContaining({ code: 'invalid-argument' });
+    expect(() => compareLogits(rows, rows, 63)).toThrow(invalid);
+    expect(() => compareLogits(Float32Array.of(NaN, 1), Float32Array.of(1, 1), 2)).toThrow(invalid);
   });
 });
 

@@ -8,6 +8,7 @@ import { estimateHessianTrace, hessianTrace } from './hessian-trace.js';
 import { mopeq, mopeqProbe } from './mopeq.js';
 import { imatrixError, measureUnit, outputError } from './output-error.js';
 import { correlationReport, rankCorrelation } from './rank-correlation.js';
+import { cachedScorer, unitDigest } from './score-cache.js';
 import type { LoadedUnit } from './scorer.js';
 
 function expert(id: string, scale: number, seed: number): LoadedUnit {
@@ -132,6 +133,49 @@ describe('hessianTrace', () => {
     expect(await hessianTrace({ loss: negative, probes: 2 }).score(unit)).toBe(0);
     const tensors = unit.tensors.map((each) => ({ ...each, values: new Float32Array(8192) }));
     await expect(estimateHessianTrace({ ...unit, tensors }, { loss })).rejects.toThrow(/all zero/);
+  });
+});
+
+describe('checklist 15: cached scores', () => {
+  it('are computed once for the same weights and options, in another process too', async () => {
+    let runs = 0;
+    const scorer = {
+      name: 'mine',
+      score: () => {
+        runs += 1;
+        return runs;
+      },
+    };
+    const store = new Map<string, number>();
+    const cached = cachedScorer(scorer, store, 'seed 1');
+    const unit = expert('e', 1, 1);
+    expect([await cached.score(unit), await cached.score(expert('e', 1, 1))]).toEqual([1, 1]);
+    const saved = new Map(JSON.parse(JSON.stringify([...store])) as [string, number][]);
+    expect(await cachedScorer(scorer, saved, 'seed 1').score(unit)).toBe(1);
+    expect(runs).toBe(1);
+  });
+
+  it('are computed anew where anything that they depend on differs by a bit', async () => {
+    const unit = expert('e', 1, 1);
+    const [first, ...rest] = unit.tensors;
+    if (first === undefined) throw new Error('no tensor');
+    const flipped = first.values.slice();
+    flipped[77] = Math.fround((flipped[77] ?? 0) * (1 + 2 ** -22));
+    const ones = new Float32Array(128).fill(1);
+    const units: LoadedUnit[] = [
+      unit,
+      { ...unit, tensors: [{ ...first, values: flipped }, ...rest] },
+      { ...unit, tensors: [{ ...first, importance: ones }, ...rest] },
+      { ...unit, tensors: [{ ...first, moments: new Float64Array(64) }, ...rest] },
+      { ...unit, tensors: [{ ...first, rows: 128, columns: 64 }, ...rest] },
+      { ...unit, tensors: [{ ...first, name: 'other' }, ...rest] },
+      { ...unit, id: 'f' },
+    ];
+    const keys = await Promise.all(units.map((each) => unitDigest(each, 'a')));
+    keys.push(await unitDigest(unit, 'b'));
+    expect(new Set(keys).size).toBe(units.length + 1);
+    const broken = cachedScorer(mopeq(), { get: () => NaN, set: () => undefined });
+    await expect(broken.score(unit)).rejects.toMatchObject({ code: 'invalid-argument' });
   });
 });
 
