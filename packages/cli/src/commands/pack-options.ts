@@ -28,6 +28,10 @@ export interface PackRequest {
   readonly rules: readonly WidthRule[];
   /** Names and globs of tensors that stay as they are. */
   readonly keep: readonly string[];
+  /** File of an importance matrix. */
+  readonly imatrix: string | undefined;
+  /** File of errors that were measured before, and that those of this run go to. */
+  readonly scores: string | undefined;
   readonly dryRun: boolean;
   readonly resume: boolean;
   readonly requantize: boolean;
@@ -99,6 +103,10 @@ export function parsePackRequest(options: OptionValues): PackRequest {
   if (targetBits !== undefined && !(targetBits > 0 && targetBits <= 16)) {
     fail('invalid-argument', `--target-bits ${target} is no number of bits`, { target });
   }
+  const imatrix = text(options, 'imatrix');
+  if (imatrix !== undefined && targetBits === undefined && !name.startsWith('optRtn')) {
+    fail('invalid-argument', `--imatrix changes nothing for ${name} without --target-bits`);
+  }
   const list = (value: string | undefined): string[] => (value ?? '').split(',').filter(Boolean);
   return {
     model: required(options, 'model'),
@@ -109,6 +117,8 @@ export function parsePackRequest(options: OptionValues): PackRequest {
     targetBits,
     rules: list(text(options, 'rules')).map(parseRule),
     keep: text(options, 'keep') === undefined ? KEPT : list(text(options, 'keep')),
+    imatrix,
+    scores: text(options, 'scores'),
     dryRun: options['dry-run'] === true,
     resume: options['resume'] === true,
     requantize: options['requantize'] === true,

@@ -1,10 +1,11 @@
 /** The real binary packs tiny-moe: sizes known before, widths to a target, interruption, checks. */
 import { spawn, spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { formatTime } from './pack-inputs.js';
 
 const binary = fileURLToPath(new URL('../../bin/vramkit.js', import.meta.url));
 const model = fileURLToPath(new URL('../../../../tools/models/tiny-moe', import.meta.url));
@@ -21,6 +22,8 @@ function vramkit(...args: string[]) {
   return spawnSync(process.execPath, [binary, ...args], { cwd: folder, encoding: 'utf8' });
 }
 
+/** Leaves only the query matrices to be packed. */
+const keep = '*norm*,*embed*,*lm_head*,*block_sparse*,*k_proj*,*v_proj*,*o_proj*';
 const how = ['--model', model, '--quantizer', 'rtn', '--group', '32'];
 
 interface Listed {
@@ -77,7 +80,82 @@ describe('vramkit pack', { timeout: 120_000 }, () => {
     expect(impossible.stderr).toMatch(/cannot be reached: these units take \d+ to \d+ B/);
   });
 
-  it('goes on where a run was stopped, and ends with the same bytes', async () => {
+  it('checklist 15: measures once for several targets, and what changed only', () => {
+    const scores = join(folder, 'scores.json');
+    const path = join(folder, 'kept.safetensors');
+    const run = (bits: string, ...more: string[]) => {
+      const args = [...how, '--keep', keep, '--out', path, '--dry-run', '--target-bits', bits];
+      const { status, stdout, stderr } = vramkit('pack', ...args, ...more);
+      expect(status, stderr).toBe(0);
+      return stdout;
+    };
+    const expected = run('4.5');
+    expect(run('4.5', '--scores', scores)).toBe(expected);
+    const kept = JSON.parse(readFileSync(scores, 'utf8')) as Record<string, number>;
+    const count = Object.keys(kept).length;
+    expect(run('6', '--scores', scores)).toBe(run('6'));
+    expect(run('4.5', '--scores', scores)).toBe(expected);
+    expect(readFileSync(scores, 'utf8')).toBe(JSON.stringify(kept));
+    // Errors of zero everywhere would make the narrowest widths free: so it is they that are read.
+    const free = Object.fromEntries(Object.keys(kept).map((key) => [key, 0]));
+    writeFileSync(scores, JSON.stringify(free));
+    expect(run('6', '--scores', scores)).not.toBe(run('6'));
+    // Another quantizer is another set of errors.
+    run('6', '--scores', scores, '--quantizer', 'rtn-symmetric');
+    const both = JSON.parse(readFileSync(scores, 'utf8')) as Record<string, number>;
+    expect(Object.keys(both)).toHaveLength(2 * count);
+    writeFileSync(scores, '{"x": 1}');
+    const bad = vramkit('pack', ...how, '--out', path, '--target-bits', '4', '--scores', scores);
+    expect(bad.status).toBe(1);
+    expect(bad.stderr).toMatch(/holds 'x', which is no kept score/);
+  });
+
+  it('checklist 17: weighs columns by an importance matrix of llama.cpp', () => {
+    const imatrix = join(folder, 'imatrix.dat');
+    const name = 'model.layers.0.self_attn.q_proj.weight';
+    const values = Float32Array.from({ length: 128 }, (_, i) => (i < 16 ? 1000 : 1));
+    const words = (...numbers: number[]) => Buffer.from(Uint32Array.from(numbers).buffer);
+    const entry = [
+      words(name.length),
+      Buffer.from(name),
+      words(1, 128),
+      Buffer.from(values.buffer),
+    ];
+    writeFileSync(imatrix, Buffer.concat([words(1), ...entry]));
+    const args = ['--model', model, '--keep', keep, '--group', '32', '--bits', '2'];
+    const pack = (file: string, ...more: string[]) => {
+      const out = join(folder, file);
+      const { status, stderr } = vramkit('pack', ...args, '--out', out, ...more);
+      expect(status, stderr).toBe(0);
+      return { bytes: readFileSync(out), stderr };
+    };
+    const plain = pack('plain.safetensors');
+    const weighted = pack('weighted.safetensors', '--imatrix', imatrix);
+    expect(weighted.bytes.length).toBe(plain.bytes.length);
+    expect(weighted.bytes.equals(plain.bytes)).toBe(false);
+    expect(weighted.stderr).toMatch(
+      /^vramkit: 3 of 4 matrices have no importance: '.*' and others\n$/,
+    );
+    const useless = vramkit('pack', ...how, '--out', out, '--imatrix', imatrix);
+    expect(useless.stderr).toMatch(/--imatrix changes nothing for rtn/);
+    writeFileSync(imatrix, Buffer.concat([words(1), ...entry.slice(0, 3)]));
+    const cut = vramkit('pack', ...args, '--out', out, '--imatrix', imatrix);
+    expect(cut.status).toBe(1);
+    expect(cut.stderr).toMatch(/corrupt-data/);
+  });
+
+  it('checklist 24: says how long is left in a few characters', () => {
+    expect([0, 400, 89_000, 90_000, 3_600_000, 9_000_000].map(formatTime)).toEqual([
+      '0 s',
+      '1 s',
+      '89 s',
+      '2 min',
+      '60 min',
+      '2.5 h',
+    ]);
+  });
+
+  it('checklist 24: goes on where a run was stopped, and ends with the same bytes', async () => {
     const path = join(folder, 'again.safetensors');
     expect(vramkit('pack', ...how, '--out', path).status).toBe(0);
     const whole = readFileSync(path);

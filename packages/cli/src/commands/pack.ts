@@ -21,28 +21,39 @@ import {
   ruleFor,
   sourceValues,
   unmatchedRules,
+  unitDigest,
   widthsOf,
   type AllocationUnit,
   type CodeBits,
   type ModelPlan,
   type SourceTensor,
   type TensorPlan,
+  type WidthChoice,
 } from '@vramkit/packer';
 import type { Command, OptionValues, Terminal } from '../command-line.js';
 import { openModelSource } from './model-source.js';
+import { formatTime, openImportance, openScores, type Importance } from './pack-inputs.js';
 import { isKept, parsePackRequest, type PackRequest } from './pack-options.js';
 
 const WIDTHS: readonly CodeBits[] = [2, 3, 4, 8];
 
+/** A request, and what was read for it. */
+interface Work extends PackRequest {
+  readonly importance: Importance | undefined;
+}
+
 function planWith(
-  request: PackRequest,
+  request: Work,
   tensors: readonly SourceTensor[],
   widthOf: (name: string) => CodeBits,
 ): ModelPlan {
   const { quantizer, groupSize } = request;
   return planModel(tensors, {
-    plan: ({ name, shape }): TensorPlan =>
-      isKept(request, name, shape) ? 'keep' : { bits: widthOf(name), groupSize, quantizer },
+    plan: ({ name, shape }): TensorPlan => {
+      if (isKept(request, name, shape)) return 'keep';
+      const importance = request.importance?.of(name, shape[1] ?? 0);
+      return { bits: widthOf(name), groupSize, quantizer, importance };
+    },
     allowRequantize: request.requantize,
     unevenGroups: 'smaller',
     notes: { packedBy: 'vramkit pack' },
@@ -51,7 +62,7 @@ function planWith(
 
 /** Error and bytes of every tensor at every width. */
 async function measure(
-  request: PackRequest,
+  request: Work,
   tensors: readonly SourceTensor[],
   progress: (text: string) => void,
 ): Promise<AllocationUnit[]> {
@@ -61,30 +72,39 @@ async function measure(
     return new Map(layout.tensors.map((tensor) => [tensor.name, packedMatrixLayout(tensor)]));
   });
   const units: AllocationUnit[] = [];
+  const kept = await openScores(request.scores);
+  const start = performance.now();
+  let [doneBytes, leftBytes] = [0, packed.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)];
   for (const [index, tensor] of packed.entries()) {
-    progress(`Measuring ${index + 1} of ${packed.length}: ${tensor.name}`);
+    const msLeft = doneBytes === 0 ? 0 : ((performance.now() - start) * leftBytes) / doneBytes;
+    const left = doneBytes === 0 ? '' : `, ${formatTime(msLeft)} left`;
+    progress(`Measuring ${index + 1} of ${packed.length}${left}: ${tensor.name}`);
+    doneBytes += tensor.sizeBytes;
+    leftBytes -= tensor.sizeBytes;
     const values = await sourceValues(tensor);
     const { name } = tensor;
     const [rows = 0, columns = 0] = tensor.shape;
-    const unit = { id: name, layer: -1, tensors: [{ name, rows, columns, values }] };
-    const choices = WIDTHS.map((bits, i) => {
+    const importance = request.importance?.of(name, columns);
+    const unit = { id: name, layer: -1, tensors: [{ name, rows, columns, values, importance }] };
+    const choices: WidthChoice[] = [];
+    for (const [i, bits] of WIDTHS.entries()) {
       const layout = sizes[i]?.get(name);
       const groupSize = layout?.groupSize === columns ? 'row' : layout?.groupSize;
       // The plan chose one of the group sizes, or the whole row.
       const how = { bits, quantizer: request.quantizer, groupSize: groupSize as 32 | 'row' };
-      return {
-        bits,
-        sizeBytes: layout === undefined ? 0 : matrixBytes(layout),
-        error: measureUnit(unit, how),
-      };
-    });
+      const key = await unitDigest(unit, JSON.stringify([bits, request.quantizer.name, groupSize]));
+      const error = kept.scores.get(key) ?? measureUnit(unit, how);
+      kept.scores.set(key, error);
+      choices.push({ bits, sizeBytes: layout === undefined ? 0 : matrixBytes(layout), error });
+    }
     units.push({ id: name, layer: -1, weights: rows * columns, score: 0, choices });
   }
+  await kept.save();
   return units;
 }
 
 async function chooseWidths(
-  request: PackRequest,
+  request: Work,
   tensors: readonly SourceTensor[],
   progress: (text: string) => void,
 ): Promise<(name: string) => CodeBits> {
@@ -97,10 +117,16 @@ async function chooseWidths(
 }
 
 /** A digest of the plan, so that a journal of another one is not taken for this one's. */
-function planDigest(plan: ModelPlan, request: PackRequest): string {
+function planDigest(plan: ModelPlan, request: Work): string {
   const { tensors, sizeBytes } = plan.layout;
   const sources = plan.tensors.map(({ name, type, sizeBytes: bytes }) => [name, type, bytes]);
-  const text = JSON.stringify([request.model, sizeBytes, sources, tensors]);
+  const text = JSON.stringify([
+    request.model,
+    request.importance?.digest,
+    sizeBytes,
+    sources,
+    tensors,
+  ]);
   return createHash('sha256').update(text).digest('hex');
 }
 
@@ -140,16 +166,21 @@ function summary(plan: ModelPlan): string {
 }
 
 async function run(options: OptionValues, terminal: Terminal): Promise<number> {
-  const request = parsePackRequest(options);
+  const asked = parsePackRequest(options);
+  const warn = (message: string): void => terminal.err(`vramkit: ${message}\n`);
   const progress = (text: string): void => {
     if (terminal.interactive) terminal.err(`\r\x1b[K${text}`);
   };
+  const importance =
+    asked.imatrix === undefined ? undefined : await openImportance(asked.imatrix, warn);
+  const request = { ...asked, importance };
   const source = await openModelSource(request.model);
   try {
     const names = source.tensors.map(({ name }) => name);
     for (const { match } of unmatchedRules(request.rules, names)) {
-      terminal.err(`vramkit: the rule '${match}' matches no tensor\n`);
+      warn(`the rule '${match}' matches no tensor`);
     }
+    if (importance !== undefined) sayUnknown(importance, request, source.tensors, warn);
     const widthOf = await chooseWidths(request, source.tensors, progress);
     const plan = planWith(request, source.tensors, widthOf);
     if (!request.dryRun) await write(request, plan, progress);
@@ -161,8 +192,25 @@ async function run(options: OptionValues, terminal: Terminal): Promise<number> {
   }
 }
 
-async function write(
+/** Says how many matrices the importance matrix does not have. */
+function sayUnknown(
+  importance: Importance,
   request: PackRequest,
+  tensors: readonly SourceTensor[],
+  warn: (message: string) => void,
+): void {
+  const packed = tensors.filter(({ name, shape }) => !isKept(request, name, shape));
+  const without = packed.filter(({ name, shape }) => {
+    return importance.of(name, shape[1] ?? 0) === undefined;
+  });
+  if (without.length === 0) return;
+  const [first] = without;
+  const names = without.length === 1 ? `'${first?.name}'` : `'${first?.name}' and others`;
+  warn(`${without.length} of ${packed.length} matrices have no importance: ${names}`);
+}
+
+async function write(
+  request: Work,
   plan: ModelPlan,
   progress: (text: string) => void,
 ): Promise<void> {
@@ -174,9 +222,10 @@ async function write(
     if (done.size === 0) await writeFile(journal, `${digest}\n`);
     await packModel(plan, sink, {
       done,
-      onProgress: async ({ tensor, checksum, doneBytes, totalBytes }) => {
+      onProgress: async ({ tensor, checksum, doneBytes, totalBytes, msLeft }) => {
         await appendFile(journal, `${checksum} ${JSON.stringify(tensor)}\n`);
-        progress(`${Math.floor((100 * doneBytes) / totalBytes)} %  ${tensor}`);
+        const percent = Math.floor((100 * doneBytes) / totalBytes);
+        progress(`${percent} %, ${formatTime(msLeft)} left  ${tensor}`);
       },
     });
     await rm(journal);
@@ -217,6 +266,16 @@ export const pack: Command = {
       type: 'string',
       value: 'LIST',
       summary: 'names and globs to leave as they are (default: norms, embeddings, head, routers)',
+    },
+    imatrix: {
+      type: 'string',
+      value: 'FILE',
+      summary: 'importance of columns, as llama-imatrix writes it; weighs errors',
+    },
+    scores: {
+      type: 'string',
+      value: 'FILE',
+      summary: 'keep measured errors here, and measure only what changed (with --target-bits)',
     },
     requantize: { type: 'boolean', summary: 'also pack tensors that are quantized already' },
     'dry-run': { type: 'boolean', summary: 'say what would be written, and its exact size' },
