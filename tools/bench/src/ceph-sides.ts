@@ -111,5 +111,5 @@ export async function measureRados(
   await using store = await radosStore({ koffi, configFile, pool });
   const rivals = { 'rados FFI': await plainRados(place, 'plain') };
   // A get of a striped blob has its own parallel reads.
-  return measureSides('rados', { store, parallelGets: 1 }, rivals, options);
+  return await measureSides('rados', { store, parallelGets: 1 }, rivals, options);
 }

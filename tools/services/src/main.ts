@@ -28,7 +28,13 @@ if (unknown.length > 0) {
   console.error(`unknown: ${unknown.join(', ')}; services are ${names.join(', ')}, and local`);
   process.exit(2);
 }
-const chosen = names.filter((name) => asked.length === 0 || asked.includes(name));
+const chosen = names.filter((name) =>
+  asked.length === 0 ? SERVICES[name].isOnDemand !== true : asked.includes(name),
+);
+if (chosen.includes('kerberos') && chosen.includes('hdfs')) {
+  console.error('kerberos is hdfs with tickets: name one of them');
+  process.exit(2);
+}
 const required = (process.env['VRAMKIT_REQUIRE_SERVICES'] ?? '').split(',').filter(Boolean);
 
 if (missingClients(folder).length > 0) {

@@ -2,9 +2,9 @@
 import type { Service } from './service.js';
 
 /** Name of a service, of its scripts and of its suites. */
-export type ServiceName = 'pg' | 'ceph' | 'hdfs';
+export type ServiceName = 'pg' | 'ceph' | 'hdfs' | 'kerberos';
 
-/** All of them, in the order in which they are started. */
+/** All of them, in the order of their start; `kerberos` is HDFS that asks for tickets. */
 export const SERVICES: Readonly<Record<ServiceName, Service>> = {
   pg: { name: 'pg', programs: ['pg_config'], packages: ['postgresql'], environment: {} },
   ceph: {
@@ -18,5 +18,15 @@ export const SERVICES: Readonly<Record<ServiceName, Service>> = {
     programs: ['java', 'mvn'],
     packages: ['openjdk-17-jre-headless', 'maven'],
     environment: {},
+  },
+  kerberos: {
+    name: 'hdfs',
+    programs: ['java', 'mvn', 'krb5kdc', 'kadmin.local', 'kinit', 'curl'],
+    packages: [
+      ...['openjdk-17-jre-headless', 'maven', 'curl'],
+      ...['krb5-kdc', 'krb5-admin-server', 'krb5-user'],
+    ],
+    environment: { HDFS_UP_KERBEROS: '1' },
+    isOnDemand: true,
   },
 };

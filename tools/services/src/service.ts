@@ -10,6 +10,7 @@ import { delimiter, join } from 'node:path';
 
 /** What a service needs. */
 export interface Service {
+  /** Of its scripts. */
   readonly name: string;
   /** Programs that tell whether it is installed. */
   readonly programs: readonly string[];
@@ -17,6 +18,8 @@ export interface Service {
   readonly packages: readonly string[];
   /** Settings of its start script. */
   readonly environment: Readonly<Record<string, string>>;
+  /** Only where it is named. Default: always. */
+  readonly isOnDemand?: boolean;
 }
 
 const bin = join(import.meta.dirname, '../bin');

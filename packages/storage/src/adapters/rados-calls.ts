@@ -8,7 +8,7 @@
  *
  * The prototypes are those of librados 2 (Ceph 12 and newer); sources: its header and manual.
  */
-import { VramError, type VramErrorCode } from '@vramkit/core';
+import { fail, VramError, type VramErrorCode } from '@vramkit/core';
 
 interface KoffiFunction {
   (...values: unknown[]): unknown;
@@ -173,6 +173,7 @@ export class RadosPool {
     const cluster = this.#cluster;
     const list: unknown[] = [null];
     cluster.check('listing', await cluster.wait('openList', [this.#io, list]));
+    cluster.openLists.add(list[0]);
     try {
       for (;;) {
         const name: unknown[] = [null];
@@ -182,7 +183,7 @@ export class RadosPool {
         yield String(name[0]);
       }
     } finally {
-      cluster.now('closeList', list[0]);
+      cluster.closeList(list[0]);
     }
   }
 
@@ -194,9 +195,13 @@ export class RadosPool {
 /** A connection to a cluster. */
 export class RadosCluster {
   readonly name: string;
+  /** Lists that are being read: native memory of this connection. */
+  readonly openLists = new Set<unknown>();
   readonly #functions: Readonly<Record<CallName, KoffiFunction>>;
-  readonly #held = new Set<unknown>();
+  /** Calls under way, each with what it reads and writes. */
+  readonly #held = new Map<unknown, Promise<number>>();
   #handle: unknown;
+  #isClosed = false;
 
   /** @throws VramError `not-found` where the library is missing or older than Ceph 12. */
   constructor(koffi: Koffi, library: string, name: string) {
@@ -243,6 +248,18 @@ export class RadosCluster {
     return new RadosPool(this, io[0]);
   }
 
+  /** Lets no call begin from now on, and waits for those that are under way. */
+  async drain(): Promise<void> {
+    this.#isClosed = true;
+    await Promise.allSettled(this.#held.values());
+    for (const list of this.openLists) this.closeList(list);
+  }
+
+  /** Gives a list back, once. */
+  closeList(list: unknown): void {
+    if (this.openLists.delete(list)) this.now('closeList', list);
+  }
+
   /** Ends the connection; pools must have been closed. */
   close(): void {
     if (this.#handle !== undefined) this.now('shutdown', this.#handle);
@@ -256,16 +273,19 @@ export class RadosCluster {
 
   /** A call on another thread; `kept` stays where it is until it has ended. */
   async wait(call: CallName, values: readonly unknown[], kept?: unknown): Promise<number> {
+    // Native code would use what was given back.
+    if (this.#isClosed) fail('disposed', `${this.name} was disposed`, { store: this.name });
     const inUse = { values, kept };
-    this.#held.add(inUse);
+    const running = new Promise<number>((resolve, reject) => {
+      const end = (error: unknown, result: unknown): void => {
+        if (error instanceof Error) reject(error);
+        else resolve(Number(result));
+      };
+      this.#functions[call].async(...values, end);
+    });
+    this.#held.set(inUse, running);
     try {
-      return await new Promise<number>((resolve, reject) => {
-        const end = (error: unknown, result: unknown): void => {
-          if (error instanceof Error) reject(error);
-          else resolve(Number(result));
-        };
-        this.#functions[call].async(...values, end);
-      });
+      return await running;
     } finally {
       this.#held.delete(inUse);
     }

@@ -150,6 +150,7 @@ class PoolStore implements RadosStore {
   readonly #cluster: RadosCluster;
   readonly #heads: RadosPool;
   readonly #stripes: RadosPool;
+  #isDisposed = false;
 
   constructor(cluster: RadosCluster, heads: RadosPool, stripes: RadosPool) {
     this.name = cluster.name;
@@ -291,10 +292,12 @@ class PoolStore implements RadosStore {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#isDisposed) return;
+    this.#isDisposed = true;
+    await this.#cluster.drain();
     this.#heads.close();
     this.#stripes.close();
     this.#cluster.close();
-    return Promise.resolve();
   }
 
   async #header(key: string): Promise<Header | undefined> {

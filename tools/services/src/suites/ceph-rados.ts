@@ -73,6 +73,27 @@ describe('RADOS', () => {
     expect(Buffer.compare(read, testBytes(9 * 2 ** 20))).toBe(0);
   });
 
+  it('waits for what is under way when it is disposed, and is then of no use', async () => {
+    const name = randomUUID();
+    const closing = await radosPool(name);
+    const bytes = testBytes(9 * 2 ** 20);
+    for (const key of ['x', 'y']) await closing.put(key, bytes);
+    const list = closing.list('')[Symbol.asyncIterator]();
+    await list.next();
+    const puts = ['a', 'b', 'c'].map((key) => closing.put(key, bytes));
+    const settled = Promise.allSettled(puts);
+    await Promise.all([closing[Symbol.asyncDispose](), closing[Symbol.asyncDispose]()]);
+    for (const result of await settled) {
+      if (result.status === 'rejected') expect(result.reason).toMatchObject({ code: 'disposed' });
+    }
+    await expect(closing.head('a')).rejects.toMatchObject({ code: 'disposed' });
+    await list.return?.();
+    await using again = await radosPool(name);
+    for await (const { key } of again.list('')) {
+      expect(Buffer.compare(await readBlob(again, key), bytes)).toBe(0);
+    }
+  });
+
   it('says what is missing: library, pool, permission', async () => {
     const configFile = serviceVariable('CEPH_CONF');
     const options = { koffi, configFile, pool: serviceVariable('CEPH_RADOS_POOL') };
