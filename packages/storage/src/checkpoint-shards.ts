@@ -58,6 +58,9 @@ export async function hashShard(
     hash.update(part);
     xxh64.push(checksum.hex(part));
     sizeBytes += part.length;
+    // Hashing holds the thread: between two parts others have their turn, the writes of the shards
+    // before this one among them.
+    await new Promise((resolve) => setImmediate(resolve));
   }
   const sha256 = hash.digest('hex');
   const file = `model-${String(index + 1).padStart(5, '0')}-${sha256.slice(0, 16)}.safetensors`;

@@ -95,10 +95,14 @@ export class Checkpoints {
     const key = this.#key(name, MANIFEST);
     const isTaken = (await this.#store.head(key, { signal })) !== undefined;
     const shards: StoredShard[] = [];
+    // Hashes of one shard at a time, so that the first is written while the next is hashed.
+    let turn: Promise<unknown> = Promise.resolve();
     await inParallel(planned.length, this.#parallel, async (index) => {
       const shard = planned[index];
       if (shard === undefined) return;
-      const hashed = await hashShard(shard, index, signal);
+      const hashing = turn.then(() => hashShard(shard, index, signal));
+      turn = hashing.catch(() => undefined);
+      const hashed = await hashing;
       shards[index] = hashed;
       const shardKey = this.#key(name, hashed.file);
       if (!isTaken) await storeShard(this.#store, shardKey, shard, hashed, signal);
