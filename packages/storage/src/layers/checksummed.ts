@@ -152,7 +152,8 @@ class FrameReader {
       yield* this.#hold(chunk.subarray(at, at + STRIDE));
     }
     if (at === chunk.length) return;
-    this.#part = new Uint8Array(STRIDE);
+    // Not zeroed: what is not filled is never given out.
+    this.#part = new Uint8Array(Buffer.allocUnsafeSlow(STRIDE).buffer);
     this.#part.set(chunk.subarray(at));
     this.#partBytes = chunk.length - at;
   }
