@@ -27,7 +27,7 @@ import { measureInTurn, type Measure } from './measure.js';
 import { installPeers } from './peers.js';
 import { createOperands, recordProduct, tuneProduct } from './plain-matmul.js';
 import { startProduct, type ProductPeer, type ProductSide } from './product-peer.js';
-import { toResult, type BenchResult } from './report.js';
+import { formatResults, toResult, type BenchResult } from './report.js';
 import type { ProductFormat } from '../../peers/src/product-protocol.js';
 
 /** What it answers. */
@@ -134,10 +134,13 @@ async function products(options: ProductRun): Promise<BenchResult> {
     const measured = await measureInTurn({ ours: ours[1], peers }, { runs: 7 });
     for (const [name, reason] of Object.entries(measured.failures)) log(`${name}: ${reason}`);
     const name = `${format}, M = ${rows}, K = N = ${size}`;
-    return toResult(
+    const result = toResult(
       { suite, case: name, metric: 'product', unit: 'GFLOP/s', driver, better: 'higher' },
       measured,
     );
+    // A run that is stopped has the figures of the cases before.
+    log(formatResults([result]));
+    return result;
   } finally {
     for (const peer of started) await peer.dispose();
   }

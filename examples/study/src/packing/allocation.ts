@@ -3,7 +3,13 @@
  * file, and the scores that stand for a loss where nothing is measured.
  */
 import { readFile, rename, writeFile } from 'node:fs/promises';
-import { frobeniusNorm, outputErrorOf, type AllocationUnit, type Allocator } from '@vramkit/packer';
+import {
+  columnPower,
+  frobeniusNorm,
+  outputErrorOf,
+  type AllocationUnit,
+  type Allocator,
+} from '@vramkit/packer';
 import type { ModelInputs } from './inputs.js';
 import type { Replaceable, ReplaceableModel } from './replaceable-model.js';
 import { storedBytes, widthName, type Stored, type Width } from './stored.js';
@@ -12,7 +18,10 @@ import { storedBytes, widthName, type Stored, type Width } from './stored.js';
 interface Losses {
   /** Squared error of its weights. */
   readonly weights: number;
-  /** Squared change of its outputs, summed over the calibration tokens that use it. */
+  /**
+   * Squared change of its outputs, summed over the calibration tokens that use it; where inputs are
+   * taken column by column, as if these did not depend on each other.
+   */
   readonly outputs: number;
 }
 
@@ -55,6 +64,7 @@ export async function measureErrors(
   for (const tensor of model.tensors) {
     const { unit, values, columns } = tensor;
     const moments = await inputs.momentsOf(tensor);
+    const power = columnPower(moments, columns);
     const own = (errors[unit] ??= {});
     for (const width of widths) {
       const stored = await store(tensor, width);
@@ -62,7 +72,9 @@ export async function measureErrors(
       const sums = (own[widthName(width)] ??= { weights: 0, outputs: 0 });
       sums.weights += difference.reduce((sum, each) => sum + each * each, 0);
       const tokens = counts === undefined ? 1 : (counts.get(unit) ?? 0);
-      sums.outputs += tokens * outputErrorOf(difference, moments, columns);
+      sums.outputs += inputs.byColumn
+        ? difference.reduce((sum, each, i) => sum + (power[i % columns] ?? 0) * each * each, 0)
+        : tokens * outputErrorOf(difference, moments, columns);
     }
   }
   return errors;

@@ -16,6 +16,8 @@ import type { Replaceable, ReplaceableModel } from './replaceable-model.js';
 
 /** Answers for one model. */
 export interface ModelInputs {
+  /** Whether errors are weighed by the mean square of each input alone: all moments take hours. */
+  readonly byColumn: boolean;
   /** Second moments of what a matrix multiplies, [columns, columns]. */
   momentsOf(tensor: Replaceable): Promise<Float64Array>;
   /** Tokens that used a unit; `undefined` where all tokens use all units. */
@@ -116,6 +118,7 @@ function denseInputs(model: ReplaceableModel, windows: readonly Uint32Array[]): 
     return moments;
   };
   return {
+    byColumn: true,
     momentsOf: async ({ name, layer }) => {
       const found = (await layerMoments(layer)).get(name.split('.').at(-1) ?? '');
       if (found === undefined) throw new RangeError(`no inputs of ${name}`);
@@ -132,6 +135,7 @@ export function modelInputs(model: ReplaceableModel, windows: readonly Uint32Arr
   const calibration = (): ReturnType<typeof calibrate> =>
     (pending ??= calibrate(model.device, model.model, windows));
   return {
+    byColumn: false,
     momentsOf: async ({ name, unit }) => {
       const found = (await calibration()).moments.get(unit);
       const moments = name.endsWith('.down') ? found?.inner : found?.input;

@@ -99,7 +99,7 @@ describe('tables', () => {
     const wider = row('wider', [1, 1], { bitsPerWeight: 4 });
     const table = mixedTable([worse, base, wider, mixed]);
     expect(table).toHaveLength(2);
-    expect(table[1]?.slice(3)).toEqual([
+    expect(table[1]?.slice(4)).toEqual([
       '2 bits, groups of 32',
       '3.000',
       Math.exp(3).toFixed(3),

@@ -1,5 +1,5 @@
-// What the study judges is what a packed model computes: values written in place of the weights give
-// the loss of the packed file.
+// What the study judges is what a packed model computes: values written in place of the weights
+// give the loss of the packed file.
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

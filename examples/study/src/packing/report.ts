@@ -12,6 +12,8 @@ import { toMarkdown, type Table } from '../report/tables.js';
 import type { RowResult } from './run.js';
 import type { TextPart } from './texts.js';
 
+const SEARCHED = 'optRtn-asymmetric';
+const BY_MAGNITUDE = 'optRtn-asymmetric-magnitude';
 const PARTS: readonly TextPart[] = ['evaluation text', 'seen documents', 'unseen documents'];
 
 async function readRows(folder: string): Promise<RowResult[]> {
@@ -62,25 +64,28 @@ export function wholeTable(rows: readonly RowResult[]): Table {
   ];
 }
 
-/** Every mixed row beside the best uniform row of no fewer bits, at most 0.02 bits more. */
+/** Every mixed row beside the best uniform row of the same quantizer and bits, within 0.02. */
 export function mixedTable(rows: readonly RowResult[]): Table {
-  const uniform = rows.filter(
-    ({ kind, quantizer }) => kind === 'uniform' && /optRtn-a/.test(quantizer),
-  );
+  const uniform = rows.filter(({ kind }) => kind === 'uniform');
   const compared = rows
     .filter(({ kind, target }) => kind === 'mixed' && target !== undefined)
     .flatMap((row) => {
-      const same = uniform.filter(({ bitsPerWeight }) => {
-        return Math.abs((bitsPerWeight ?? 0) - (row.target ?? 0)) < 0.02;
+      const same = uniform.filter(({ bitsPerWeight, quantizer }) => {
+        const apart = Math.abs((bitsPerWeight ?? 0) - (row.target ?? 0));
+        return quantizer === row.quantizer && apart < 0.02;
       });
       const [base] = same.sort((a, b) => lossOf(a) - lossOf(b));
       return base === undefined ? [] : [{ row, base, rise: riseOver(row, base) }];
     })
     .sort((a, b) => (a.row.target ?? 0) - (b.row.target ?? 0) || a.rise.mean - b.rise.mean);
   return [
-    ['mixed widths', 'true bits', 'perplexity', 'uniform', 'true bits', 'perplexity', 'loss, nats'],
+    [
+      ...['mixed widths', 'quantizer', 'true bits', 'perplexity'],
+      ...['uniform', 'true bits', 'perplexity', 'loss, nats'],
+    ],
     ...compared.map(({ row, base, rise }) => [
       title(row),
+      row.quantizer,
       row.bitsPerWeight?.toFixed(3) ?? '-',
       perplexityOf(row).toFixed(3),
       base.name,
@@ -99,15 +104,21 @@ export function packingPlot(model: string, rows: readonly RowResult[]): string {
       .filter((row) => row.bitsPerWeight !== null && row.bitsPerWeight < 6 && holds(row))
       .map((row) => [row.bitsPerWeight ?? 0, perplexityOf(row)] as const),
   });
+  const uniform = (name: string, quantizer: string): Curve =>
+    curve(name, (row) => row.kind === 'uniform' && row.quantizer === quantizer);
   const mixed = (name: string): Curve =>
-    curve(name, (row) => row.kind === 'mixed' && row.name === `${name}, knapsack`);
+    curve(name, (row) => row.quantizer === SEARCHED && row.name === `${name}, knapsack`);
   const curves = [
-    curve('one width, optRtn', (row) => row.kind === 'uniform' && /optRtn-a/.test(row.quantizer)),
+    uniform('one width, optRtn', SEARCHED),
+    uniform('one width, by magnitude', BY_MAGNITUDE),
     curve('types of llama.cpp', (row) => row.kind === 'llama.cpp'),
     mixed('outputError'),
     mixed('mopeq'),
     mixed('activationFrequency'),
-    mixed('measured loss'),
+    curve(
+      'mopeq, by magnitude',
+      (row) => row.quantizer === BY_MAGNITUDE && row.name === 'mopeq, knapsack',
+    ),
   ].filter(({ points }) => points.length > 0);
   return curvePlot(curves, {
     title: `${model}: perplexity by true bits a weight`,

@@ -53,20 +53,21 @@ export interface RowSources {
 
 const isMixture = ({ model }: ReplaceableModel): boolean => model.config.experts > 0;
 
-/** Widths that units choose from. */
+/** Widths that units choose from. Rows of SmolLM2 are 576 long: no whole groups of 128. */
 export function mixedWidths(model: ReplaceableModel): Width[] {
-  const bits: readonly CodeBits[] = isMixture(model) ? [2, 3, 4, 8] : [2, 3, 4];
-  return bits.map((each) => ({ bits: each, groupSize: 128 }));
+  if (!isMixture(model)) return ([2, 3, 4] as const).map((bits) => ({ bits, groupSize: 64 }));
+  return ([2, 3, 4, 8] as const).map((bits) => ({ bits, groupSize: 128 }));
 }
 
 /** Widths and groups that units choose from. */
 export function widthsAndGroups(model: ReplaceableModel): Width[] {
+  if (!isMixture(model)) return mixedWidths(model);
   return [...mixedWidths(model), { bits: 2, groupSize: 32 }, { bits: 3, groupSize: 32 }];
 }
 
 /** Bits a weight that mixed rows are held to: those of uniform rows. */
 function targetsOf(model: ReplaceableModel): number[] {
-  return isMixture(model) ? [2.5, 3, 3.25, 4.5] : [2.5, 3, 3.5];
+  return isMixture(model) ? [2.5, 3, 3.25, 4.5] : [3, 3.5];
 }
 
 function uniformRow(
@@ -86,8 +87,12 @@ function uniformRow(
   };
 }
 
-function searchedRow({ folder }: RowSources, bits: CodeBits, groupSize: GroupChoice): StudyRow {
-  const quantizer = optRtn();
+function searchedRow(
+  { folder }: RowSources,
+  bits: CodeBits,
+  groupSize: GroupChoice,
+  quantizer = optRtn(),
+): StudyRow {
   return {
     name: `${bits} bits, groups of ${groupSize}`,
     kind: 'uniform',
@@ -101,8 +106,8 @@ function mixedRow(
   sources: RowSources,
   about: { readonly name: string; readonly target?: number },
   decide: () => Promise<ReadonlyMap<string, Width>>,
+  quantizer = optRtn(),
 ): StudyRow {
-  const quantizer = optRtn();
   let chosen: Promise<ReadonlyMap<string, Width>> | undefined;
   return {
     ...about,
@@ -148,8 +153,9 @@ function lossSources(sources: RowSources): [string, () => Promise<LossOf>][] {
     const errors = await sources.errors();
     return (unit, width) => errors[unit]?.[widthName(width)]?.[part] ?? NaN;
   };
+  const narrowest = widthName(mixedWidths(sources.model)[0] ?? { bits: 2, groupSize: 64 });
   return [
-    ['outputError', measured('outputs')],
+    [sources.inputs.byColumn ? 'imatrix error' : 'outputError', measured('outputs')],
     ['weightError', measured('weights')],
     ...scoreNames(sources.model).map((name): [string, () => Promise<LossOf>] => [
       name,
@@ -162,7 +168,7 @@ function lossSources(sources: RowSources): [string, () => Promise<LossOf>][] {
         const rises = await sources.sensitivity();
         return (unit, width) => {
           const own = errors[unit];
-          const base = own?.[widthName({ bits: 2, groupSize: 128 })]?.weights ?? NaN;
+          const base = own?.[narrowest]?.weights ?? NaN;
           return ((rises.get(unit) ?? NaN) * (own?.[widthName(width)]?.weights ?? NaN)) / base;
         };
       },
@@ -176,12 +182,14 @@ function knapsackRow(
   target: number,
   lossOf: () => Promise<LossOf>,
   widths: readonly Width[],
+  quantizer = optRtn(),
 ): StudyRow {
-  return mixedRow(sources, { name: `${name}, knapsack`, target }, async () => {
+  const decide = async (): Promise<ReadonlyMap<string, Width>> => {
     const units = allocationUnits(sources.model, widths, await lossOf());
     const allocator = knapsackAllocator({ budgetBytes: bytesForBits(units, target) });
     return chooseWidths(units, widths, allocator);
-  });
+  };
+  return mixedRow(sources, { name: `${name}, knapsack`, target }, decide, quantizer);
 }
 
 function kMeansRow(sources: RowSources, score: string, scope: 'layer' | 'model'): StudyRow {
@@ -203,29 +211,9 @@ function ggmlRow({ peer, folder }: RowSources, type: string): StudyRow {
   };
 }
 
-/** All rows of a model. */
-export function studyRows(sources: RowSources): StudyRow[] {
-  const { model } = sources;
-  const mixture = isMixture(model);
-  const searched = ([2, 3, 4] as const).map((bits) => searchedRow(sources, bits, 64));
-  const finer = ([2, 3, 4] as const).map((bits) => searchedRow(sources, bits, 32));
-  const coarser = ([2, 3, 4] as const).map((bits) => searchedRow(sources, bits, 128));
-  const types = ['q4_0', 'q4_1', 'q4_K', 'q3_K', 'q2_K'].map((type) => ggmlRow(sources, type));
-  const losses = lossSources(sources);
-  const mixed = targetsOf(model).flatMap((target) =>
-    losses.map(([name, lossOf]) => knapsackRow(sources, name, target, lossOf, mixedWidths(model))),
-  );
-  const grouped = targetsOf(model).flatMap((target) =>
-    losses
-      .filter(([name]) => name === 'outputError' || name === 'measured loss')
-      .map(([name, lossOf]) => {
-        const title = `${name} over widths and groups`;
-        return knapsackRow(sources, title, target, lossOf, widthsAndGroups(model));
-      }),
-  );
-  const clusters = scoreNames(model).flatMap((score) =>
-    (['layer', 'model'] as const).map((scope) => kMeansRow(sources, score, scope)),
-  );
+/** One width by the quantizers that mixed rows do not use. */
+function otherQuantizers(sources: RowSources): Record<'others' | 'calibrated', StudyRow[]> {
+  const mixture = isMixture(sources.model);
   const others = ([4, 3, 2, 8] as const).flatMap((bits) => {
     const quantizers = [rtn(), rtn({ convention: 'symmetric-full' }), hqq()];
     if (mixture || bits < 8) quantizers.push(optRtn({ convention: 'symmetric' }));
@@ -236,19 +224,72 @@ export function studyRows(sources: RowSources): StudyRow[] {
     const quantizers = mixture ? [gptq(), signRound({ iterations: 50 })] : [gptq()];
     return quantizers.map((quantizer) => uniformRow(sources, bits, 64, quantizer));
   });
+  return { others, calibrated };
+}
+
+/** All rows of a model. */
+export function studyRows(sources: RowSources): StudyRow[] {
+  const { model } = sources;
+  const mixture = isMixture(model);
+  const searched = ([2, 3, 4] as const).map((bits) => searchedRow(sources, bits, 64));
+  const finer = ([2, 3, 4] as const).map((bits) => searchedRow(sources, bits, 32));
+  const coarse = mixture ? ([2, 3, 4] as const) : [];
+  const coarser = coarse.map((bits) => searchedRow(sources, bits, 128));
+  const types = ['q4_0', 'q4_1', 'q4_K', 'q3_K', 'q2_K'].map((type) => ggmlRow(sources, type));
+  const byMagnitude = optRtn({ emphasis: 'magnitude' });
+  const emphasized = (
+    [
+      [2, 64],
+      [2, 32],
+      [3, 64],
+      [4, 64],
+    ] as const
+  ).map(([bits, groupSize]) => searchedRow(sources, bits, groupSize, byMagnitude));
+  const losses = lossSources(sources);
+  const mixed = targetsOf(model).flatMap((target) =>
+    losses.map(([name, lossOf]) => knapsackRow(sources, name, target, lossOf, mixedWidths(model))),
+  );
+  const grouped = (mixture ? targetsOf(model) : []).flatMap((target) =>
+    losses
+      .filter(([name]) => name === 'outputError' || name === 'measured loss')
+      .map(([name, lossOf]) => {
+        const title = `${name} over widths and groups`;
+        return knapsackRow(sources, title, target, lossOf, widthsAndGroups(model));
+      }),
+  );
+  const mixedByMagnitude = targetsOf(model)
+    .slice(0, 2)
+    .flatMap((target) =>
+      losses
+        .filter(([name]) => name === 'mopeq' || name === 'activationFrequency')
+        .map(([name, lossOf]) =>
+          knapsackRow(sources, name, target, lossOf, mixedWidths(model), byMagnitude),
+        ),
+    );
+  const clusters = scoreNames(model).flatMap((score) =>
+    (['layer', 'model'] as const).map((scope) => kMeansRow(sources, score, scope)),
+  );
+  const { others, calibrated } = otherQuantizers(sources);
   const eight = searchedRow(sources, 8, 64);
+  const isMeasured = ({ name }: StudyRow): boolean => name.startsWith('measured');
+  const [first = 0, second = 0] = targetsOf(model);
+  const decides = ({ target = 0 }: StudyRow): boolean => target === first || target === second;
+  const plain = mixed.filter((row) => !isMeasured(row));
   return [
     ...searched,
     ...finer.slice(0, 1),
     ...types,
+    ...emphasized,
     ...coarser,
-    ...mixed.filter(({ name }) => !name.startsWith('measured')),
+    ...plain.filter(decides),
+    ...mixedByMagnitude,
     ...clusters,
+    ...others,
+    ...plain.filter((row) => !decides(row)),
     ...finer.slice(1),
-    ...mixed.filter(({ name }) => name.startsWith('measured')),
+    ...mixed.filter(isMeasured),
     ...grouped,
     eight,
-    ...others,
     ...calibrated,
   ];
 }

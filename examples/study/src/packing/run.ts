@@ -13,7 +13,7 @@ import type { StudyDocument } from '../documents.js';
 import { kept, measureErrors } from './allocation.js';
 import { modelInputs } from './inputs.js';
 import { openReplaceable, type ReplaceableModel } from './replaceable-model.js';
-import { studyRows, widthsAndGroups, type StudyRow } from './rows.js';
+import { mixedWidths, studyRows, widthsAndGroups, type StudyRow } from './rows.js';
 import { measureSensitivity } from './sensitivity.js';
 import { packedOnce } from './stored.js';
 import { studyTexts, type StudyTexts, type TextPart, type TextSizes } from './texts.js';
@@ -56,7 +56,7 @@ export interface PackingRun {
 export function textSizes(modelName: string): TextSizes {
   return modelName === 'tiny-moe'
     ? { tokens: 257, textWindows: 8, documentWindows: 1 }
-    : { tokens: 129, textWindows: 4, documentWindows: 1 };
+    : { tokens: 65, textWindows: 2, documentWindows: 1 };
 }
 
 const fileOf = (name: string): string => `${name.replaceAll(/[^\w.]+/g, '-')}.json`;
@@ -92,7 +92,8 @@ export async function runPacking(
     const found = await kept(join(folder, 'sensitivity.json'), async () => {
       options.log('measuring what every unit costs alone');
       await restore();
-      return measureSensitivity(model, texts.calibration, work, options.signal);
+      const narrowest = mixedWidths(model)[0] ?? { bits: 2, groupSize: 64 };
+      return measureSensitivity(model, texts.calibration, narrowest, work, options.signal);
     });
     return new Map(Object.entries(found));
   };

@@ -9,7 +9,7 @@
 import { throwIfAborted } from '@vramkit/core';
 import { optRtn } from '@vramkit/packer';
 import type { Replaceable, ReplaceableModel } from './replaceable-model.js';
-import { packedOnce } from './stored.js';
+import { packedOnce, type Width } from './stored.js';
 
 /** A rise that is less, or a fall, is noise; no unit is free. */
 const LEAST_RISE = 1e-5;
@@ -26,6 +26,7 @@ const mean = (values: readonly number[]): number =>
 export async function measureSensitivity(
   model: ReplaceableModel,
   windows: readonly Uint32Array[],
+  narrowest: Width,
   folder: string,
   signal: AbortSignal,
 ): Promise<Record<string, number>> {
@@ -41,7 +42,7 @@ export async function measureSensitivity(
     throwIfAborted(signal);
     const errors: number[] = [];
     for (const tensor of tensors) {
-      const { values } = await packedOnce(folder, tensor, { bits: 2, groupSize: 128 }, optRtn());
+      const { values } = await packedOnce(folder, tensor, narrowest, optRtn());
       errors.push(values.reduce((sum, v, i) => sum + (v - (tensor.values[i] ?? NaN)) ** 2, 0));
       await model.write(tensor, values);
     }

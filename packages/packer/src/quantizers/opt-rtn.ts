@@ -8,11 +8,13 @@
  * a grid of inverse scales around the extreme weight and refits the scale alone: the grid of
  * AutoRound's OPT-RTN (200 steps to 0.75 of the codes' half range; for 2 bits about 180 steps of
  * 0.01), first every fourth point of it, then all around the best of these.
- * Errors are weighted by the importance of the columns.
+ * Errors are weighted by the importance of the columns, and by the magnitude of the weights where
+ * that is asked for.
  *
  * Source: AutoRound (Intel, 2023-2025), `opt_rtn`; ggml's search for k-quants, from which the joint
  * refit of scale and minimum is taken.
  */
+import { assertArgument } from '@vramkit/core';
 import { groupWord, minimumOf, roundEven, scaleOf } from './group-codes.js';
 import { groupQuantizer, type GroupFit, type GroupOfWeights, type Quantizer } from './quantizer.js';
 import { centredWord, extremeOf, rtnFit } from './rtn.js';
@@ -21,6 +23,13 @@ import { centredWord, extremeOf, rtnFit } from './rtn.js';
 export interface OptRtnOptions {
   /** Whether the minimum is free, or a fixed multiple of the scale. Default: 'asymmetric'. */
   readonly convention?: 'asymmetric' | 'symmetric';
+  /**
+   * What an error counts by, beside the importance of its column: all weights alike, or each by its
+   * magnitude, which keeps few-bit codes from shrinking the large weights. The squared error is
+   * larger then and the loss of a model may be smaller. Default: 'even'; the asymmetric search
+   * alone has both.
+   */
+  readonly emphasis?: 'even' | 'magnitude';
 }
 
 /** Parts of the range that a start cuts off at either end. */
@@ -40,6 +49,8 @@ const plain = rtnFit('asymmetric');
 class Search {
   word = 0;
   readonly #group: GroupOfWeights;
+  /** How much each weight of the group counts; absent where all are alike. */
+  readonly #counts: Float64Array | undefined;
   #error = Infinity;
   /** Sums of importance, and of its products with codes q and weights x. */
   #w = 0;
@@ -48,13 +59,21 @@ class Search {
   #wx = 0;
   #wqx = 0;
 
-  constructor(group: GroupOfWeights) {
+  constructor(group: GroupOfWeights, byMagnitude = false) {
     this.#group = group;
+    const { values, start, count, column, importance } = group;
+    if (importance === undefined && !byMagnitude) return;
+    this.#counts = new Float64Array(count);
+    for (let i = 0; i < count; i++) {
+      const magnitude = byMagnitude ? Math.abs(values[start + i] ?? 0) : 1;
+      this.#counts[i] = magnitude * (importance?.[column + i] ?? 1);
+    }
   }
 
   /** The error of a pair as stored; kept where it is the least so far. */
   offer(word: number): number {
-    const error = this.#group.importance === undefined ? this.#plain(word) : this.#weighted(word);
+    const error =
+      this.#counts === undefined ? this.#plain(word) : this.#weighted(word, this.#counts);
     if (error < this.#error) {
       this.#error = error;
       this.word = word;
@@ -93,8 +112,8 @@ class Search {
     return error;
   }
 
-  #weighted(word: number): number {
-    const { values, start, count, column, bits, importance } = this.#group;
+  #weighted(word: number, counts: Float64Array): number {
+    const { values, start, count, bits } = this.#group;
     const scale = scaleOf(word);
     const minimum = minimumOf(word);
     const inverse = scale === 0 ? 0 : 1 / scale;
@@ -109,7 +128,7 @@ class Search {
       const value = values[start + i] ?? 0;
       const position = (value - minimum) * inverse;
       const code = position <= 0 ? 0 : position >= maxCode ? maxCode : roundEven(position);
-      const weight = importance?.[column + i] ?? 1;
+      const weight = counts[i] ?? 1;
       const difference = scale * code + minimum - value;
       const weightedCode = weight * code;
       error += weight * difference * difference;
@@ -136,7 +155,7 @@ class Search {
   }
 }
 
-function searchAsymmetric(group: GroupOfWeights): number {
+function searchAsymmetric(group: GroupOfWeights, byMagnitude: boolean): number {
   const { values, start, count, bits } = group;
   const maxCode = 2 ** bits - 1;
   let lowest = Infinity;
@@ -146,7 +165,7 @@ function searchAsymmetric(group: GroupOfWeights): number {
     if (value < lowest) lowest = value;
     if (value > highest) highest = value;
   }
-  const search = new Search(group);
+  const search = new Search(group, byMagnitude);
   search.offer(plain.fit(group));
   if (highest === lowest) {
     search.offer(groupWord(0, lowest));
@@ -225,16 +244,31 @@ function searchSymmetric(group: GroupOfWeights): number {
   return search.word;
 }
 
-/** Round to nearest with a search; about 60 times the work of `rtn`. */
+/**
+ * Round to nearest with a search; about 60 times the work of `rtn`.
+ * @throws VramError `invalid-argument` for a symmetric search by magnitude.
+ */
 export function optRtn(options: OptRtnOptions = {}): Quantizer {
-  return groupQuantizer(optRtnFit(options.convention ?? 'asymmetric'));
+  const { convention = 'asymmetric', emphasis = 'even' } = options;
+  assertArgument(
+    convention === 'asymmetric' || emphasis === 'even',
+    'the symmetric search does not weigh by magnitude',
+  );
+  return groupQuantizer(optRtnFit(convention, emphasis));
 }
 
 /** The fit of {@link optRtn}. */
-export function optRtnFit(convention: 'asymmetric' | 'symmetric'): GroupFit {
+export function optRtnFit(
+  convention: 'asymmetric' | 'symmetric',
+  emphasis: 'even' | 'magnitude' = 'even',
+): GroupFit {
+  const byMagnitude = emphasis === 'magnitude';
   return {
-    name: `optRtn-${convention}`,
+    name: `optRtn-${convention}${byMagnitude ? '-magnitude' : ''}`,
     maxCode: (bits) => 2 ** bits - 1,
-    fit: convention === 'asymmetric' ? searchAsymmetric : searchSymmetric,
+    fit:
+      convention === 'asymmetric'
+        ? (group) => searchAsymmetric(group, byMagnitude)
+        : searchSymmetric,
   };
 }

@@ -214,6 +214,22 @@ describe('checklist 21: the searching ones beat round to nearest', () => {
     expect(mse(optRtn({ convention: 'symmetric' }), bits)).toBeLessThan(symmetric);
   });
 
+  it.each([2, 3, 4] as const)('optRtn by magnitude keeps large weights at %i bits', (bits) => {
+    const weighted = (quantizer: Quantizer): number => {
+      const stored = matrixValues(quantize(values, bits, quantizer));
+      return values.reduce(
+        (sum, value, i) => sum + Math.abs(value) * ((stored[i] ?? 0) - value) ** 2,
+        0,
+      );
+    };
+    const byMagnitude = optRtn({ emphasis: 'magnitude' });
+    expect(weighted(byMagnitude)).toBeLessThan(0.97 * weighted(optRtn()));
+    expect(mse(byMagnitude, bits)).toBeGreaterThan(mse(optRtn(), bits));
+    expect(() => optRtn({ convention: 'symmetric', emphasis: 'magnitude' })).toThrow(
+      /invalid-argument/,
+    );
+  });
+
   it.each([2, 3, 4] as const)('gptq and signRound at %i bits, by output error', (bits) => {
     const outputError = (quantizer: Quantizer): number => {
       const stored = matrixValues(quantize(values, bits, quantizer));
