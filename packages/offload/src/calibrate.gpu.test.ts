@@ -3,7 +3,7 @@ import { createGpu } from '@vramkit/adapter';
 import { openDevice } from '@vramkit/core';
 import { memoryStore } from '@vramkit/storage';
 import { expect, it } from 'vitest';
-import { auto, calibrate, checkMachine, isCalibrationOf } from './index.js';
+import { auto, calibrate, checkMachine, isCalibrationOf, mergeCalibrations } from './index.js';
 
 it('measures every rate and leaves nothing on the device', async () => {
   const { gpu } = await createGpu();
@@ -29,6 +29,12 @@ it('measures every rate and leaves nothing on the device', async () => {
     expect(fixedMs).toBeGreaterThanOrEqual(0);
     expect(samples).toHaveLength(4);
   }
+  const { machine } = calibration;
+  for (const curve of Object.values(machine.curves ?? {})) expect(curve).toHaveLength(4);
+  expect(calibration.contention.map(({ size }) => size)).toEqual([4096, 8192, 16_384, 32_768]);
+  const merged = mergeCalibrations(calibration, calibration);
+  expect(merged.measured[0]?.updates.mixed).toHaveLength(2 * options.runs);
+  expect(merged.machine).toEqual(machine);
   const saved = JSON.parse(JSON.stringify(calibration)) as typeof calibration;
   expect(saved).toEqual(calibration);
   checkMachine(saved.machine);

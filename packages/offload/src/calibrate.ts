@@ -1,34 +1,49 @@
 /**
- * Measures the rates that plans rest on, on the machine at hand.
+ * Measures what plans rest on, on the machine at hand, by the very code that the executor runs
+ * (calibration-rig.ts), over as much state as the plans to come have.
  *
- * Each rate is taken alone, end to end, by the very code that the executor runs: a fixed cost and a
- * cost per byte or parameter are fitted through four sizes (a line through the least of several
- * runs). Takes about a second per 50 MB/s; nothing is kept on the device.
+ * Each operation is timed alone at several subgroup sizes; plans look its cost up by size. A line
+ * is fitted through the sizes too, for the closed form and for people. What operations cost each
+ * other is fitted to whole updates; fit-costs.ts says how. Of several runs the least counts.
+ * Nothing is kept on the device.
  *
  * A table is plain JSON with the machine that it was measured on; `isCalibrationOf` says whether it
  * still holds, and a caller saves and reuses it.
  */
-import { createTensor, throwIfAborted, type VramDevice } from '@vramkit/core';
+import { assertArgument, checkInteger, type VramDevice } from '@vramkit/core';
 import type { BlobStore } from '@vramkit/storage';
-import { adamStep, completeAdam } from './adam/adam.js';
 import { calibrateHost, type HostRates } from './calibrate-host.js';
-import { DeviceState } from './device-state.js';
-import { fitRate, type CalibratedRate } from './fit-rate.js';
-import { HostMemory } from './host-memory.js';
-import { HostPool } from './host-pool.js';
-import type { Machine } from './machine.js';
-import { deepOptimizerStates } from './planners/deep-optimizer-states.js';
-import type { Lane, StateDType } from './schedule.js';
-import { StateMover } from './state-mover.js';
+import {
+  openRig,
+  RIG_COSTS,
+  RIG_PLANS,
+  timeUpdates,
+  type RigOptions,
+  type RigPlan,
+  type TimedOperation,
+} from './calibration-rig.js';
+import {
+  addTimes,
+  fitCosts,
+  fitRates,
+  middleContention,
+  type SizeContention,
+  type SizeTimes,
+} from './fit-costs.js';
+import type { CalibratedRate } from './fit-rate.js';
+import type { CostName, Machine } from './machine.js';
+import { SUBGROUP_GRANULE, type Lane, type StateDType } from './schedule.js';
 
 /** What {@link calibrate} measured. */
 export interface Calibration {
   readonly version: 1;
   /** The adapter and the settings that it holds for. */
   readonly subject: CalibrationSubject;
-  readonly rates: Readonly<
-    Record<'adam' | 'cast' | 'push' | 'stageIn' | 'stageOut' | 'gpuAdam', CalibratedRate>
-  >;
+  /** All times that were taken, by subgroup size. */
+  readonly measured: readonly SizeTimes[];
+  readonly rates: Readonly<Record<CostName, CalibratedRate>>;
+  /** What operations cost each other, by subgroup size. */
+  readonly contention: readonly SizeContention[];
   /** The host's own: copy, Adam by threads, and storage where a store was given. */
   readonly host: HostRates;
   /** The description that planners and the simulator take. */
@@ -57,6 +72,10 @@ export interface CalibrateOptions {
   readonly softwareCores?: number;
   /** Parameters of the largest sample. Default: 1,048,576. */
   readonly largest?: number;
+  /** Subgroup sizes to measure, ascending. Default: 1/8, 1/4, 1/2 and all of `largest`. */
+  readonly sizes?: readonly number[];
+  /** Parameters of the plans to come, which decides what caches hold. Default: 12 x `largest`. */
+  readonly parameterCount?: number;
   /** Runs per size. Default: 5. */
   readonly runs?: number;
   /** A store to measure too; blobs under `calibration/` are written and deleted. Default: none. */
@@ -82,65 +101,101 @@ function subjectOf(device: VramDevice, options: CalibrateOptions): CalibrationSu
   };
 }
 
-/** Subgroups of each kind. */
-const TURNS = 6;
+/** Most subgroups of a rig. */
+const MOST_SUBGROUPS = 64;
 
-type Work = () => Promise<void> | void;
-interface Bench {
-  readonly params: number;
-  readonly work: Record<keyof Calibration['rates'], Work>;
-  readonly dispose: () => Promise<void>;
+async function measureSize(
+  device: VramDevice,
+  options: Omit<RigOptions, 'plan'>,
+  runs: number,
+): Promise<SizeTimes> {
+  const { size, subgroups } = options;
+  const endMs: number[] = [];
+  const operations: Record<TimedOperation, number[]> = {
+    ...{ adam: [], cast: [], push: [], stageIn: [], gpuAdam: [], stageOut: [] },
+  };
+  const updates: Record<RigPlan, number[]> = { host: [], streamed: [], resident: [], mixed: [] };
+  for (const plan of RIG_PLANS) {
+    updates[plan].push(...(await timeUpdates(device, { ...options, plan, runs })));
+  }
+  for (const plan of ['host', 'streamed'] as const) {
+    const rig = await openRig(device, { ...options, plan });
+    try {
+      // By turns, so that what disturbs the machine for a while disturbs all alike.
+      for (let run = 0; run < runs; run++) {
+        endMs.push(await rig.endMs());
+        for (const name of RIG_COSTS[plan]) operations[name].push(await rig.operationMs(name));
+      }
+    } finally {
+      await rig.dispose();
+    }
+  }
+  return { size, subgroups, operations, updates, endMs };
 }
 
 /**
- * Measures and fits all rates.
- * @throws VramError `aborted`, `out-of-memory`, `device-lost`.
+ * Measures and fits.
+ * @throws VramError `aborted`, `out-of-memory`, `device-lost`; `invalid-argument` for sizes that do
+ * not ascend.
  */
 export async function calibrate(
   device: VramDevice,
   options: CalibrateOptions = {},
 ): Promise<Calibration> {
-  const { largest = 1 << 20, runs = 5, now = () => performance.now() } = options;
-  const times = new Map<string, { work: number; ms: number[] }[]>();
-  for (const share of [1 / 8, 1 / 4, 1 / 2, 1]) {
-    const bench = await openBench(device, Math.max(1024, largest * share), options);
-    try {
-      for (const [name, work] of Object.entries(bench.work)) {
-        const ms: number[] = [];
-        // Every subgroup is touched once before it counts: first touches of memory are slow.
-        for (let run = -TURNS; run < runs; run++) {
-          throwIfAborted(options.signal);
-          const start = now();
-          await work();
-          if (run >= 0) ms.push(now() - start);
-        }
-        const list = times.get(name) ?? [];
-        list.push({ work: bench.params, ms });
-        times.set(name, list);
-      }
-    } finally {
-      await bench.dispose();
-    }
-  }
-  const fit = (name: string, perParam: number): CalibratedRate =>
-    fitRate((times.get(name) ?? []).map(({ work, ms }) => ({ work: work * perParam, ms })));
-  const wide = subjectOf(device, options).parameterDType === 'f32' ? 4 : 2;
-  const rates = {
-    adam: fit('adam', 1),
-    cast: fit('cast', 1),
-    push: fit('push', wide),
-    stageIn: fit('stageIn', 12),
-    stageOut: fit('stageOut', 12),
-    gpuAdam: fit('gpuAdam', 1),
-  };
+  const { largest = 1 << 20, runs = 5, now = () => performance.now(), threads = 1 } = options;
+  const sizes = sizesOf(options.sizes ?? [1 / 8, 1 / 4, 1 / 2, 1].map((share) => share * largest));
   const subject = subjectOf(device, options);
-  const { threads = 1, store, signal } = options;
+  const { parameterDType } = subject;
+  const { store, signal, parameterCount = 12 * largest } = options;
+  const stop = signal === undefined ? {} : { signal };
+  const measured: SizeTimes[] = [];
+  for (const size of sizes) {
+    const subgroups = Math.min(MOST_SUBGROUPS, Math.max(4, Math.ceil(parameterCount / size)));
+    const rig = { size, subgroups, threads, parameterDType, now, ...stop };
+    measured.push(await measureSize(device, rig, runs));
+  }
   const host = await calibrateHost({
     ...{ threads: Math.max(2, threads), largest, runs, now },
     ...(store === undefined ? {} : { store }),
-    ...(signal === undefined ? {} : { signal }),
+    ...stop,
   });
-  return { version: 1, subject, rates, host, machine: machineOf(subject, rates, host) };
+  return complete(subject, measured, host);
+}
+
+/**
+ * Two calibrations of one subject as one with the runs of both: what else the machine did during
+ * one of them then counts for less. The host's own rates are those of the second.
+ * @throws VramError `invalid-argument` where subjects or sizes differ.
+ */
+export function mergeCalibrations(first: Calibration, second: Calibration): Calibration {
+  const subjects = [first, second].map(({ subject }) => JSON.stringify(subject));
+  assertArgument(subjects[0] === subjects[1], 'the calibrations are of different subjects');
+  const sizes = [first, second].map(({ measured }) => measured.map(({ size }) => size).join());
+  assertArgument(sizes[0] === sizes[1], `the calibrations have sizes ${sizes.join(' and ')}`);
+  const measured = first.measured.map((times, at) => addTimes(times, second.measured[at] ?? times));
+  return complete(second.subject, measured, second.host);
+}
+
+function complete(
+  subject: CalibrationSubject,
+  measured: readonly SizeTimes[],
+  host: HostRates,
+): Calibration {
+  const rates = fitRates(measured, subject.parameterDType);
+  const alone = machineOf(subject, rates, host);
+  const { contention, ...fitted } = fitCosts(measured, alone, subject.parameterDType);
+  const machine = { ...alone, ...fitted, contention: middleContention(contention) };
+  return { version: 1, subject, measured, rates, contention, host, machine };
+}
+
+function sizesOf(sizes: readonly number[]): number[] {
+  const whole = sizes.map((size) => {
+    checkInteger('size', Math.ceil(size), 1);
+    return Math.ceil(size / SUBGROUP_GRANULE) * SUBGROUP_GRANULE;
+  });
+  const ascend = whole.every((size, at) => size >= (whole[at - 1] ?? 0));
+  assertArgument(ascend && whole.length > 0, `sizes ${sizes.join(', ')} do not ascend`);
+  return [...new Set(whole)];
 }
 
 function machineOf(
@@ -149,7 +204,6 @@ function machineOf(
   host: HostRates,
 ): Machine {
   const { adam, cast, stageIn, stageOut, gpuAdam, push } = rates;
-  const cores = subject.cores;
   const latencyMs: Record<Lane, number> = {
     'cpu-adam': adam.fixedMs,
     cast: cast.fixedMs,
@@ -157,7 +211,6 @@ function machineOf(
     download: stageOut.fixedMs,
     gpu: gpuAdam.fixedMs,
   };
-  const threads = Math.min(subject.threads, Math.max(1, cores));
   return {
     name: `calibrated on ${subject.adapter}`,
     cpuAdamParamsPerSecond: adam.perSecond,
@@ -174,74 +227,5 @@ function machineOf(
     latencyMs,
     queue: 'single',
     hostThreads: 'shared',
-    ...(cores > 0
-      ? {
-          cores: {
-            available: cores,
-            used: { 'cpu-adam': threads, cast: threads, upload: 1, download: 1, gpu: cores },
-          },
-        }
-      : {}),
-  };
-}
-
-/**
- * The executor's own parts over host and streamed subgroups of `count` parameters, which take
- * turns: a plan never finds its state in a cache either.
- */
-async function openBench(
-  device: VramDevice,
-  count: number,
-  options: CalibrateOptions,
-): Promise<Bench> {
-  const size = Math.ceil(count / 1024) * 1024;
-  const layout = {
-    parameterCount: 2 * TURNS * size,
-    subgroupSize: size,
-    slots: 1,
-    parameterDType: options.parameterDType ?? 'f32',
-  } as const;
-  const schedule = deepOptimizerStates(layout, { stride: 2 });
-  const host = new HostMemory(schedule);
-  const state = new DeviceState(device, schedule, device.memory);
-  const pool = new HostPool(host.memory, { threads: options.threads ?? 1 });
-  const mover = new StateMover(schedule, state, host, pool);
-  const shape = [size];
-  {
-    using gradient = createTensor(device, {
-      dtype: 'f32',
-      shape,
-      kind: 'gradients',
-      label: 'calibration',
-    });
-    gradient.write(new Float32Array(size).fill(0.1));
-    for (let turn = 0; turn < TURNS; turn++) state.keepGradient(2 * turn + 1, gradient, false);
-    await device.settle();
-  }
-  const step = adamStep(completeAdam({}), 1);
-  let turn = 0;
-  const execute = async (kind: string, streamed: 0 | 1, wait: boolean): Promise<void> => {
-    turn = (turn + 1) % TURNS;
-    const subgroup = 2 * turn + streamed;
-    const found = schedule.operations.find(
-      (operation) => operation.kind === kind && operation.subgroup === subgroup,
-    );
-    if (found !== undefined) await mover.execute(found, 0, step);
-    if (wait) await device.settle();
-  };
-  return {
-    params: size,
-    work: {
-      adam: () => execute('adam', 0, false),
-      cast: () => execute('cast', 0, false),
-      push: () => execute('push', 0, true),
-      stageIn: () => execute('stage-in', 1, true),
-      gpuAdam: () => execute('adam', 1, true),
-      stageOut: () => execute('stage-out', 1, false),
-    },
-    dispose: async () => {
-      await pool.dispose();
-      state.dispose();
-    },
   };
 }

@@ -14,10 +14,13 @@ export { adamCpu, type AdamState } from './adam/adam.cpu.js';
 export {
   calibrate,
   isCalibrationOf,
+  mergeCalibrations,
   type CalibrateOptions,
   type Calibration,
   type CalibrationSubject,
 } from './calibrate.js';
+export type { RigPlan, TimedOperation } from './calibration-rig.js';
+export type { SizeContention, SizeTimes } from './fit-costs.js';
 export type { HostRates } from './calibrate-host.js';
 export {
   stateFromTensors,
@@ -32,7 +35,16 @@ export { HostPool, type HostJob, type HostKernel, type HostPoolOptions } from '.
 export { buildIteration, type Iteration, type IterationOptions } from './iteration.js';
 export { warmupCosine, type LearningRate, type WarmupCosineOptions } from './learning-rate.js';
 export type { LossScale, LossScaleOptions } from './loss-scale.js';
-export { checkMachine, perLane, rankShare, type Machine } from './machine.js';
+export {
+  checkMachine,
+  costOf,
+  perLane,
+  rankShare,
+  type Contention,
+  type CostCurve,
+  type CostName,
+  type Machine,
+} from './machine.js';
 export {
   createOptimizer,
   OffloadedOptimizer,

@@ -10,6 +10,27 @@
 import { assertArgument } from '@vramkit/core';
 import { LANES, type Lane } from './schedule.js';
 
+/**
+ * Operations of an update whose cost can be measured; see {@link Machine.curves}. Adam on the
+ * device has two: on state that has just been staged in (`gpuAdam`), and on resident state.
+ */
+export type CostName =
+  'adam' | 'cast' | 'push' | 'stageIn' | 'stageOut' | 'gpuAdam' | 'residentAdam';
+
+/** Measured factors; 1 where operations do not disturb each other. */
+export interface Contention {
+  /**
+   * How many times as long each of two operations of the queue (upload, download, device) takes
+   * while both run; 2 is a queue in which they take turns. With a third one the excess doubles.
+   */
+  readonly queue: number;
+  /** The same between the host's threads and the queue. */
+  readonly host: number;
+}
+
+/** Milliseconds of one operation by the parameters that it works on, ascending. */
+export type CostCurve = readonly { readonly params: number; readonly ms: number }[];
+
 /** Rates of one machine, or of one rank's share of it. */
 export interface Machine {
   /** Names the description; plans carry it as the measurement they rest on. */
@@ -46,6 +67,32 @@ export interface Machine {
     /** Cores that an operation of each lane keeps busy. */
     readonly used: Readonly<Record<Lane, number>>;
   };
+  /** What operations cost where that was measured; used instead of rate and latency. */
+  readonly curves?: Readonly<Partial<Record<CostName, CostCurve>>>;
+  /**
+   * How operations that run at once slow each other, as measured; used instead of `queue`, `cores`
+   * and `hostBytesPerSecond`. Absent: by those.
+   */
+  readonly contention?: Contention;
+  /** From the end of the last operation until the host knows of it, milliseconds. Default: 0. */
+  readonly endMs?: number;
+}
+
+/**
+ * Milliseconds at `params` parameters: between two measured sizes by a straight line, below the
+ * first by the line through the first two but never less than nothing, above the last in
+ * proportion.
+ */
+export function costOf(curve: CostCurve, params: number): number {
+  const last = curve.at(-1);
+  const above = curve.findIndex((point) => point.params >= params);
+  if (last === undefined) return 0;
+  if (above < 0) return (last.ms * params) / last.params;
+  const at = Math.max(1, above);
+  const [low = last, high = low] = [curve[at - 1], curve[at]];
+  if (high.params === low.params) return (low.ms * params) / low.params;
+  const slope = (high.ms - low.ms) / (high.params - low.params);
+  return Math.max(0, low.ms + slope * (params - low.params));
 }
 
 /** The same number for each lane. */
@@ -70,6 +117,11 @@ export function checkMachine(machine: Machine): void {
   for (const [name, rate] of Object.entries(rates)) {
     assertArgument(rate > 0, `${name} of machine '${machine.name}' must be above 0, is ${rate}`);
   }
+  const { contention = { queue: 1, host: 1 }, endMs = 0 } = machine;
+  for (const [name, factor] of Object.entries(contention)) {
+    assertArgument(factor >= 1, `contention.${name} of machine '${machine.name}' is ${factor}`);
+  }
+  assertArgument(endMs >= 0, `endMs of machine '${machine.name}' is ${endMs}`);
   for (const lane of LANES) {
     const latency = machine.latencyMs[lane];
     assertArgument(latency >= 0, `latencyMs of lane '${lane}' must not be below 0, is ${latency}`);

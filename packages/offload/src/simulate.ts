@@ -6,16 +6,18 @@
  * host's threads; the operation listed first goes first.
  * Operations that run at the same time slow each other where together they want more host memory
  * traffic, or more cores, than there is: each then runs at the share that is left (a fluid model,
- * exact for constant demands).
+ * exact for constant demands). A calibrated machine has two measured factors instead: how the
+ * operations of the queue slow each other, and how host and queue do.
  *
  * Host traffic per parameter: Adam reads p, g, m, v and writes p, m, v (28 B); a cast reads 4 and
  * writes 2; what a link moves is read or written once. Write-allocate traffic is not counted.
  *
- * What it gets wrong: demands are constant within an operation, caches do not exist, and a lane's
- * rate does not depend on the size of its operations beyond a fixed latency.
+ * What it gets wrong: demands are constant within an operation, caches do not exist but in measured
+ * costs, and without those a lane's rate does not depend on the size of its operations beyond a
+ * fixed latency.
  */
 import { assertArgument, assertInvariant } from '@vramkit/core';
-import { checkMachine, type Machine } from './machine.js';
+import { checkMachine, costOf, type Contention, type CostName, type Machine } from './machine.js';
 import { LANES, type Lane, type Operation } from './schedule.js';
 
 /** When an operation ran, milliseconds from the start. */
@@ -48,9 +50,27 @@ function hostBytes({ kind, lane, params, bytes }: Operation): number {
   return bytes;
 }
 
+function costName({ lane, kind }: Operation, isResident: boolean): CostName | undefined {
+  if (kind === 'adam') {
+    if (lane !== 'gpu') return 'adam';
+    return isResident ? 'residentAdam' : 'gpuAdam';
+  }
+  if (kind === 'cast' || kind === 'push') return kind;
+  if (kind === 'stage-in') return 'stageIn';
+  return kind === 'stage-out' ? 'stageOut' : undefined;
+}
+
 /** Milliseconds of an operation that has the machine to itself. */
-export function aloneMs(operation: Operation, machine: Machine, times?: ModelTimes): number {
+function aloneMs(
+  operation: Operation,
+  machine: Machine,
+  isResident: boolean,
+  times: ModelTimes | undefined,
+): number {
   const { lane, kind, params, bytes } = operation;
+  const name = costName(operation, isResident);
+  const curve = name === undefined ? undefined : machine.curves?.[name];
+  if (curve !== undefined) return costOf(curve, params);
   const seconds = (): number => {
     if (kind === 'forward') return (params * (times?.forwardMsPerParam ?? 0)) / 1e3;
     if (kind === 'backward') return (params * (times?.backwardMsPerParam ?? 0)) / 1e3;
@@ -63,6 +83,12 @@ export function aloneMs(operation: Operation, machine: Machine, times?: ModelTim
     );
   };
   return machine.latencyMs[lane] + seconds() * 1e3;
+}
+
+/** Subgroups that are staged in, so that they are not resident. */
+function stagedIn(operations: readonly Operation[]): ReadonlySet<number> {
+  const staged = operations.filter(({ kind }) => kind === 'stage-in');
+  return new Set(staged.map(({ subgroup }) => subgroup));
 }
 
 interface Running {
@@ -81,9 +107,9 @@ const ON_QUEUE: readonly Lane[] = ['upload', 'download', 'gpu'];
 const ON_THREADS: readonly Lane[] = ['cpu-adam', 'cast'];
 
 /** Lanes that take turns on a machine. */
-function turns({ queue, hostThreads }: Machine): (readonly Lane[])[] {
+function turns({ queue, hostThreads, contention }: Machine): (readonly Lane[])[] {
   return [
-    ...(queue === 'single' ? [ON_QUEUE] : []),
+    ...(queue === 'single' && contention === undefined ? [ON_QUEUE] : []),
     ...(hostThreads === 'shared' ? [ON_THREADS] : []),
   ];
 }
@@ -110,6 +136,7 @@ export function simulate(
   operations.forEach(({ after }, id) => {
     assertArgument(!after.some((each) => each >= id), `operation ${id} waits for a later one`);
   });
+  const staged = stagedIn(operations);
   const exclusive = turns(machine);
   const running: Running[] = [];
   let now = 0;
@@ -126,7 +153,8 @@ export function simulate(
         (lanes) => lanes.includes(queue.lane) && running.some(({ lane }) => lanes.includes(lane)),
       );
       if (isTaken) continue;
-      const alone = Math.max(1e-9, aloneMs(operation, machine, times));
+      const isResident = !staged.has(operation.subgroup);
+      const alone = Math.max(1e-9, aloneMs(operation, machine, isResident, times));
       starts[id] = now;
       queue.next += 1;
       running.push({
@@ -157,10 +185,12 @@ export function simulate(
       done += 1;
     }
   }
-  return { totalMs: now, spans: spans.filter((span) => span !== undefined), busyMs };
+  const totalMs = operations.length > 0 ? now + (machine.endMs ?? 0) : 0;
+  return { totalMs, spans: spans.filter((span) => span !== undefined), busyMs };
 }
 
 function actualSpeeds(running: readonly Running[], machine: Machine): number[] {
+  if (machine.contention !== undefined) return byContention(running, machine.contention);
   const wantedCores = running.reduce((sum, { cores }) => sum + cores, 0);
   const coreShare = Math.min(1, (machine.cores?.available ?? Infinity) / Math.max(1, wantedCores));
   const byCores = running.map(({ speed, cores }) => speed * (cores > 0 ? coreShare : 1));
@@ -171,4 +201,12 @@ function actualSpeeds(running: readonly Running[], machine: Machine): number[] {
   const perMs = machine.hostBytesPerSecond / 1e3;
   const share = traffic > perMs ? perMs / traffic : 1;
   return byCores.map((speed, at) => speed * ((running[at]?.traffic ?? 0) > 0 ? share : 1));
+}
+
+function byContention(running: readonly Running[], contention: Contention): number[] {
+  const onQueue = running.filter(({ lane }) => ON_QUEUE.includes(lane)).length;
+  const isShared = onQueue > 0 && onQueue < running.length;
+  const own = 1 + (contention.queue - 1) * Math.max(0, onQueue - 1);
+  const shared = isShared ? contention.host : 1;
+  return running.map(({ speed, lane }) => speed / (shared * (ON_QUEUE.includes(lane) ? own : 1)));
 }

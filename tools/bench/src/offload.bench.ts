@@ -1,10 +1,11 @@
 /**
  * Does a plan take as long as it says, and is the plan that `auto` picks the fastest there is?
  *
- * In each round the machine is calibrated, 20 plans over strides, ratios and subgroup sizes are
- * predicted from that alone, and each is then run, and so is the plan that `auto` picked. Of both
- * predictions and runs the least of all rounds counts: what else runs on the machine adds to either
- * and never takes away. A report with the plots (HTML) and
+ * In each round the machine is calibrated, which adds to the calibrations before, and 20 plans over
+ * strides, ratios and subgroup sizes are run, and so is the plan that `auto` picked after the first
+ * round. The plans are predicted from the calibrations alone. Of all times, those of a calibration
+ * and those of the plans, the least of all rounds counts: what else runs on the machine adds to
+ * either and never takes away. A report with the plots (HTML) and
  * the timeline of one plan (Chrome JSON) go to the system's folder for temporary files.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -15,8 +16,15 @@ import { join } from 'node:path';
 import { createGpu } from '@vramkit/adapter';
 import { createTensor, openDevice, tracedResource } from '@vramkit/core';
 import type { VramDevice } from '@vramkit/core';
-import { auto, calibrate, createOptimizer, deepOptimizerStates, simulate } from '@vramkit/offload';
-import type { Calibration, OffloadedOptimizer, Schedule } from '@vramkit/offload';
+import {
+  auto,
+  calibrate,
+  createOptimizer,
+  deepOptimizerStates,
+  mergeCalibrations,
+  simulate,
+} from '@vramkit/offload';
+import type { Calibration, Machine, OffloadedOptimizer, Schedule } from '@vramkit/offload';
 import { posixStore, type BlobStore } from '@vramkit/storage';
 import { chromeTrace, renderReport, Timeline } from '@vramkit/trace';
 import type { Plot } from '@vramkit/trace';
@@ -32,16 +40,17 @@ export const question =
 interface Subject {
   readonly name: string;
   readonly schedule: Schedule;
-  readonly predictedMs: number[];
   readonly measuredMs: number[];
 }
 
 function subjectOf(plan: Pick<Subject, 'name' | 'schedule'>): Subject {
-  return { ...plan, predictedMs: [], measuredMs: [] };
+  return { ...plan, measuredMs: [] };
 }
 
 const THREADS = 1;
-const ROUNDS = 5;
+const ROUNDS = 6;
+/** Steps of a plan in each round. */
+const STEPS = 3;
 const DTYPES = { parameterDType: 'bf16', flushDType: 'bf16' } as const;
 
 function plans(parameterCount: number): { name: string; schedule: Schedule }[] {
@@ -74,52 +83,61 @@ async function giveGradients(device: VramDevice, optimizer: OffloadedOptimizer):
   await device.settle();
 }
 
-/** Least update time of a few steps in a row, after one that does not count. */
-async function updateMs(device: VramDevice, schedule: Schedule, steps: number): Promise<number> {
+/** Update times of some steps, after one that does not count. */
+async function measure(device: VramDevice, { schedule, measuredMs }: Subject): Promise<void> {
   const parameters = new Float32Array(schedule.layout.parameterCount).fill(0.5);
   const optimizer = await createOptimizer(device, schedule, { parameters }, { threads: THREADS });
-  const times: number[] = [];
-  for (let step = -1; step < steps; step++) {
+  for (let step = -1; step < STEPS; step++) {
     await giveGradients(device, optimizer);
     const result = await optimizer.step();
-    if (step >= 0) times.push(result.updateMs);
+    if (step >= 0) measuredMs.push(result.updateMs);
   }
   await optimizer.dispose();
-  return Math.min(...times);
 }
 
-interface Row {
-  readonly name: string;
-  readonly schedule: Schedule;
+function leastMs({ measuredMs }: Subject): number {
+  return Math.min(...measuredMs);
+}
+
+/** What `auto` picks without budgets, over the subgroup sizes that are measured. */
+function pickPlan(parameterCount: number, machine: Machine): Schedule {
+  const plans = [1, 2, 4].flatMap((times) => {
+    const subgroupSize = (times * parameterCount) / 24;
+    const plan = auto({ parameterCount, subgroupSize, ...DTYPES }, { machine });
+    return 'infeasible' in plan ? [] : [plan];
+  });
+  const [first] = plans.sort((a, b) => a.predictedMs - b.predictedMs);
+  if (first === undefined) throw new Error('auto finds no plan without a budget');
+  return first.schedule;
+}
+
+interface Row extends Subject {
   readonly predictedMs: number;
+  /** Least of the runs. */
   readonly measured: number;
-  readonly off: number;
 }
 
-function logVerdict(
-  log: (line: string) => void,
-  rows: readonly Row[],
-  best: Row,
-  choice: Subject,
-): void {
-  const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
-  const cells = rows.map(({ name, predictedMs, measured, off }) => [
-    name,
-    '',
-    predictedMs.toFixed(1),
-    measured.toFixed(1),
-    percent(off),
+const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
+const verdict = (holds: boolean): string => (holds ? 'holds' : 'DOES NOT HOLD');
+
+function logPredictions(log: (line: string) => void, rows: readonly Row[]): void {
+  const off = ({ predictedMs, measured }: Row): number => predictedMs / measured - 1;
+  const cells = rows.map((row) => [
+    ...[row.name, '', row.predictedMs.toFixed(1), row.measured.toFixed(1)],
+    ...[percent(off(row)), median(row.measuredMs).toFixed(1)],
   ]);
-  log(formatTable([['plan', '', 'predicted, ms', 'measured, ms', 'off'], ...cells]));
-  const error = median(rows.map(({ off }) => Math.abs(off)));
-  const verdict = (holds: boolean): string => (holds ? 'holds' : 'DOES NOT HOLD');
+  const header = ['plan', '', 'predicted, ms', 'measured, ms', 'off', 'median of runs, ms'];
+  log(formatTable([header, ...cells]));
+  const error = median(rows.map((row) => Math.abs(off(row))));
   log(`median error ${percent(error)} of ${rows.length} plans: 15 % ${verdict(error <= 0.15)}`);
-  const { planner, effective } = choice.schedule;
-  log(`auto: ${planner} ${JSON.stringify(effective)}`);
-  const chosenMs = Math.min(...choice.measuredMs);
-  const behind = chosenMs / best.measured - 1;
+}
+
+function logChoice(log: (line: string) => void, best: Subject, choice: Subject): void {
+  const { planner, effective, layout } = choice.schedule;
+  log(`auto: ${planner} ${JSON.stringify(effective)}, subgroups of ${layout.subgroupSize}`);
+  const behind = leastMs(choice) / leastMs(best) - 1;
   log(
-    `auto takes ${chosenMs.toFixed(1)} ms, ${percent(behind)} over the best measured plan ` +
+    `auto takes ${leastMs(choice).toFixed(1)} ms, ${percent(behind)} over the best measured plan ` +
       `(${best.name}): 5 % ${verdict(behind <= 0.05)}`,
   );
 }
@@ -132,40 +150,38 @@ export async function run({ quick, log }: BenchOptions): Promise<readonly BenchR
   const parameterCount = (quick ? 6 : 24) * 256 * 1024;
   const softwareCores = adapter === 'gpu' ? 0 : availableParallelism();
   const subjects = plans(parameterCount).map(subjectOf);
+  const third = parameterCount / 24;
   const measureRates = (store?: BlobStore): Promise<Calibration> =>
     calibrate(device, {
-      threads: THREADS,
-      parameterDType: 'bf16',
-      softwareCores,
-      largest: parameterCount / 6,
+      ...{ threads: THREADS, parameterDType: 'bf16', softwareCores, parameterCount, runs: 2 },
+      sizes: [third, 2 * third, 4 * third],
       ...(store === undefined ? {} : { store }),
     });
-  let calibration = await measureRates();
-  const layout = { parameterCount, subgroupSize: Math.ceil(parameterCount / 24), ...DTYPES };
-  const picked = auto(layout, { machine: calibration.machine });
-  if ('infeasible' in picked) throw new Error('auto finds no plan without a budget');
-  const choice = subjectOf({ name: 'auto', schedule: picked.schedule });
+  let calibration: Calibration | undefined;
   for (let round = 0; round < ROUNDS; round++) {
-    if (round > 0) calibration = await measureRates();
-    for (const { schedule, predictedMs, measuredMs } of [...subjects, choice]) {
-      predictedMs.push(simulate(schedule.operations, calibration.machine).totalMs);
-      measuredMs.push(await updateMs(device, schedule, 3));
-    }
+    const one = await measureRates();
+    calibration = calibration === undefined ? one : mergeCalibrations(calibration, one);
+    for (const subject of subjects) await measure(device, subject);
   }
   const folder = await mkdtemp(join(tmpdir(), 'vramkit-offload-'));
-  calibration = await measureRates(await posixStore({ folder }));
+  const last = await measureRates(await posixStore({ folder }));
   await rm(folder, { recursive: true });
+  calibration = calibration === undefined ? last : mergeCalibrations(calibration, last);
   log(formatCalibration(calibration));
-  const rows = subjects.map((subject) => {
-    const measured = Math.min(...subject.measuredMs);
-    const predictedMs = Math.min(...subject.predictedMs);
-    const { name, schedule, measuredMs } = subject;
-    const off = predictedMs / measured - 1;
-    return { name, schedule, measuredMs, predictedMs, measured, off };
+  const { machine } = calibration;
+  const choice = subjectOf({ name: 'auto', schedule: pickPlan(parameterCount, machine) });
+  const best = subjects.reduce((a, b) => (leastMs(b) < leastMs(a) ? b : a));
+  for (let round = 0; round < ROUNDS; round++) {
+    for (const subject of [choice, best]) await measure(device, subject);
+  }
+  const rows = subjects.map((subject): Row => {
+    const predictedMs = simulate(subject.schedule.operations, machine).totalMs;
+    return { ...subject, predictedMs, measured: leastMs(subject) };
   });
-  const best = rows.reduce((a, b) => (b.measured < a.measured ? b : a));
-  logVerdict(log, rows, best, choice);
-  const shown = rows.find(({ name }) => name.startsWith('stride 2, ratio 0.75')) ?? best;
+  logPredictions(log, rows);
+  logChoice(log, best, choice);
+  const shown = rows.find(({ name }) => name.startsWith('stride 2, ratio 0.75')) ?? rows[0];
+  if (shown === undefined) throw new Error('there are plans');
   const timeline = await traceOnePlan(device, shown.schedule);
   writeReport(log, driver, calibration, timeline, rows);
   device.dispose();
@@ -185,7 +201,7 @@ export async function run({ quick, log }: BenchOptions): Promise<readonly BenchR
   });
 }
 
-function formatCalibration({ rates, host }: Calibration): string {
+function formatCalibration({ rates, host, contention, machine }: Calibration): string {
   const threads = host.adamByThreads.map((rate, at) => [`adam, ${at + 1} threads`, rate] as const);
   const { copy, storageWrite, storageRead } = host;
   const all = [...Object.entries(rates), ...threads, ['host copy', copy] as const];
@@ -200,8 +216,13 @@ function formatCalibration({ rates, host }: Calibration): string {
       [medianMs, minMs, maxMs].map((ms) => ms.toFixed(1)).join('/'),
     ),
   ]);
-  const sizes = ['1/8', '1/4', '1/2', '1'].map((share) => `${share}: median/min/max, ms`);
-  return formatTable([['rate', '', 'fixed, ms', 'M per s', ...sizes], ...rows]);
+  const sizes = ['1st', '2nd', '3rd', '4th'].map((at) => `${at} size: median/min/max, ms`);
+  const factors = [...contention, { size: 'middle', ...machine.contention }].map(
+    ({ size, queue = 1, host: own = 1 }) =>
+      `contention at ${size}: queue ${queue.toFixed(2)}, host ${own.toFixed(2)}`,
+  );
+  const table = formatTable([['rate', '', 'fixed, ms', 'M per s', ...sizes], ...rows]);
+  return [table, ...factors].join('\n');
 }
 
 async function traceOnePlan(device: VramDevice, schedule: Schedule): Promise<Timeline> {
