@@ -1,7 +1,8 @@
 /**
  * Streams the weights of a model file onto the device.
  *
- * Host memory is bounded: a few megabytes of rows are read, converted and written at a time.
+ * Host memory is bounded: a few megabytes of rows are read, converted and written at a time; of a
+ * packed file a whole tensor, whose checksum is compared.
  * Quantized blocks stay quantized (4-bit blocks as 4-bit codes, wider ones as 8-bit codes); 16-bit
  * floats stay 16-bit; f32 stays f32. `floats` overrides the latter two, for checks against
  * references.
@@ -21,16 +22,11 @@ import {
 } from '@vramkit/core';
 import {
   affineFormat,
-  affineMatrixFormat,
   createExpertArena,
-  createExpertCache,
   createMatrix,
   denseToF32,
   dequantize,
-  matrixBytes,
   matrixLayout,
-  planExpertSlots,
-  type CodeBits,
   type DeviceMatrix,
   type ExpertCache,
   type ExpertWidth,
@@ -39,8 +35,8 @@ import {
   type MatrixRows,
 } from '@vramkit/packer';
 import type { ExpertCaching } from './experts/expert-caching.js';
-import { LOW_BIT_GROUP, lowBitCopy } from './experts/low-bit-copies.js';
-import { convertRows, joinRows } from './matrix-rows.js';
+import { openExpertCache } from './experts/open-expert-cache.js';
+import { convertRows, joinRows, packedRows } from './matrix-rows.js';
 import type { ModelConfig, ModelFile, ModelTensor } from './model-file.js';
 import { slotBytes } from './streaming/slot-memory.js';
 import type {
@@ -203,8 +199,7 @@ export class ModelLoader {
         of(expert, 'up'),
         of(expert, 'down'),
       ]);
-      const budgetBytes = Math.floor(caching.budgetBytes / this.#file.config.layers);
-      const cache = await this.#expertCache(parts, name('experts'), { ...caching, budgetBytes });
+      const cache = await this.#expertCache(parts, name('experts'), caching);
       const [gateUp, down] = cache.arenas;
       if (gateUp === undefined || down === undefined) throw new RangeError('no arenas');
       const readsAhead = caching.prefetch === true;
@@ -234,8 +229,7 @@ export class ModelLoader {
     for (const [expert, own] of experts.entries()) {
       const width = widthOf[expert] ?? 0;
       const format = widths[width]?.format ?? 'f32';
-      const rows: MatrixRows[] = [];
-      for (const part of own) rows.push(await this.#rows(part, 0, part.rows, format));
+      const rows = await this.#whole(own, format);
       const request = { width, rows: joinRows(rows), ...this.#signal() };
       await arena.tryStore(this.#uploader, expert, request);
     }
@@ -271,61 +265,17 @@ export class ModelLoader {
   async #expertCache(
     experts: readonly (readonly ModelTensor[])[],
     label: string,
-    { budgetBytes, policy, lowBit }: ExpertCaching,
+    caching: ExpertCaching,
   ): Promise<ExpertCache> {
-    const { widths, widthOf } = this.#widths(experts);
-    const [gate, up, down] = experts[0] ?? [];
-    if (gate === undefined || up === undefined || down === undefined) {
-      throw new RangeError(`'${label}' has no experts`);
-    }
-    const matrices = [
-      { rowsPerExpert: gate.rows + up.rows, columns: gate.columns },
-      { rowsPerExpert: down.rows, columns: down.columns },
-    ];
-    const stored = widths.map(({ slots: count, ...width }) => ({ ...width, count }));
-    const copies: (readonly MatrixRows[])[] = [];
-    if (lowBit !== undefined) {
-      const format = affineMatrixFormat(lowBit.bits);
-      stored.push({ format, groupSize: LOW_BIT_GROUP, count: 0 });
-      for (const own of experts) copies.push(await this.#lowBitCopies(own, lowBit.bits));
-    }
-    const { expertsPerToken } = this.#file.config;
-    const demands = stored.map(({ count, ...width }) => ({
-      experts: count,
-      ...(count === 0 && { atLeast: expertsPerToken }),
-      slotBytes: matrices.reduce((sum, { rowsPerExpert: rows, columns }) => {
-        return sum + matrixBytes(matrixLayout({ ...width, rows, columns }));
-      }, 0),
-    }));
-    const slots = planExpertSlots(demands, budgetBytes);
     this.#expertUploader ??= new Uploader(this.#device, { method: 'write-buffer' });
-    const cache = createExpertCache(this.#device, this.#expertUploader, {
-      label,
-      widthOf,
-      matrices,
-      widths: stored.map(({ count: _, ...width }, i) => ({ ...width, slots: slots[i] ?? 0 })),
-      policy,
-      ...(lowBit && { lowBit: { width: widths.length, below: lowBit.below } }),
-      read: async (expert, width) => {
-        const format = widths[width]?.format;
-        if (format === undefined) return copies[expert] ?? [];
-        const rows: MatrixRows[] = [];
-        for (const part of experts[expert] ?? []) {
-          rows.push(await this.#rows(part, 0, part.rows, format));
-        }
-        return [joinRows(rows.slice(0, 2)), joinRows(rows.slice(2))];
-      },
+    const { layers, expertsPerToken } = this.#file.config;
+    const cache = await openExpertCache(this.#device, this.#expertUploader, {
+      ...{ label, experts, ...this.#widths(experts), layers, expertsPerToken, caching },
+      read: (parts, format) => this.#whole(parts, format),
+      ...this.#signal(),
     });
     this.#owned.push(cache);
     return cache;
-  }
-
-  /** Gate with up, and down, in few bits. */
-  async #lowBitCopies(own: readonly ModelTensor[], bits: CodeBits): Promise<MatrixRows[]> {
-    const { signal } = this.#options;
-    throwIfAborted(signal);
-    const gateUp = await lowBitCopy(own.slice(0, 2), bits, signal);
-    return [gateUp, await lowBitCopy(own.slice(2), bits, signal)];
   }
 
   async #vector(source: ModelTensor): Promise<Tensor> {
@@ -387,10 +337,17 @@ export class ModelLoader {
     this.#owned.push(matrix);
     let firstRow = 0;
     for (const part of parts) {
+      // A checksum is one of the whole tensor.
+      const [words] = (await packedRows([part], this.#options.signal)) ?? [];
+      if (words !== undefined) {
+        await matrix.upload(this.#uploader, firstRow, words, this.#signal());
+        this.#advance(part.rows * part.rowBytes);
+      }
       const chunk = Math.max(1, Math.floor(CHUNK_BYTES / part.rowBytes));
-      for (let row = 0; row < part.rows; row += chunk) {
+      for (let row = 0; words === undefined && row < part.rows; row += chunk) {
         const count = Math.min(chunk, part.rows - row);
-        const data = await this.#rows(part, row, count, stored.format);
+        const bytes = await this.#read(part, row, count);
+        const data = convertRows(part, bytes, count, stored.format);
         await matrix.upload(this.#uploader, firstRow + row, data, this.#signal());
       }
       firstRow += part.rows;
@@ -398,19 +355,18 @@ export class ModelLoader {
     return matrix;
   }
 
-  /** Rows as the device stores them. */
-  async #rows(
-    source: ModelTensor,
-    row: number,
-    count: number,
-    format: MatrixFormat,
-  ): Promise<MatrixRows> {
-    if (source.packed === undefined) {
-      return convertRows(source, await this.#read(source, row, count), count, format);
-    }
+  /** Whole tensors as the device stores them. */
+  async #whole(parts: readonly ModelTensor[], format: MatrixFormat): Promise<MatrixRows[]> {
     throwIfAborted(this.#options.signal);
-    const rows = await source.packed.read(row, count, this.#options.signal);
-    this.#advance(count * source.rowBytes);
+    const words = await packedRows(parts, this.#options.signal);
+    if (words !== undefined) {
+      for (const { rows, rowBytes } of parts) this.#advance(rows * rowBytes);
+      return words;
+    }
+    const rows: MatrixRows[] = [];
+    for (const part of parts) {
+      rows.push(convertRows(part, await this.#read(part, 0, part.rows), part.rows, format));
+    }
     return rows;
   }
 

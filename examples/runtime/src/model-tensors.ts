@@ -13,15 +13,14 @@
  * one that would be left over, since ignoring a weight (a bias, say) changes what the model
  * computes.
  */
-import type { ByteSource, GgmlType, MatrixLayout, MatrixRows } from '@vramkit/packer';
+import type { ByteSource, GgmlType, MatrixLayout, PackedFile } from '@vramkit/packer';
 import { VramError } from '@vramkit/core';
 import type { ModelConfig } from './model-config.js';
 
-/** A tensor that the file holds as packed words. */
-export interface PackedRows {
+/** Where the file holds a tensor as packed words. */
+export interface PackedPlace {
+  readonly file: PackedFile;
   readonly layout: MatrixLayout;
-  /** Reads `rowCount` rows from `rowStart`, as a device stores them. */
-  read(rowStart: number, rowCount: number, signal?: AbortSignal): Promise<MatrixRows>;
 }
 
 /** A tensor of a model file, as rows that are read when asked for. */
@@ -32,8 +31,8 @@ export interface ModelTensor {
   readonly storedName: string;
   /** Element or block type; every row is whole blocks. Of a packed tensor, what `read` gives. */
   readonly type: GgmlType;
-  /** The words, where the file holds them; `read` then gives their values. */
-  readonly packed?: PackedRows | undefined;
+  /** Where the file holds words; `read` then gives their values. */
+  readonly packed?: PackedPlace | undefined;
   /** 1 for a vector. */
   readonly rows: number;
   readonly columns: number;
@@ -55,7 +54,7 @@ export interface StoredTensor {
   readonly rows: number;
   readonly columns: number;
   readonly rowBytes: number;
-  readonly packed?: PackedRows | undefined;
+  readonly packed?: PackedPlace | undefined;
   readonly read: ModelTensor['read'];
 }
 

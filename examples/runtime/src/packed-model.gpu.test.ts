@@ -107,7 +107,7 @@ const apart = (a: Float32Array, b: Float32Array): number =>
   a.reduce((most, loss, i) => Math.max(most, Math.abs(loss - (b[i] ?? NaN))), 0);
 
 describe('a packed model', () => {
-  it('checklist 1: dense, a width for each matrix', async () => {
+  it('checklist 1, 26: dense, a width for each matrix, checked when it is loaded', async () => {
     await mkdir(join(work, 'dense'));
     const folder = await writeSeededFolder(join(work, 'dense'), 3, 11);
     // Query, key and value of one layer differ, and so do gate and up.
@@ -117,6 +117,15 @@ describe('a packed model', () => {
       const layer = Number(/layers\.(\d+)/.exec(name)?.[1] ?? 0);
       return part < 0 ? undefined : WIDTHS[(part + layer) % 4];
     });
+    const weights = join(small, 'model.safetensors');
+    const bytes = await readFile(weights);
+    const at = bytes.length - 1000;
+    await writeFile(weights, bytes.fill((bytes[at] ?? 0) ^ 1, at, at + 1));
+    await expect(run(small)).rejects.toMatchObject({
+      code: 'corrupt-data',
+      context: { tensor: 'model.layers.2.mlp.down_proj.weight' },
+    });
+    await writeFile(weights, bytes.fill((bytes[at] ?? 0) ^ 1, at, at + 1));
     const [ours, theirs, original] = [await run(small), await run(plain), await run(folder)];
     expect(apart(ours.losses, theirs.losses)).toBeLessThan(2e-3);
     expect(apart(ours.losses, original.losses)).toBeGreaterThan(1);

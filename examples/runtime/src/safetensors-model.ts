@@ -236,15 +236,6 @@ function storedPacked(file: PackedFile, tensor: PlacedTensor): StoredTensor {
     return stored(source, range);
   }
   const { rows, columns, format, groupSize, codeWordsPerRow, scaleWordsPerRow } = layout;
-  const read = async (firstRow: number, rowCount: number, signal?: AbortSignal) => {
-    const request = { firstRow, rowCount, signal };
-    const codes = await readPackedRows(file, tensor, { ...request, section: 'codes' });
-    const scales = await readPackedRows(file, tensor, { ...request, section: 'scales' });
-    return {
-      codes: new Uint32Array(codes.slice().buffer),
-      scales: new Uint32Array(scales.slice().buffer),
-    };
-  };
   return {
     source,
     storedName: name,
@@ -252,9 +243,16 @@ function storedPacked(file: PackedFile, tensor: PlacedTensor): StoredTensor {
     rows,
     columns,
     rowBytes: (codeWordsPerRow + scaleWordsPerRow) * 4,
-    packed: { layout, read },
+    packed: { layout, file },
     read: async (firstRow, rowCount, signal) => {
-      const words = await read(firstRow, rowCount, signal);
+      const request = { firstRow, rowCount, signal };
+      const [codes, scales] = await Promise.all(
+        (['codes', 'scales'] as const).map(async (section) => {
+          const bytes = await readPackedRows(file, tensor, { ...request, section });
+          return new Uint32Array(bytes.slice().buffer);
+        }),
+      );
+      const words = { codes: codes ?? new Uint32Array(), scales: scales ?? new Uint32Array() };
       const matrix = hostMatrix({ rows: rowCount, columns, format, groupSize }, words);
       return new Uint8Array(matrixValues(matrix).buffer);
     },

@@ -4,6 +4,7 @@ import { Batch, countersSince, openDevice, Uploader, type VramDevice } from '@vr
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createExpertArena, type ExpertArena } from './expert-arena.js';
 import type { HostMatrix } from './kernels/host-matrix.js';
+import { createMatrix } from './matrix.js';
 import { indexedMatmulCpu } from './kernels/matmul.cpu.js';
 import { deviceTensor, sampleFloats, sampleMatrix, worstError } from './kernels/sample-matrix.js';
 
@@ -158,6 +159,45 @@ it('checklist 32: rows of another width or number are refused, and change nothin
   arena.check();
   expect(arena.freeSlots(2)).toBe(1);
   expect(arena.slotBytes(0)).toBe(21 * (16 + 8));
+});
+
+it('checklist 30: what the device cannot bind is refused before memory is taken', async () => {
+  const small = await openDevice({ gpu, limits: { maxStorageBufferBindingSize: 2 ** 14 } });
+  const { liveBytes } = small.memory.stats();
+  const wide = { rows: 2, columns: 8192, label: 'wide' };
+  const make = (format: (typeof FORMATS)[number]) => () =>
+    createMatrix(small, { ...wide, format }).dispose();
+  // 16 KiB hold 8192 columns in 8 bits or fewer, and so the message says.
+  expect(make('f16')).not.toThrow();
+  const tooWide = { ...wide, columns: 16_384, format: 'f16' } as const;
+  expect(() => createMatrix(small, tooWide)).toThrow(
+    expect.objectContaining({
+      code: 'unsupported',
+      message: expect.stringContaining('use fewer bits'),
+      context: { rowBytes: 32_768, limitBytes: 16_384 },
+    }),
+  );
+  createMatrix(small, { ...tooWide, format: 'affine3' }).dispose();
+  const widths = [
+    { format: 'affine2', slots: 1 },
+    { format: 'f16', slots: 1 },
+  ] as const;
+  const experts16 = { label: 'e', experts: 2, rowsPerExpert: 1, columns: 16_384, widths };
+  expect(() => createExpertArena(small, experts16)).toThrow(
+    expect.objectContaining({ code: 'unsupported' }),
+  );
+  for (const [format, groupSize] of [
+    ['affine2', 48],
+    ['affine4', 20],
+  ] as const) {
+    const columns = 2 * groupSize;
+    const uneven = { rows: 1, columns, format, groupSize, label: 'uneven' };
+    expect(() => createMatrix(small, uneven)).toThrow(
+      expect.objectContaining({ code: 'invalid-argument' }),
+    );
+  }
+  expect(small.memory.stats().liveBytes).toBe(liveBytes);
+  small.dispose();
 });
 
 it('takes all memory or none', async () => {

@@ -231,7 +231,7 @@ export function createMatrix(device: VramDevice, options: MatrixOptions): Device
   const limitBytes = Math.min(maxStorageBufferBindingSize, maxBufferSize);
   const rowsPerSegment = Math.floor(limitBytes / (codeWordsPerRow * 4));
   if (rowsPerSegment === 0) {
-    fail('unsupported', `a row of '${options.label}' exceeds the binding limit`, {
+    fail('unsupported', `a row of '${options.label}' exceeds the binding limit; use fewer bits`, {
       rowBytes: codeWordsPerRow * 4,
       limitBytes,
     });

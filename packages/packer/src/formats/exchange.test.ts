@@ -25,7 +25,7 @@ const symmetric = rtn({ convention: 'symmetric-full' });
 /** A zero has no sign in the comparison: `0 * scale` and `minimum - minimum` differ in it. */
 const plain = (all: Float32Array): number[] => Array.from(all, (value) => value + 0);
 
-describe('GGUF blocks', () => {
+describe('checklist 4: GGUF blocks', () => {
   it.each([
     ['Q4_0', 4, symmetric],
     ['Q4_0', 4, optRtn({ convention: 'symmetric' })],
@@ -99,7 +99,7 @@ describe('GGUF blocks', () => {
   });
 });
 
-describe('MatMulNBits', () => {
+describe('checklist 4: MatMulNBits', () => {
   it.each([2, 4, 8] as const)('%i bits with default zero points, values included', (bits) => {
     const matrix = quantizeMatrix(values, { ...shape, bits, quantizer: symmetric });
     const repacked = toMatMulNBits(matrix);

@@ -10,7 +10,7 @@ const golden: { types: Record<string, { bytes: string; values: string }> } = JSO
 
 const decode = (text: string) => Uint8Array.from(Buffer.from(text, 'base64'));
 
-describe('dequantize', () => {
+describe('checklist 5: dequantize', () => {
   it.each(GGML_TYPES.filter((type) => type !== 'F32'))('equals llama.cpp for %s', (type) => {
     const recorded = golden.types[type];
     if (recorded === undefined) throw new Error(`${type} is not in the golden file`);

@@ -30,7 +30,7 @@ async function refusal(bytes: Uint8Array): Promise<{ code: VramErrorCode; messag
   throw new Error('the file was accepted');
 }
 
-describe('readGguf', () => {
+describe('checklist 5: readGguf', () => {
   it('reads metadata of every kind that the builder writes', async () => {
     const metadata = {
       text: 'grüße',
@@ -288,7 +288,7 @@ const tensorCases: readonly [string, readonly BuildGgufTensor[], VramErrorCode, 
   ],
 ];
 
-describe('readGguf refuses', () => {
+describe('checklist 28: readGguf refuses', () => {
   it.each(cases)('%s', async (_, bytes, code, message) => {
     const error = await refusal(bytes);
     expect(error.message).toMatch(message);

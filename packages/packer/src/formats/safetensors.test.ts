@@ -13,7 +13,7 @@ const a = { name: 'a', type: 'F32', shape: [2, 3], bytes: bytes(24) };
 const b = { name: 'b', type: 'BF16', shape: [], bytes: bytes(2) };
 const none = { name: 'none', type: 'I64', shape: [0, 4], bytes: bytes(0) };
 
-describe('readSafetensors', () => {
+describe('checklist 5: readSafetensors', () => {
   it('reads tensors of any rank, empty ones and metadata', async () => {
     const metadata = { format: 'pt', 'quote "\u00e9"': 'line\nbreak' };
     const source = bytesSource('m.safetensors', buildSafetensors([a, none, b], { metadata }));
@@ -96,7 +96,7 @@ const wrong: readonly [string, string, RegExp][] = [
   ['a wrong escape', String.raw`{"\q":1}`, /malformed string/],
 ];
 
-describe('readSafetensors refuses', () => {
+describe('checklist 28: readSafetensors refuses', () => {
   it.each(wrong)('%s', async (_, header, message) => {
     const file = buildSafetensors([{ ...a, bytes: bytes(8) }], { header });
     const error: unknown = await readSafetensors(bytesSource('m.safetensors', file)).catch(

@@ -21,7 +21,7 @@ const sources: readonly [string, () => Promise<ByteSource>][] = [
   ['fileSource', () => fileSource(join(folder, 'a.bin'))],
 ];
 
-describe.each(sources)('%s', (_, open) => {
+describe.each(sources)('checklist 5: %s', (_, open) => {
   it('reads ranges into memory of the caller', async () => {
     const source = await open();
     expect(source.sizeBytes).toBe(1000);

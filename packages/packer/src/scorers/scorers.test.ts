@@ -70,7 +70,7 @@ describe('frequency', () => {
     expect(() => activationFrequency({ counts: new Map([['a', NaN]]) })).toThrow(/NaN/);
   });
 
-  it('hybrid multiplies powers', async () => {
+  it('checklist 9: hybrid multiplies powers', async () => {
     const counts = new Map([['a', 9]]);
     const parts = [
       { scorer: activationFrequency({ counts }), exponent: 0.5 },
@@ -81,7 +81,7 @@ describe('frequency', () => {
   });
 });
 
-describe('measured error', () => {
+describe('checklist 9: measured error', () => {
   it('falls with the width, and counts what the activations see', () => {
     const unit = expert('e', 1, 7);
     const errors = [2, 3, 4, 8].map((bits) => measureUnit(unit, { bits: bits as 2 | 3 | 4 | 8 }));
@@ -104,7 +104,7 @@ describe('measured error', () => {
   });
 });
 
-describe('hessianTrace', () => {
+describe('checklist 9: hessianTrace', () => {
   // loss = sum over i of c_i w_i^2 / 2 + linear terms: the trace is the sum of c, whatever w is.
   const unit = expert('e', 0.05, 3);
   const curvature = (i: number): number => 1 + (i % 5);
