@@ -50,6 +50,8 @@ export class ForwardPass {
   readonly #cache: PagedKvCache;
   readonly #frequencies: Float64Array;
   readonly #rotations: Float32Array;
+  /** Experts that are being read ahead; never rejects. */
+  #ahead = Promise.resolve();
 
   constructor(
     device: VramDevice,
@@ -97,19 +99,33 @@ export class ForwardPass {
   }
 
   async #runInParts(batch: Batch, input: StepInput): Promise<void> {
-    const { layers, stream } = this.#model;
     this.#begin(batch, input);
-    for (const [index, layer] of layers.entries()) {
-      const { feedForward } = layer;
-      if (stream?.has(index) === true) {
-        batch.submit();
-        this.#layer(batch, await stream.take(index), index, input);
-        batch.submit();
-        stream.advance(index);
-      } else if (feedForward.type === 'experts' && feedForward.cache !== undefined) {
-        await this.#cachedLayer(batch, layer, index, input, feedForward, feedForward.cache);
-      } else this.#layer(batch, layer, index, input);
+    try {
+      for (const [index, layer] of this.#model.layers.entries()) {
+        await this.#layerInParts(batch, layer, index, input);
+      }
+    } finally {
+      // After a failure too: the caller may free what is being filled.
+      await this.#ahead;
     }
+  }
+
+  async #layerInParts(
+    batch: Batch,
+    layer: LayerWeights,
+    index: number,
+    input: StepInput,
+  ): Promise<void> {
+    const { stream } = this.#model;
+    const { feedForward } = layer;
+    if (stream?.has(index) === true) {
+      batch.submit();
+      this.#layer(batch, await stream.take(index), index, input);
+      batch.submit();
+      stream.advance(index);
+    } else if (feedForward.type === 'experts' && feedForward.cache !== undefined) {
+      await this.#cachedLayer(batch, layer, index, input, feedForward, feedForward.cache);
+    } else this.#layer(batch, layer, index, input);
   }
 
   /** A layer whose chosen experts are brought in before their products are submitted. */
@@ -135,8 +151,8 @@ export class ForwardPass {
       batch.submit();
     }
     recordExpertSum(batch, experts);
-    // Not awaited: it reads while the device computes, and the next layer's rounds wait for it.
-    if (next !== undefined) void fetchAhead(next.cache, guess);
+    // It reads while the device computes; the next layer's rounds wait for it.
+    if (next !== undefined) this.#ahead = fetchAhead(next.cache, guess);
   }
 
   #expertLayer(weights: ExpertFeedForward, tokens: number): ExpertLayer {

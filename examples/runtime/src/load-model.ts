@@ -12,6 +12,7 @@
  * Length: what is read into which memory, for resident, streamed and cached weights, is one walk.
  */
 import {
+  assertArgument,
   createTensor,
   throwIfAborted,
   Uploader,
@@ -92,6 +93,10 @@ export class ModelLoader {
     options: LoadModelOptions,
     method: 'measure' | 'write-buffer' = 'measure',
   ) {
+    assertArgument(
+      options.experts === undefined || file.config.experts > 0,
+      `${file.path} has no experts to keep under a budget`,
+    );
     this.#device = device;
     this.#memory = device.memory;
     this.#file = file;
@@ -395,7 +400,8 @@ function disposal(dispose: () => void): { dispose(): void; [Symbol.dispose](): v
 /**
  * Loads a model; the caller disposes it.
  * @throws VramError `out-of-memory` naming kind and shortfall; `not-found` or `corrupt-data` naming
- * file and tensor; `aborted`; `device-lost`.
+ * file and tensor; `invalid-argument` for a budget of experts where there are none; `aborted`;
+ * `device-lost`.
  */
 export async function loadModel(
   device: VramDevice,

@@ -157,6 +157,48 @@ describe('cached experts', () => {
     await expect(open(2_400_000)).rejects.toThrow(/layers fit beside their experts/);
   });
 
+  it('end a step whose expert cannot be read, and can be freed at once', async () => {
+    let reads = 0;
+    let broken = false;
+    const failing: ModelFile = {
+      ...file,
+      tensor: (name) => {
+        const tensor = file.tensor(name);
+        if (!name.includes('.experts.')) return tensor;
+        return {
+          ...tensor,
+          read: async (...range) => {
+            reads += 1;
+            // Some of these are asked for ahead, which must not end the step.
+            if (broken && reads % 7 === 0) throw new Error('the disk is gone');
+            return tensor.read(...range);
+          },
+        };
+      },
+    };
+    const policy = (): ReplacementPolicy<number> => lru();
+    const experts = { budgetBytes: 4 * 3 * expertBytes, policy, prefetch: true };
+    const model = await loadModel(device, failing, { experts });
+    const session = createSession(device, model, { kvTokens: 64 });
+    const sequence = session.create(full({ blockSize: 16 }));
+    broken = true;
+    const running = session.prefill(sequence, Uint32Array.from(prompt));
+    await expect(running).rejects.toThrow('the disk is gone');
+    for (const cache of caches(model)) cache.check();
+    broken = false;
+    session.free(sequence);
+    // What is resident now is right: the same tokens as ever.
+    const again = await run(model);
+    using plain = await loadModel(device, file);
+    expect(again).toEqual(await run(plain));
+    broken = true;
+    const last = session.create(full({ blockSize: 16 }));
+    await expect(session.prefill(last, Uint32Array.from(prompt))).rejects.toThrow('disk');
+    session.dispose();
+    model.dispose();
+    await device.settle();
+  });
+
   it('refuse a budget below one expert a layer, and steps recorded ahead', async () => {
     const policy = (): ReplacementPolicy<number> => lru();
     const load = (budgetBytes: number): Promise<LanguageModel> =>
@@ -165,6 +207,9 @@ describe('cached experts', () => {
       code: 'out-of-memory',
       context: { neededBytes: 4 * expertBytes },
     });
+    const dense = { ...file, config: { ...file.config, experts: 0 } };
+    const experts = { budgetBytes: 4 * expertBytes, policy };
+    await expect(loadModel(device, dense, { experts })).rejects.toThrow(/has no experts to keep/);
     using model = await load(4 * expertBytes);
     using session = createSession(device, model, { kvTokens: 64 });
     const sequence = session.create(full({ blockSize: 16 }));
