@@ -3,7 +3,7 @@ export { parseCommandLine } from './command-line.js';
 export type { Bench, BenchOptions, CommandLine } from './command-line.js';
 export { leastRuns, measureInTurn, median, summarize } from './measure.js';
 export type { InTurnOptions, Measure, Measured, Summary } from './measure.js';
-export { installPeers, installPinned, workspaceFolder } from './peers.js';
+export { installPeers, installPinned, missingPeers, workspaceFolder } from './peers.js';
 export { ProductPeer } from './product-peer.js';
 export {
   formatFigure,
