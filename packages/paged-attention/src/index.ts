@@ -20,5 +20,11 @@ export type { PrefillRequest } from './prefill.js';
 export { QueryMoments, type QueryMomentsOptions, type QueryStatistics } from './query-moments.js';
 export type { TokenKv, TokenNorms } from './readback.js';
 export type { DecodeReceived, PrefillReceived } from './received-attention.js';
+export {
+  createStaticKvCache,
+  StaticKvCache,
+  type KvPair,
+  type StaticKvCacheOptions,
+} from './static-kv-cache.js';
 export type { StridedRows } from './strided-rows.js';
 export type { WriteRequest } from './write.js';
