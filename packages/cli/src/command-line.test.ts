@@ -1,4 +1,5 @@
 /** Arguments to options, hints, help and exit codes, with a command that only notes its options. */
+import { Readable } from 'node:stream';
 import { VramError } from '@vramkit/core';
 import { describe, expect, it } from 'vitest';
 import { editDistance, runCommandLine } from './command-line.js';
@@ -30,6 +31,9 @@ async function runWith(
     },
   };
   const terminal = {
+    input: Readable.from([]),
+    bytes: () => Promise.resolve(),
+    columns: 80,
     out: (text: string) => void (outcome.out += text),
     err: (text: string) => void (outcome.err += text),
     colours: false,

@@ -3,24 +3,30 @@
  *
  * A command is a record: name, options, examples and a `run` function; help is made from the
  * record, so it cannot differ from what is parsed. Exit codes: 0 done, 1 the command failed, 2 the
- * arguments make no sense. What a command found goes to standard output; hints and progress go to
- * standard error.
+ * arguments make no sense. What a command found goes to standard output, as JSON where `--json`
+ * asks for it, a failure too; hints and progress go to standard error.
  *
  * `node:util` parses; a library would add only what is written here, which is help and hints.
  */
 import { parseArgs } from 'node:util';
 import { isVramError } from '@vramkit/core';
 
-/** Where a command writes and what the terminal can show. */
+/** Where a command reads and writes, and what the terminal can show. */
 export interface Terminal {
+  /** Standard input. */
+  readonly input: AsyncIterable<Uint8Array>;
   /** Writes to standard output. */
   readonly out: (text: string) => void;
+  /** Writes bytes to standard output; resolves when it takes more. */
+  readonly bytes: (chunk: Uint8Array) => Promise<void>;
   /** Writes to standard error. */
   readonly err: (text: string) => void;
   /** Whether standard output shows colours. */
   readonly colours: boolean;
   /** Whether standard error is a terminal, where a line can be written over. */
   readonly interactive: boolean;
+  /** Characters of a line of standard error. */
+  readonly columns: number;
   /** Version of this package. */
   readonly version: string;
 }
@@ -35,6 +41,18 @@ export interface CommandOption {
   readonly summary: string;
 }
 
+/** One argument that is no option. */
+export interface CommandArgument {
+  /** Its name in help, such as FILE. */
+  readonly name: string;
+  /** What it is, one line. */
+  readonly summary: string;
+  /** Whether it may be left out; then all after it may. */
+  readonly optional?: true;
+  /** The words that it can be. Default: any text. */
+  readonly choices?: readonly string[];
+}
+
 /** Values of the options that were given. */
 export type OptionValues = Readonly<Record<string, string | boolean | undefined>>;
 
@@ -44,15 +62,22 @@ export interface Command {
   /** What it does, one line. */
   readonly summary: string;
   readonly options: Readonly<Record<string, CommandOption>>;
+  /** Arguments in their order. Default: none. */
+  readonly arguments?: readonly CommandArgument[];
   /** Command lines that work, each with what it shows. */
   readonly examples: readonly (readonly [line: string, what: string])[];
   /** Runs it and gives the exit code. */
-  readonly run: (options: OptionValues, terminal: Terminal) => Promise<number>;
+  readonly run: (
+    options: OptionValues,
+    terminal: Terminal,
+    args: readonly string[],
+  ) => Promise<number>;
 }
 
-const helpOption: CommandOption = { type: 'boolean', summary: 'show this help' };
+/** The option that every command has. */
+export const helpOption: CommandOption = { type: 'boolean', summary: 'show this help' };
 
-/** Rows of two columns, the first padded to the widest. */
+/** Rows of two columns, the first padded to the widest; nothing for no rows. */
 function columns(rows: readonly (readonly [string, string])[]): string {
   const width = Math.max(...rows.map(([first]) => first.length));
   return rows.map(([first, second]) => `  ${first.padEnd(width)}  ${second}\n`).join('');
@@ -78,10 +103,14 @@ function commandHelp(command: Command): string {
       summary,
     ],
   );
+  const words = command.arguments ?? [];
+  const usage = words.map(({ name, optional }) => (optional ? ` [${name}]` : ` ${name}`)).join('');
+  const list = columns(words.map(({ name, summary }) => [name, summary]));
   return (
     `vramkit ${command.name}: ${command.summary}\n\n` +
-    `Usage: vramkit ${command.name} [OPTIONS]\n\n` +
-    `Options\n${columns(rows)}\nExamples\n${columns(command.examples)}`
+    `Usage: vramkit ${command.name}${usage} [OPTIONS]\n\n` +
+    `${list === '' ? '' : `Arguments\n${list}\n`}Options\n${columns(rows)}\n` +
+    `Examples\n${columns(command.examples)}`
   );
 }
 
@@ -108,9 +137,30 @@ function suggest(word: string, known: readonly string[]): string {
 }
 
 /** A mistake in the arguments; the text says which and what to do. */
-class UsageError extends Error {}
+export class UsageError extends Error {}
 
-function parseOptions(command: Command, args: readonly string[]): OptionValues {
+/** Options and arguments of one call. */
+interface Parsed {
+  readonly options: OptionValues;
+  readonly args: readonly string[];
+}
+
+function checkArguments({ name, arguments: known = [] }: Command, args: readonly string[]): void {
+  const extra = args[known.length];
+  if (extra !== undefined) {
+    const most = known.length === 0 ? 'no argument' : `at most ${known.length} arguments`;
+    throw new UsageError(`'${name}' takes ${most}, got '${extra}'.`);
+  }
+  known.forEach(({ name: argument, optional, choices }, index) => {
+    const value = args[index];
+    if (value === undefined && !optional) throw new UsageError(`'${name}' needs ${argument}.`);
+    if (value === undefined || choices === undefined || choices.includes(value)) return;
+    const hint = suggest(value, choices) || ` It is one of ${choices.join(', ')}.`;
+    throw new UsageError(`'${value}' is no ${argument}.${hint}`);
+  });
+}
+
+function parseOptions(command: Command, args: readonly string[]): Parsed {
   const options = { ...command.options, help: helpOption };
   const types = Object.fromEntries(
     Object.entries(options).map(([name, { type }]) => [name, { type }]),
@@ -123,10 +173,12 @@ function parseOptions(command: Command, args: readonly string[]): OptionValues {
     tokens: true,
   });
   const values: Record<string, string | boolean> = {};
+  const given: string[] = [];
   for (const token of tokens) {
     if (token.kind === 'option-terminator') continue;
     if (token.kind === 'positional') {
-      throw new UsageError(`'${command.name}' takes no argument, got '${token.value}'.`);
+      given.push(token.value);
+      continue;
     }
     const option = Object.hasOwn(options, token.name) ? types[token.name] : undefined;
     if (option === undefined) {
@@ -142,7 +194,19 @@ function parseOptions(command: Command, args: readonly string[]): OptionValues {
     }
     values[token.name] = token.value ?? true;
   }
-  return values;
+  if (values['help'] !== true) checkArguments(command, given);
+  return { options: values, args: given };
+}
+
+/** A failed command in the form that was asked for, and its exit code. */
+function reportFailure(error: unknown, json: boolean, terminal: Terminal): number {
+  const code = isVramError(error) ? error.code : 'unknown';
+  const message = isVramError(error) ? error.message : String(error);
+  if (json) {
+    const failure = { ok: false, vramkit: terminal.version, error: { code, message } };
+    terminal.out(`${JSON.stringify(failure, null, 2)}\n`);
+  } else terminal.err(`vramkit: ${message}\n`);
+  return code === 'invalid-argument' ? 2 : 1;
 }
 
 /**
@@ -170,25 +234,26 @@ export async function runCommandLine(
   }
   const name = first === 'help' ? rest[0] : first;
   const command = commands.find((each) => each.name === name);
+  let json = false;
   try {
     if (command === undefined) {
       const names = commands.map((each) => each.name);
       const kind = first.startsWith('-') ? 'option' : 'command';
       throw new UsageError(`Unknown ${kind} '${name}'.${suggest(name ?? '', names)}`);
     }
-    const options = first === 'help' ? { help: true } : parseOptions(command, rest);
-    if (options['help'] === true) {
+    const parsed = first === 'help' ? undefined : parseOptions(command, rest);
+    if (parsed === undefined || parsed.options['help'] === true) {
       terminal.out(commandHelp(command));
       return 0;
     }
-    return await command.run(options, terminal);
+    json = parsed.options['json'] === true;
+    return await command.run(parsed.options, terminal, parsed.args);
   } catch (error) {
     if (error instanceof UsageError) {
       const about = command === undefined ? '' : ` ${command.name}`;
       terminal.err(`vramkit: ${error.message}\nTry 'vramkit${about} --help'.\n`);
       return 2;
     }
-    terminal.err(`vramkit: ${isVramError(error) ? error.message : String(error)}\n`);
-    return 1;
+    return reportFailure(error, json, terminal);
   }
 }

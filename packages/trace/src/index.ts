@@ -10,6 +10,7 @@ export {
   type ChromeTraceOptions,
 } from './chrome.js';
 export { memorySnapshot, memoryVizPickle } from './memory-viz.js';
+export { readChromeTrace } from './read-chrome.js';
 export { nvmlCsv, type CsvOptions } from './csv.js';
 export { pickle, type Picklable } from './pickle.js';
 export {

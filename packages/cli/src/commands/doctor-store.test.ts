@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { doctorStore, type StoreReport } from './doctor-store.js';
@@ -24,7 +25,18 @@ function doctor(...args: string[]) {
 async function inProcess(address: string): Promise<{ status: number; out: string }> {
   let out = '';
   const write = (text: string): void => void (out += text);
-  const terminal = { out: write, err: write, colours: false, interactive: false, version: '0' };
+  const input = Readable.from([]);
+  const bytes = (): Promise<void> => Promise.resolve();
+  const terminal = {
+    input,
+    bytes,
+    columns: 80,
+    out: write,
+    err: write,
+    colours: false,
+    interactive: false,
+    version: '0',
+  };
   return { status: await doctorStore(address, false, terminal), out };
 }
 

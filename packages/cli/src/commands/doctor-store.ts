@@ -4,14 +4,13 @@
  *
  * The address may hold a password: what is printed is the store's own name, which holds none.
  */
-import { createRequire } from 'node:module';
-import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import { isVramError } from '@vramkit/core';
 import { judgeStore, type StoreCapabilities, type StoreVerdict } from '@vramkit/storage';
 import { openStore } from '@vramkit/storage/store-url';
 import type { Terminal } from '../command-line.js';
 import { formatBytes, formatNumber } from '../doctor/format.js';
+import { createProgress } from '../progress.js';
+import { loadDriver } from './store.js';
 import { measureStore, type StoreMeasurements } from '../doctor/measure-store.js';
 
 /** One run, as `--json` prints it. */
@@ -23,12 +22,6 @@ export interface StoreReport {
   readonly capabilities: StoreCapabilities;
   readonly measured: StoreMeasurements;
   readonly workloads: readonly StoreVerdict[];
-}
-
-/** Imports a driver from the folder that the command was called in. */
-async function load(name: string): Promise<unknown> {
-  const { resolve } = createRequire(join(process.cwd(), 'package.json'));
-  return import(pathToFileURL(resolve(name)).href);
 }
 
 function formatCapabilities(capabilities: StoreCapabilities): string {
@@ -92,24 +85,22 @@ export async function doctorStore(
   json: boolean,
   terminal: Terminal,
 ): Promise<number> {
-  const progress = (text: string): void => {
-    if (terminal.interactive) terminal.err(`\r\x1b[K${text}`);
-  };
+  const progress = createProgress(terminal);
   try {
-    await using store = await openStore(address, { load, random: Math.random });
+    await using store = await openStore(address, { load: loadDriver, random: Math.random });
     const report: StoreReport = {
       ok: true,
       vramkit: terminal.version,
       store: store.name,
       capabilities: store.capabilities,
-      measured: await measureStore(store, (what) => progress(`Measuring ${what} ...`)),
+      measured: await measureStore(store, (what) => progress.step(`Measuring ${what} ...`)),
       workloads: judgeStore(store.capabilities),
     };
-    progress('');
+    progress.end();
     terminal.out(json ? `${JSON.stringify(report, null, 2)}\n` : formatStoreReport(report));
     return 0;
   } catch (error) {
-    progress('');
+    progress.end();
     if (!isVramError(error)) throw error;
     const { code, message } = error;
     const failure = { ok: false, vramkit: terminal.version, error: { code, message } };

@@ -9,6 +9,7 @@ import { createRequire } from 'node:module';
 import { cpus, totalmem } from 'node:os';
 import { isVramError, openDevice, VramError } from '@vramkit/core';
 import type { Command, OptionValues, Terminal } from '../command-line.js';
+import { createProgress } from '../progress.js';
 import { doctorStore } from './doctor-store.js';
 import { adviseNoAdapter } from '../doctor/advice.js';
 import { findGpu, type FoundGpu } from '../doctor/find-gpu.js';
@@ -93,11 +94,9 @@ export async function examine(options: OptionValues, terminal: Terminal): Promis
     throw new VramError('no-adapter', `WebGPU (${found.source}) offers no adapter on this machine`);
   }
   using device = await openDevice({ gpu: found.gpu, label: 'vramkit doctor' });
-  const progress = (text: string): void => {
-    if (terminal.interactive) terminal.err(`\r\x1b[K${text}`);
-  };
+  const progress = createProgress(terminal);
   try {
-    const measured = await measureDevice(device, (what) => progress(`Measuring ${what} ...`));
+    const measured = await measureDevice(device, (what) => progress.step(`Measuring ${what} ...`));
     return {
       ok: true,
       vramkit: terminal.version,
@@ -108,7 +107,7 @@ export async function examine(options: OptionValues, terminal: Terminal): Promis
       measured,
     };
   } finally {
-    progress('');
+    progress.end();
   }
 }
 

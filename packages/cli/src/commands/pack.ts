@@ -31,6 +31,7 @@ import {
   type WidthChoice,
 } from '@vramkit/packer';
 import type { Command, OptionValues, Terminal } from '../command-line.js';
+import { createProgress, type Progress } from '../progress.js';
 import { openModelSource } from './model-source.js';
 import { formatTime, openImportance, openScores, type Importance } from './pack-inputs.js';
 import { isKept, parsePackRequest, type PackRequest } from './pack-options.js';
@@ -64,7 +65,7 @@ function planWith(
 async function measure(
   request: Work,
   tensors: readonly SourceTensor[],
-  progress: (text: string) => void,
+  progress: Progress,
 ): Promise<AllocationUnit[]> {
   const packed = tensors.filter(({ name, shape }) => !isKept(request, name, shape));
   const sizes = WIDTHS.map((bits) => {
@@ -78,7 +79,7 @@ async function measure(
   for (const [index, tensor] of packed.entries()) {
     const msLeft = doneBytes === 0 ? 0 : ((performance.now() - start) * leftBytes) / doneBytes;
     const left = doneBytes === 0 ? '' : `, ${formatTime(msLeft)} left`;
-    progress(`Measuring ${index + 1} of ${packed.length}${left}: ${tensor.name}`);
+    progress.part(index, packed.length, `measuring${left}  ${tensor.name}`);
     doneBytes += tensor.sizeBytes;
     leftBytes -= tensor.sizeBytes;
     const values = await sourceValues(tensor);
@@ -106,7 +107,7 @@ async function measure(
 async function chooseWidths(
   request: Work,
   tensors: readonly SourceTensor[],
-  progress: (text: string) => void,
+  progress: Progress,
 ): Promise<(name: string) => CodeBits> {
   const { targetBits, rules, bits } = request;
   if (targetBits === undefined) return (name) => ruleFor(rules, name)?.bits ?? bits;
@@ -146,31 +147,43 @@ async function readJournal(path: string, digest: string): Promise<Map<string, st
   return done;
 }
 
-function summary(plan: ModelPlan): string {
+/** What a packed file holds; plain data. */
+interface PackSummary {
+  readonly tensors: number;
+  /** How many tensors have which format. */
+  readonly formats: Readonly<Record<string, number>>;
+  readonly sizeBytes: number;
+  /** Of packed tensors alone, everything counted; absent where none is. */
+  readonly bitsPerPackedWeight?: number;
+}
+
+function summarize(plan: ModelPlan): PackSummary {
   let bytes = 0;
   let weights = 0;
-  const counts = new Map<string, number>();
+  const formats: Record<string, number> = {};
   for (const tensor of plan.layout.tensors) {
     const { format } = tensor.storage;
-    counts.set(format, (counts.get(format) ?? 0) + 1);
+    formats[format] = (formats[format] ?? 0) + 1;
     const layout = packedMatrixLayout(tensor);
     if (layout === undefined) continue;
     bytes += matrixBytes(layout);
     weights += layout.rows * layout.columns;
   }
-  const formats = [...counts].map(([format, count]) => `${count} ${format}`).join(', ');
-  const bits =
-    weights === 0 ? 'none packed' : `${((8 * bytes) / weights).toFixed(3)} bits a packed weight`;
   const { tensors, sizeBytes } = plan.layout;
-  return `${tensors.length} tensors (${formats}), ${sizeBytes} B, ${bits}\n`;
+  const bits = weights === 0 ? {} : { bitsPerPackedWeight: (8 * bytes) / weights };
+  return { tensors: tensors.length, formats, sizeBytes, ...bits };
+}
+
+function formatSummary({ tensors, formats, sizeBytes, bitsPerPackedWeight: bits }: PackSummary) {
+  const counts = Object.entries(formats).map(([format, count]) => `${count} ${format}`);
+  const packed = bits === undefined ? 'none packed' : `${bits.toFixed(3)} bits a packed weight`;
+  return `${tensors} tensors (${counts.join(', ')}), ${sizeBytes} B, ${packed}\n`;
 }
 
 async function run(options: OptionValues, terminal: Terminal): Promise<number> {
   const asked = parsePackRequest(options);
   const warn = (message: string): void => terminal.err(`vramkit: ${message}\n`);
-  const progress = (text: string): void => {
-    if (terminal.interactive) terminal.err(`\r\x1b[K${text}`);
-  };
+  const progress = createProgress(terminal);
   const importance =
     asked.imatrix === undefined ? undefined : await openImportance(asked.imatrix, warn);
   const request = { ...asked, importance };
@@ -184,10 +197,14 @@ async function run(options: OptionValues, terminal: Terminal): Promise<number> {
     const widthOf = await chooseWidths(request, source.tensors, progress);
     const plan = planWith(request, source.tensors, widthOf);
     if (!request.dryRun) await write(request, plan, progress);
-    progress('');
-    terminal.out(summary(plan));
+    progress.end();
+    const what = summarize(plan);
+    const report = { ok: true, dryRun: request.dryRun, file: request.out, ...what };
+    const json = `${JSON.stringify(report, null, 2)}\n`;
+    terminal.out(options['json'] === true ? json : formatSummary(what));
     return 0;
   } finally {
+    progress.end();
     await source.close();
   }
 }
@@ -209,11 +226,7 @@ function sayUnknown(
   warn(`${without.length} of ${packed.length} matrices have no importance: ${names}`);
 }
 
-async function write(
-  request: Work,
-  plan: ModelPlan,
-  progress: (text: string) => void,
-): Promise<void> {
+async function write(request: Work, plan: ModelPlan, progress: Progress): Promise<void> {
   const journal = `${request.out}.part.journal`;
   const digest = planDigest(plan, request);
   const done = request.resume ? await readJournal(journal, digest) : new Map<string, string>();
@@ -224,8 +237,7 @@ async function write(
       done,
       onProgress: async ({ tensor, checksum, doneBytes, totalBytes, msLeft }) => {
         await appendFile(journal, `${checksum} ${JSON.stringify(tensor)}\n`);
-        const percent = Math.floor((100 * doneBytes) / totalBytes);
-        progress(`${percent} %, ${formatTime(msLeft)} left  ${tensor}`);
+        progress.part(doneBytes, totalBytes, `${formatTime(msLeft)} left  ${tensor}`);
       },
     });
     await rm(journal);
@@ -280,6 +292,7 @@ export const pack: Command = {
     requantize: { type: 'boolean', summary: 'also pack tensors that are quantized already' },
     'dry-run': { type: 'boolean', summary: 'say what would be written, and its exact size' },
     resume: { type: 'boolean', summary: 'go on with a run that was stopped' },
+    json: { type: 'boolean', summary: 'print what was written as JSON' },
   },
   examples: [
     ['vramkit pack --model in.gguf --out out.safetensors --bits 3', 'all matrices in 3 bits'],

@@ -112,14 +112,14 @@ describe('vramkit plan', { timeout: 120_000 }, () => {
   });
 
   it.each([
-    [[], '--model is required'],
-    [['--model', model, '--gpu-budget', 'lots'], "--gpu-budget 'lots' is no size"],
-    [['--model', model, '--fix', 'kv=50/40/0'], "--fix 'kv=50/40/0' is not KIND=DEVICE/HOST"],
-    [['--model', model, '--batch', '0'], '--batch 0 is no whole number above 0'],
-    [['--model', model, '--rates', model], "is no report of 'vramkit doctor --json'"],
-  ])('says what is wrong with %j', (args, message) => {
+    [[], 2, '--model is required'],
+    [['--model', model, '--gpu-budget', 'lots'], 2, "--gpu-budget 'lots' is no size"],
+    [['--model', model, '--fix', 'kv=50/40/0'], 2, "--fix 'kv=50/40/0' is not KIND=DEVICE/HOST"],
+    [['--model', model, '--batch', '0'], 2, '--batch 0 is no whole number above 0'],
+    [['--model', model, '--rates', model], 1, "is no report of 'vramkit doctor --json'"],
+  ])('says what is wrong with %j and exits with %i', (args, code, message) => {
     const { stderr, status } = vramkit(...args);
     expect(stderr).toContain(message);
-    expect(status).toBe(1);
+    expect(status).toBe(code);
   });
 });
