@@ -4,11 +4,9 @@
  * Packed matrices are kept as floats, so that a way needs no kernel of its own to be judged.
  * Experts are f32: a packed matrix multiplies by exactly the values that are written here. The
  * matrices of a dense model are f16, which a software driver multiplies with twice as fast; what
- * that rounds is
- * a dense model are f16, which a software driver multiplies with twice as fast; what that rounds is
- * 1/4000 of a value, far below the error of any way. A unit is what gets one width: an expert with
- * its gate, up and down, or a matrix of a dense model. Embedding, head, norms and routers stay as
- * they are in the file.
+ * that rounds is 1/4000 of a value, far below the error of any way. A unit is what gets one width:
+ * an expert with its gate, up and down, or a matrix of a dense model. Embedding, head, norms and
+ * routers stay as they are in the file.
  */
 import { Uploader, type VramDevice } from '@vramkit/core';
 import { full } from '@vramkit/eviction';
