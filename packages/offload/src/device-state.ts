@@ -222,6 +222,11 @@ export class DeviceState {
     batch.submit();
   }
 
+  /** Resolves when the queue has done what was submitted so far, also where the device is lost. */
+  async idle(): Promise<void> {
+    await this.device.gpuDevice.queue.onSubmittedWorkDone().catch(() => undefined);
+  }
+
   /** Waits for a flush and hands its bytes to `take`, which must be done with them on return. */
   async receiveFlush(slot: number, index: number, take: (bytes: Uint8Array) => void) {
     const bytes = quadBytes(this.#schedule.layout.flushDType, this.#count(index));

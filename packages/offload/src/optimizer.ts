@@ -111,6 +111,7 @@ export class OffloadedOptimizer {
   #broken: VramError | undefined;
   #stepping = false;
   #gpuEndMs = 0;
+  #flushEndMs = 0;
 
   /** Use {@link createOptimizer}. */
   constructor(device: VramDevice, schedule: Schedule, options: OptimizerOptions) {
@@ -181,11 +182,13 @@ export class OffloadedOptimizer {
     const slot = this.#nextFlush;
     this.#nextFlush = (slot + 1) % FLUSH_SLOTS;
     await this.#flushes[slot]?.catch(() => undefined);
+    const reached = this.#options.trace && this.#device.idle().then(this.#now);
     this.#device.sendFlush(slot, index, source);
     this.#passes[index] = (this.#passes[index] ?? 0) + 1;
-    const start = this.#now();
-    const flush = this.#mover.receiveFlush(slot, index, keep).then(() => {
-      this.#emit('download', 'flush', index, start, this.#flushBytes(index));
+    const flush = this.#mover.receiveFlush(slot, index, keep).then(async () => {
+      const start = Math.max((await reached) ?? 0, this.#flushEndMs);
+      this.#flushEndMs = Math.max(start, this.#now());
+      this.#emit('download', 'flush', index, start, this.#flushBytes(index), this.#flushEndMs);
     });
     flush.catch(() => undefined); // Observed by step(), or by the slot's next user.
     this.#flushes[slot] = flush;

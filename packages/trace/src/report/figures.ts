@@ -28,8 +28,10 @@ export interface ReportTable {
 
 /** Live device bytes by kind over time, with phases behind. */
 export function memoryPlot(events: readonly TraceEvent[]): Plot {
-  const { fromMs } = timeRange(events);
-  const memory = events.filter((event) => 'liveBytes' in event);
+  const { fromMs, toMs } = timeRange(events);
+  const changes = events.filter((event) => 'liveBytes' in event);
+  // What was there at the last change stays to the end.
+  const memory = [...changes, ...changes.slice(-1).map((last) => ({ ...last, timeMs: toMs }))];
   const kinds = MEMORY_KINDS.filter((kind) =>
     memory.some(({ liveBytesByKind }) => liveBytesByKind[kind] > 0),
   );

@@ -31,6 +31,17 @@ const bandHook = (bands) => (u) => {
   }
   u.ctx.restore();
 };
+const bandKey = (bands) => {
+  const key = document.createElement('p');
+  key.className = 'key';
+  [...new Set(bands.map((b) => b.label))].forEach((label, at) => {
+    const swatch = document.createElement('span');
+    swatch.style.background = colours[(at + 3) % 6] + '44';
+    swatch.textContent = label;
+    key.append(swatch);
+  });
+  return key;
+};
 plots.forEach((plot, index) => {
   const show = plot.bytes ? bytes : number;
   const axis = (extra) => ({ stroke: css('--soft'), grid: { stroke: css('--line'), width: 1 },
@@ -43,12 +54,13 @@ plots.forEach((plot, index) => {
       axis({ size: 84, label: plot.yLabel, labelSize: 20, values: (u, v) => v.map(show) })],
     series: [{ label: plot.xLabel, value: (u, v) => number(v) }, ...plot.series.map((s, i) => ({
       label: s.label, stroke: colours[i % 6], width: s.dots ? 0 : 1.8,
-      paths: s.dots ? () => null : undefined,
+      paths: s.dots ? () => null : plot.bytes ? uPlot.paths.stepped({ align: 1 }) : undefined,
       points: { show: s.dots || plot.x.length < 40, size: 7 },
       fill: plot.stacked ? colours[i % 6] + '55' : undefined, value: (u, v) => show(v) }))],
     bands: plot.stacked
       ? plot.series.slice(1).map((_, i) => ({ series: [i + 1, i + 2] })) : [],
     hooks: plot.bands ? { drawClear: [bandHook(plot.bands)] } : {},
   }, [plot.x, ...plot.series.map((s) => s.values)], document.getElementById('plot' + index));
+  if (plot.bands?.length) document.getElementById('plot' + index).append(bandKey(plot.bands));
 });
 `;

@@ -17,7 +17,7 @@ export interface Plot {
   /** Ascending. */
   readonly x: readonly number[];
   readonly series: readonly PlotSeries[];
-  /** Draws the values as bytes. Default: false. */
+  /** Draws the values as bytes, in steps: they stay until they change. Default: false. */
   readonly bytes?: boolean;
   /** Adds the series up and fills between them. Default: false. */
   readonly stacked?: boolean;
