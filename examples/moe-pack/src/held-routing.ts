@@ -6,6 +6,7 @@
  * its step. Here the experts of each token are recorded in one pass and held in the later ones; how
  * the chosen ones share the token still follows the router, as it does for back propagation.
  */
+import { writeRange } from '@vramkit/core';
 import type { InferenceSession, LanguageModel } from '@vramkit/example-runtime';
 import type { ExpertCache } from '@vramkit/packer';
 
@@ -65,6 +66,6 @@ export class HeldRouting {
       shares.forEach((share, rank) => (weights[token * expertsPerToken + rank] = share / sum));
     }
     experts.ids.slice(0, ids.length).write(ids);
-    experts.weights.slice(0, ids.length).write(weights);
+    writeRange(experts.ids.device, experts.weights, weights);
   }
 }
