@@ -18,12 +18,14 @@ export interface DecoderShape {
 /** The part of onnx.proto3 that is written here. */
 const SCHEMA = `
 syntax = "proto3";
-message Attribute { string name = 1; float f = 2; int64 i = 3; repeated int64 ints = 8; int32 type = 20; }
+message Attribute { string name = 1; int64 i = 3; int32 type = 20; }
 message Node {
   repeated string input = 1; repeated string output = 2; string op_type = 4;
   repeated Attribute attribute = 5; string domain = 7;
 }
-message Tensor { repeated int64 dims = 1; int32 data_type = 2; string name = 8; bytes raw_data = 9; }
+message Tensor {
+  repeated int64 dims = 1; int32 data_type = 2; string name = 8; bytes raw_data = 9;
+}
 message Dim { oneof value { int64 dim_value = 1; string dim_param = 2; } }
 message Shape { repeated Dim dim = 1; }
 message TensorType { int32 elem_type = 1; Shape shape = 2; }
@@ -67,10 +69,8 @@ function node(op_type: string, input: string[], output: string[], extra: object 
 }
 
 /** The integer attributes of a node. */
-function integers(attributes: Readonly<Record<string, number | readonly number[]>>): object[] {
-  return Object.entries(attributes).map(([name, given]) =>
-    typeof given === 'number' ? { name, i: given, type: 2 } : { name, ints: given, type: 7 },
-  );
+function integers(attributes: Readonly<Record<string, number>>): object[] {
+  return Object.entries(attributes).map(([name, i]) => ({ name, i, type: 2 }));
 }
 
 /**

@@ -51,8 +51,8 @@ export interface Ort {
 }
 
 /**
- * A tensor of ONNX Runtime over the memory of `tensor`; nothing is copied, and `tensor` must outlive
- * it. Its buffer must begin with it.
+ * A tensor of ONNX Runtime over the memory of `tensor`; nothing is copied, and `tensor` must
+ * outlive it. Its buffer must begin with it.
  */
 export function lendToOrt(ort: Ort, tensor: Tensor): OrtTensor {
   const dataType = tensor.dtype === 'i32' ? 'int32' : 'float32';

@@ -8,16 +8,16 @@
  * start, and a step only says how much of it is in use:
  *
  * ```
- *   'alternate'  present is one token longer than past and cannot overwrite it, so there are two
- *                sides of buffers. A step reads past from one and writes present to the other:
+ *   'alternate'  present is longer than past and cannot overwrite it, so there are two sides of
+ *                buffers. A step reads past from one and writes present to the other:
  *                  step n:    A [n tokens] -> B [n + 1 tokens]
  *                  step n+1:  B [n + 1]    -> A [n + 2]
- *   'in-place'   the operator appends to past itself (ONNX Runtime's GroupQueryAttention does, where
- *                past and present are one buffer): one side, its shape always the whole capacity.
+ *   'in-place'   the operator appends to past itself, where past and present are one buffer: one
+ *                side, its shape always the whole capacity.
  * ```
  *
- * It is not paged: one sequence, no sharing, no eviction, capacity paid for up front and twice where
- * sides alternate. It is for models whose attention is not ours; else use `PagedKvCache`.
+ * It is not paged: one sequence, no sharing, no eviction, capacity paid for up front and twice
+ * where sides alternate. It is for models whose attention is not ours; else use `PagedKvCache`.
  */
 import {
   assertArgument,
