@@ -80,6 +80,7 @@ export type AnyKernel = KernelDefinition<
  * });
  * ```
  */
+// @__NO_SIDE_EFFECTS__ bundlers leave out kernels that nothing uses
 export function defineKernel<
   Params,
   const Bindings extends Readonly<Record<string, BindingDefinition<Params>>>,

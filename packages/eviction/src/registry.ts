@@ -42,7 +42,7 @@ const FACTORIES: Readonly<Record<string, (options: KvPolicyOptions) => KvPolicy>
 };
 
 /** The names that {@link kvPolicy} knows. */
-export const KV_POLICY_NAMES: readonly string[] = Object.keys(FACTORIES);
+export const KV_POLICY_NAMES: readonly string[] = /* @__PURE__ */ Object.keys(FACTORIES);
 
 /**
  * The policy of a name. Case and hyphens do not matter: `paged-eviction` is `pagedEviction`.

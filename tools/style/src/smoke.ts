@@ -1,6 +1,7 @@
 /**
  * Packs every published package as npm would, installs the archives in an empty folder without a
- * network, and uses them from there: ES modules, CommonJS, type declarations, command line.
+ * network, and uses them from there: ES modules, CommonJS, type declarations, command line, a Vite
+ * app and small bundles (smoke-apps.ts).
  *
  * What only this finds: a file missing from the archive, an undeclared dependency, a declaration
  * that needs types nobody installs. Third-party dependencies are packed from `node_modules`, so
@@ -10,6 +11,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { smokeApps } from './smoke-apps.js';
 
 interface Manifest {
   readonly name: string;
@@ -133,6 +135,7 @@ try {
     run(join(folder, 'node_modules/.bin', name), ['--help']);
     console.log(`${name} --help answers`);
   }
+  await smokeApps(folder);
 } finally {
   rmSync(folder, { recursive: true });
 }

@@ -10,7 +10,9 @@ import type { LoadedUnit, Scorer } from './scorer.js';
 
 /** Where scores are kept; a `Map` is one. */
 export interface ScoreStore {
+  /** The score of a key, or `undefined`. */
   get(key: string): number | undefined;
+  /** Keeps a score. */
   set(key: string, score: number): unknown;
 }
 
