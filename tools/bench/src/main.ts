@@ -1,5 +1,6 @@
 /**
- * Runs one benchmark: `npm run bench -- NAME [--only PART] [--json FILE] [--quick]`.
+ * Runs one benchmark: `npm run bench -- NAME [--only PART] [--json FILE] [--quick]`; without a name
+ * all of them, into `bench-results.json` and `bench-results.html` where the person is.
  *
  * A benchmark is a file `<name>.bench.ts` beside this one; nothing else lists them.
  */
@@ -7,6 +8,7 @@ import { readdirSync } from 'node:fs';
 import { parseCommandLine } from './command-line.js';
 import type { Bench, CommandLine } from './command-line.js';
 import { formatResults, writeResults } from './report.js';
+import { runAll } from './run-all.js';
 
 const suffix = '.bench.ts';
 const names = readdirSync(import.meta.dirname)
@@ -35,12 +37,17 @@ async function runBench(name: string, { quick, only, json }: CommandLine): Promi
   console.log(`\nwrote ${json}`);
 }
 
-const line = parseCommandLine(process.argv.slice(2), process.env['INIT_CWD'] ?? process.cwd());
-if (line.name !== undefined && names.includes(line.name)) {
+const here = process.env['INIT_CWD'] ?? process.cwd();
+const line = parseCommandLine(process.argv.slice(2), here);
+if (line.name === undefined && line.only === undefined && line.json === undefined) {
+  const log = (text: string): void => console.log(text);
+  const failed = await runAll(names, { quick: line.quick, folder: here, log });
+  if (failed.length > 0) process.exitCode = 1;
+} else if (line.name !== undefined && names.includes(line.name)) {
   await runBench(line.name, line);
 } else {
   const problem = line.name === undefined ? 'no benchmark named' : `no benchmark '${line.name}'`;
-  console.error(`${problem}; npm run bench -- NAME [--only PART] [--json FILE] [--quick]; NAME:`);
+  console.error(`${problem}; npm run bench -- [NAME [--only PART] [--json FILE]] [--quick]; NAME:`);
   for (const name of names) console.error(`  ${name}`);
   process.exitCode = 1;
 }
