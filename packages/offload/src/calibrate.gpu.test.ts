@@ -3,7 +3,14 @@ import { createGpu } from '@vramkit/adapter';
 import { openDevice } from '@vramkit/core';
 import { memoryStore } from '@vramkit/storage';
 import { expect, it } from 'vitest';
-import { auto, calibrate, checkMachine, isCalibrationOf, mergeCalibrations } from './index.js';
+import {
+  auto,
+  calibrate,
+  checkMachine,
+  isCalibrationOf,
+  machineAt,
+  mergeCalibrations,
+} from './index.js';
 
 it('measures every rate and leaves nothing on the device', async () => {
   const { gpu } = await createGpu();
@@ -11,6 +18,7 @@ it('measures every rate and leaves nothing on the device', async () => {
   const live = device.memory.stats().liveBytes;
   const options = {
     largest: 32 * 1024,
+    parameterCount: 64 * 1024,
     runs: 2,
     parameterDType: 'bf16',
     softwareCores: 2,
@@ -32,6 +40,11 @@ it('measures every rate and leaves nothing on the device', async () => {
   const { machine } = calibration;
   for (const curve of Object.values(machine.curves ?? {})) expect(curve).toHaveLength(4);
   expect(calibration.contention.map(({ size }) => size)).toEqual([4096, 8192, 16_384, 32_768]);
+  const [first] = calibration.contention;
+  expect(machineAt(calibration, 1000).contention).toEqual({
+    queue: first?.queue,
+    host: first?.host,
+  });
   const merged = mergeCalibrations(calibration, calibration);
   expect(merged.measured[0]?.updates.mixed).toHaveLength(2 * options.runs);
   expect(merged.machine).toEqual(machine);

@@ -114,7 +114,9 @@ async function measureSize(
   const operations: Record<TimedOperation, number[]> = {
     ...{ adam: [], cast: [], push: [], stageIn: [], gpuAdam: [], stageOut: [] },
   };
-  const updates: Record<RigPlan, number[]> = { host: [], streamed: [], resident: [], mixed: [] };
+  const updates: Record<RigPlan, number[]> = {
+    ...{ host: [], streamed: [], resident: [], mixed: [], sparse: [] },
+  };
   for (const plan of RIG_PLANS) {
     updates[plan].push(...(await timeUpdates(device, { ...options, plan, runs })));
   }
@@ -174,6 +176,18 @@ export function mergeCalibrations(first: Calibration, second: Calibration): Cali
   assertArgument(sizes[0] === sizes[1], `the calibrations have sizes ${sizes.join(' and ')}`);
   const measured = first.measured.map((times, at) => addTimes(times, second.measured[at] ?? times));
   return complete(second.subject, measured, second.host);
+}
+
+/**
+ * The machine for plans with subgroups of `size` parameters: with what operations cost each other
+ * at the measured size nearest to that, and not at the middle one.
+ */
+export function machineAt({ machine, contention }: Calibration, size: number): Machine {
+  const distance = (each: SizeContention): number => Math.abs(Math.log(each.size / size));
+  const [nearest] = [...contention].sort((a, b) => distance(a) - distance(b));
+  if (nearest === undefined) return machine;
+  const { queue, host } = nearest;
+  return { ...machine, contention: { queue, host } };
 }
 
 function complete(

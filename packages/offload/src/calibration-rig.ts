@@ -16,18 +16,18 @@ import { deepOptimizerStates } from './planners/deep-optimizer-states.js';
 import type { OperationKind, Schedule, StateDType } from './schedule.js';
 import { StateMover } from './state-mover.js';
 
-/** What a rig updates: subgroups of one site, or host and streamed ones in turn. */
-export type RigPlan = 'host' | 'streamed' | 'resident' | 'mixed';
+/**
+ * What is updated: subgroups of one site, host and streamed ones in turn (`mixed`), or one streamed
+ * for up to seven on the host (`sparse`).
+ */
+export type RigPlan = 'host' | 'streamed' | 'resident' | 'mixed' | 'sparse';
 
 /** All of them, in the order in which they are timed. */
-export const RIG_PLANS: readonly RigPlan[] = ['host', 'streamed', 'resident', 'mixed'];
+export const RIG_PLANS: readonly RigPlan[] = [
+  ...(['host', 'streamed', 'resident', 'mixed', 'sparse'] as const),
+];
 
-const PLANS: Readonly<Record<RigPlan, { readonly stride: number; readonly ratio?: number }>> = {
-  host: { stride: Infinity },
-  streamed: { stride: 1 },
-  resident: { stride: 1, ratio: 0 },
-  mixed: { stride: 2 },
-};
+const SPARSE_STRIDE = 8;
 
 /** Operations that are timed one by one, by the plan that has them. */
 export const RIG_COSTS = {
@@ -45,7 +45,9 @@ export function rigSchedule(plan: RigPlan, shape: RigShape): Schedule {
     ...{ parameterCount: subgroups * size, subgroupSize: size },
     ...{ parameterDType, flushDType: parameterDType },
   };
-  return deepOptimizerStates(layout, PLANS[plan]);
+  const sparse = Math.max(2, Math.min(SPARSE_STRIDE, Math.floor(subgroups / 2)));
+  const stride = { host: Infinity, streamed: 1, resident: 1, mixed: 2, sparse }[plan];
+  return deepOptimizerStates(layout, { stride, ratio: plan === 'resident' ? 0 : 1 });
 }
 
 /** What a rig updates. */

@@ -2,21 +2,23 @@
  * From the times that a calibration took to the costs that the simulator works with.
  *
  * What an operation takes alone is not what it takes in an update: threads wait to be told, copies
- * run while kernels do, and where a driver computes on the CPU all want the same cores. So four
+ * run while kernels do, and where a driver computes on the CPU all want the same cores. So five
  * whole updates are run for each subgroup size, and the simulator is brought to say of them what
  * they took, one unknown at a time:
  *
  * 1. resident subgroups only: the cost of Adam on them, the time divided by their number;
  * 2. host subgroups only: what handing over between threads adds to Adam there;
  * 3. streamed ones only: how the queue's operations slow each other, `Contention.queue`;
- * 4. host and streamed ones in turn: how host and queue do, `Contention.host`.
+ * 4. host and streamed ones, in turn and one streamed for several: how host and queue do,
+ *    `Contention.host`. It shows where both have about as much to do, and of two plans one is
+ *    nearer to that, so the factor is the one with which both come out best.
  *
  * Factors are the middle ones over sizes; costs stay by size.
  */
 import { rigSchedule, type RigPlan, type TimedOperation } from './calibration-rig.js';
 import { fitRate, type CalibratedRate } from './fit-rate.js';
 import type { Contention, CostName, Machine } from './machine.js';
-import type { StateDType } from './schedule.js';
+import type { Schedule, StateDType } from './schedule.js';
 import { simulate } from './simulate.js';
 
 /** Times of one subgroup size, milliseconds, a number per run. */
@@ -59,6 +61,7 @@ export function addTimes(a: SizeTimes, b: SizeTimes): SizeTimes {
       streamed: [...updates.streamed, ...b.updates.streamed],
       resident: [...updates.resident, ...b.updates.resident],
       mixed: [...updates.mixed, ...b.updates.mixed],
+      sparse: [...updates.sparse, ...b.updates.sparse],
     },
     endMs: [...a.endMs, ...b.endMs],
   };
@@ -103,6 +106,17 @@ function solveFactor(ms: number, predict: (factor: number) => number): number {
   return low;
 }
 
+/** The factor in 1 to 4 for which `error` is least: by tenths, then by hundredths around it. */
+function bestFactor(error: (factor: number) => number): number {
+  const best = (factors: readonly number[]): number => {
+    const errors = factors.map(error);
+    return factors[errors.indexOf(Math.min(...errors))] ?? 1;
+  };
+  const near = best(Array.from({ length: 31 }, (_, at) => 1 + at / 10));
+  const around = Array.from({ length: 21 }, (_, at) => near + (at - 10) / 100);
+  return best(around.filter((factor) => factor >= 1));
+}
+
 /** Adds curves, contention and the final wait to a machine's rates; see the head of this file. */
 export function fitCosts(
   measured: readonly SizeTimes[],
@@ -125,8 +139,13 @@ export function fitCosts(
     residentAdam: curve((times) => least(residentMs(times))),
   };
   const apart = { queue: 1, host: 1 };
-  const predict = (plan: RigPlan, times: SizeTimes, machine: Machine): number =>
-    simulate(rigSchedule(plan, { ...times, parameterDType }).operations, machine).totalMs;
+  const plans = new Map<string, Schedule>();
+  const predict = (plan: RigPlan, times: SizeTimes, machine: Machine): number => {
+    const key = `${plan} ${times.size} ${times.subgroups}`;
+    const schedule = plans.get(key) ?? rigSchedule(plan, { ...times, parameterDType });
+    plans.set(key, schedule);
+    return simulate(schedule.operations, machine).totalMs;
+  };
   const base: Machine = { ...alone, curves, endMs, contention: apart };
   const adam = measured.map((times, at) => {
     const missing = least(times.updates.host) - predict('host', times, base);
@@ -138,9 +157,12 @@ export function fitCosts(
     const queue = solveFactor(least(times.updates.streamed), (factor) =>
       predict('streamed', times, { ...handed, contention: { queue: factor, host: 1 } }),
     );
-    const host = solveFactor(least(times.updates.mixed), (factor) =>
-      predict('mixed', times, { ...handed, contention: { queue, host: factor } }),
-    );
+    const host = bestFactor((factor) => {
+      const machine = { ...handed, contention: { queue, host: factor } };
+      return (['mixed', 'sparse'] as const).reduce((sum, plan) => {
+        return sum + Math.log(predict(plan, times, machine) / least(times.updates[plan])) ** 2;
+      }, 0);
+    });
     return { size: times.size, queue, host };
   });
   return { curves: { ...curves, adam }, endMs, contention };

@@ -14,6 +14,7 @@ export { adamCpu, type AdamState } from './adam/adam.cpu.js';
 export {
   calibrate,
   isCalibrationOf,
+  machineAt,
   mergeCalibrations,
   type CalibrateOptions,
   type Calibration,

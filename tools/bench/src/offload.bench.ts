@@ -21,10 +21,11 @@ import {
   calibrate,
   createOptimizer,
   deepOptimizerStates,
+  machineAt,
   mergeCalibrations,
   simulate,
 } from '@vramkit/offload';
-import type { Calibration, Machine, OffloadedOptimizer, Schedule } from '@vramkit/offload';
+import type { Calibration, OffloadedOptimizer, Schedule } from '@vramkit/offload';
 import { posixStore, type BlobStore } from '@vramkit/storage';
 import { chromeTrace, renderReport, Timeline } from '@vramkit/trace';
 import type { Plot } from '@vramkit/trace';
@@ -100,9 +101,10 @@ function leastMs({ measuredMs }: Subject): number {
 }
 
 /** What `auto` picks without budgets, over the subgroup sizes that are measured. */
-function pickPlan(parameterCount: number, machine: Machine): Schedule {
+function pickPlan(parameterCount: number, calibration: Calibration): Schedule {
   const plans = [1, 2, 4].flatMap((times) => {
     const subgroupSize = (times * parameterCount) / 24;
+    const machine = machineAt(calibration, subgroupSize);
     const plan = auto({ parameterCount, subgroupSize, ...DTYPES }, { machine });
     return 'infeasible' in plan ? [] : [plan];
   });
@@ -168,14 +170,15 @@ export async function run({ quick, log }: BenchOptions): Promise<readonly BenchR
   await rm(folder, { recursive: true });
   calibration = calibration === undefined ? last : mergeCalibrations(calibration, last);
   log(formatCalibration(calibration));
-  const { machine } = calibration;
-  const choice = subjectOf({ name: 'auto', schedule: pickPlan(parameterCount, machine) });
+  const rates = calibration;
+  const choice = subjectOf({ name: 'auto', schedule: pickPlan(parameterCount, rates) });
   const best = subjects.reduce((a, b) => (leastMs(b) < leastMs(a) ? b : a));
   for (let round = 0; round < ROUNDS; round++) {
     for (const subject of [choice, best]) await measure(device, subject);
   }
   const rows = subjects.map((subject): Row => {
-    const predictedMs = simulate(subject.schedule.operations, machine).totalMs;
+    const { operations, layout } = subject.schedule;
+    const predictedMs = simulate(operations, machineAt(rates, layout.subgroupSize)).totalMs;
     return { ...subject, predictedMs, measured: leastMs(subject) };
   });
   logPredictions(log, rows);
