@@ -144,3 +144,52 @@ export async function decodeStatically(
   await session.release();
   return report;
 }
+
+/** Both loops in figures. */
+export interface DecodeComparison {
+  readonly usual: DecodeFigures;
+  readonly fixed: DecodeFigures;
+  /** Whether every result of every step was the same, bit for bit. */
+  readonly equal: boolean;
+}
+
+/** One loop in figures. */
+export interface DecodeFigures {
+  /** Buffers created over all steps. */
+  readonly buffersCreated: number;
+  /** Steps in which any was created. */
+  readonly creatingSteps: number;
+  /** Buffers created in the last half of the steps. */
+  readonly createdInLastHalf: number;
+  /** Milliseconds of all steps. */
+  readonly totalMs: number;
+  /** The middle one of the last half of the steps, milliseconds. */
+  readonly medianMs: number;
+}
+
+function figuresOf({ buffersCreated, ms }: DecodeReport): DecodeFigures {
+  const sum = (values: readonly number[]): number => values.reduce((total, one) => total + one, 0);
+  const half = Math.floor(ms.length / 2);
+  const late = ms.slice(half).sort((a, b) => a - b);
+  return {
+    buffersCreated: sum(buffersCreated),
+    creatingSteps: buffersCreated.filter((created) => created > 0).length,
+    createdInLastHalf: sum(buffersCreated.slice(half)),
+    totalMs: sum(ms),
+    medianMs: late[Math.floor(late.length / 2)] ?? 0,
+  };
+}
+
+/** Runs both loops on one device, one after the other. */
+export async function compareDecoding(
+  ort: Ort,
+  device: VramDevice,
+  options: DecodeOptions,
+): Promise<DecodeComparison> {
+  const usual = await decodeByDefault(ort, device, options);
+  const fixed = await decodeStatically(ort, device, options);
+  const equal = usual.results.every((row, step) =>
+    row.every((value, i) => value === fixed.results[step]?.[i]),
+  );
+  return { usual: figuresOf(usual), fixed: figuresOf(fixed), equal };
+}
