@@ -10,18 +10,22 @@ const reason = whyNoRuntimes();
 if (reason !== undefined) process.stderr.write(`interop with TensorFlow.js skipped: ${reason}\n`);
 
 describe.skipIf(reason !== undefined)('TensorFlow.js on our device', () => {
+  // Held to the end: buffers of the other runtime are collected after the device is disposed.
+  let gpu: GPU;
   let owner: VramDevice;
   let device: VramDevice;
   let tf: Tf;
   beforeAll(async () => {
-    const { gpu } = await createGpu();
+    ({ gpu } = await createGpu());
     owner = await openDevice({ gpu });
     device = adoptDevice(owner.gpuDevice);
     tf = await openTfjs(device);
   });
   afterAll(() => {
+    tf.removeBackend('webgpu');
     device.dispose();
     owner.dispose();
+    expect(gpu).toBeDefined();
   });
 
   it('multiplies a tensor of ours, and a kernel of ours reads the product', async () => {

@@ -11,11 +11,13 @@ const reason = whyNoRuntimes();
 if (reason !== undefined) process.stderr.write(`interop with TypeGPU skipped: ${reason}\n`);
 
 describe.skipIf(reason !== undefined)('TypeGPU on our device', () => {
+  // Held to the end: buffers of the other runtime are collected after the device is disposed.
+  let gpu: GPU;
   let owner: VramDevice;
   let device: VramDevice;
   let typeGpu: TypeGpu;
   beforeAll(async () => {
-    const { gpu } = await createGpu();
+    ({ gpu } = await createGpu());
     owner = await openDevice({ gpu });
     device = adoptDevice(owner.gpuDevice);
     typeGpu = await openTypeGpu(device);
@@ -24,6 +26,7 @@ describe.skipIf(reason !== undefined)('TypeGPU on our device', () => {
     typeGpu.root.destroy();
     device.dispose();
     owner.dispose();
+    expect(gpu).toBeDefined();
   });
 
   const values = Array.from({ length: COUNT }, (_, i) => i / 4 - 3);
