@@ -94,7 +94,7 @@ async function modelFigures(
   const plain = [...text];
   const results: BenchResult[] = [];
   const onSoftware = ours.adapter !== 'gpu';
-  for (const count of quick ? [32] : [128, 512]) {
+  for (const count of quick ? [16] : [128, 512]) {
     const tokens = plain.slice(0, count);
     const seconds = await ours.timePrefill(tokens);
     if (seconds > patienceSeconds) {
@@ -108,8 +108,8 @@ async function modelFigures(
     const ask = (llama: LlamaPeer) => llama.ask('prefill', { tokens }, vulkanLimitSeconds);
     results.push(await modelFigure(name, count, side, ask, log));
   }
-  const prompt = plain.slice(0, quick ? 16 : 128);
-  const count = quick ? 8 : 32;
+  const prompt = plain.slice(0, quick ? 8 : 128);
+  const count = quick ? 4 : 32;
   const name = {
     case: `smollm2 decode of ${count} tokens after ${prompt.length}`,
     metric: 'decode',
