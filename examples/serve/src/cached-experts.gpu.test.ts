@@ -6,7 +6,7 @@ import {
   loadModel,
   loadTokenizer,
   openModelFile,
-  parseExpertCaching,
+  type parseExpertCaching,
 } from '@vramkit/example-runtime';
 import { expect, it } from 'vitest';
 import { parseOptions } from './options.js';
