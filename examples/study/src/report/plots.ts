@@ -131,8 +131,9 @@ export interface Curve {
   readonly points: readonly (readonly [x: number, y: number])[];
 }
 
-/** Round numbers of a logarithmic scale, from below `least` to above `most`. */
+/** Round numbers of a logarithmic scale, from below `least` to above `most`; evenly where near. */
 export function logTicks(least: number, most: number): number[] {
+  if (most < 2 * least) return ticks(least, most);
   const all: number[] = [];
   for (let power = Math.floor(Math.log10(least)); power <= Math.ceil(Math.log10(most)); power++) {
     for (const step of [1, 1.5, 2, 3, 5, 7]) all.push(step * 10 ** power);
