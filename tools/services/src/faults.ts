@@ -66,7 +66,8 @@ export function describeFaults(name: string, options: FaultOptions): void {
           (error: unknown) => error,
         );
         // In the middle of the save after one that is complete.
-        while ((await checkpointsOf(open.store, prefix).list()).at(-1) !== stepName(before + 1)) {
+        const newest = async () => (await checkpointsOf(open.store, prefix).list()).at(-1) ?? '';
+        while ((await newest()) < stepName(before + 1)) {
           await new Promise((resolve) => setTimeout(resolve, 20));
         }
         await new Promise((resolve) => setTimeout(resolve, 30 + 40 * round));
