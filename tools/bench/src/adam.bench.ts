@@ -20,7 +20,7 @@ import {
 } from '@vramkit/offload';
 import type { AdamStep } from '@vramkit/offload';
 import type { BenchOptions } from './command-line.js';
-import { copyKernel } from './copy-kernel.js';
+import { copyKernel, copyWorkgroups } from './copy-kernel.js';
 import { gpuRate } from './gpu-rate.js';
 import { measureInTurn } from './measure.js';
 import type { Measure } from './measure.js';
@@ -137,7 +137,7 @@ async function onDevice(device: VramDevice, driver: string, count: number): Prom
       params: {},
       bindings: { source: gradient, result: weights },
       uniforms: { quads },
-      workgroups: quadWorkgroups(quads),
+      workgroups: copyWorkgroups(quads),
     }),
   );
   const measured = await measureInTurn({ ours, peers: { 'copy kernel': copy } }, { runs: 9 });

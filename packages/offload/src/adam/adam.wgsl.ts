@@ -2,8 +2,8 @@
  * One Adam step on the device, in place, with the parameters narrowed for the model on the way.
  *
  * Shapes, [count] with count = 4 x quads: `gradient` f32; `master`, `first`, `second` f32;
- * `weights` of the parameter type. An invocation updates {@link QUADS} x 4 elements, 64 x 4 apart,
- * so that neighbours read neighbours. Grid: ceil(quads / (64 x QUADS)) workgroups of 64. Ends of
+ * `weights` of the parameter type. An invocation updates one quad, neighbours read neighbours; four
+ * quads each took 2.5 times as long on lavapipe. Grid: ceil(quads / 64) workgroups of 64. Ends of
  * odd counts are padded to a quad; the padding is updated like the rest and never read.
  *
  * Numerics: f32, as the driver contracts and divides it; compare with adam.cpu.ts.
@@ -12,8 +12,6 @@ import { defineKernel, wgslLinearWorkgroup } from '@vramkit/core';
 import type { StateDType } from '../schedule.js';
 import { quadType, wgslNarrow4 } from './narrow.wgsl.js';
 
-/** Quads of one invocation. */
-export const QUADS = 4;
 /** Invocations of one workgroup. */
 export const WORKGROUP_SIZE = 64;
 
@@ -25,22 +23,19 @@ export interface AdamKernelParams {
 
 /** Workgroups that cover `quads` quads. */
 export function quadWorkgroups(quads: number): number {
-  return Math.ceil(quads / (WORKGROUP_SIZE * QUADS));
+  return Math.ceil(quads / WORKGROUP_SIZE);
 }
 
-/** Text that runs `body` for each quad `i` of an invocation. */
+/** Text that runs `body` for the quad `i` of an invocation. */
 export function forEachQuad(body: string): string {
   return /* wgsl */ `
 ${wgslLinearWorkgroup}
 @compute @workgroup_size(${WORKGROUP_SIZE})
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
         @builtin(local_invocation_index) local: u32) {
-  let first_quad = linear_workgroup(id, groups) * ${WORKGROUP_SIZE * QUADS}u + local;
-  for (var step = 0u; step < ${QUADS}u; step++) {
-    let i = first_quad + step * ${WORKGROUP_SIZE}u;
-    if (i >= uniforms.quads) { return; }
+  let i = linear_workgroup(id, groups) * ${WORKGROUP_SIZE}u + local;
+  if (i >= uniforms.quads) { return; }
 ${body}
-  }
 }
 `;
 }
