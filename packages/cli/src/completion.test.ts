@@ -10,7 +10,9 @@ function vramkit(...args: string[]) {
 }
 
 function has(shell: string): boolean {
-  return spawnSync(shell, ['-c', 'exit 0']).status === 0;
+  const isThere = spawnSync(shell, ['-c', 'exit 0']).status === 0;
+  if (!isThere) process.stderr.write(`completion in ${shell} skipped: it is not installed\n`);
+  return isThere;
 }
 
 /** What bash offers for the last of `words`. */

@@ -5,17 +5,15 @@
  * dimension: element type, head size, block size, query heads that share a KV head.
  */
 import { createGpu } from '@vramkit/adapter';
-import { Batch, countersSince, openDevice, type VramDevice } from '@vramkit/core';
+import { Batch, countersSince, type VramDevice } from '@vramkit/core';
 import { seededRandom } from '@vramkit/core/testing';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { CacheFixture, scatteredBlocks, tableSlots } from './testing/cache-fixture.js';
+import { CacheFixture, openDevices, scatteredBlocks, tableSlots } from './testing/cache-fixture.js';
 
 let device: VramDevice;
 let small: VramDevice;
 beforeAll(async () => {
-  const { gpu } = await createGpu();
-  device = await openDevice({ gpu });
-  small = await openDevice({ gpu, limits: { maxStorageBufferBindingSize: 1 << 20 } });
+  ({ device, small } = await openDevices((await createGpu()).gpu));
 });
 afterAll(() => {
   device.dispose();

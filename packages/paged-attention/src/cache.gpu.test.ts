@@ -3,18 +3,16 @@
  * segment and over several.
  */
 import { createGpu } from '@vramkit/adapter';
-import { openDevice, type VramDevice } from '@vramkit/core';
+import type { VramDevice } from '@vramkit/core';
 import { seededRandom } from '@vramkit/core/testing';
 import { afterAll, beforeAll, beforeEach, afterEach, describe, expect, it } from 'vitest';
 import { SKIPPED_SLOT } from './index.js';
-import { CacheFixture, scatteredBlocks, tableSlots } from './testing/cache-fixture.js';
+import { CacheFixture, openDevices, scatteredBlocks, tableSlots } from './testing/cache-fixture.js';
 
 let device: VramDevice;
 let small: VramDevice;
 beforeAll(async () => {
-  const { gpu } = await createGpu();
-  device = await openDevice({ gpu });
-  small = await openDevice({ gpu, limits: { maxStorageBufferBindingSize: 1 << 20 } });
+  ({ device, small } = await openDevices((await createGpu()).gpu));
 });
 afterAll(() => {
   device.dispose();

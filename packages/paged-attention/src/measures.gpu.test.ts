@@ -1,19 +1,17 @@
 /** Likeness of keys and moments of queries against their twins. */
 import { createGpu } from '@vramkit/adapter';
-import { Batch, createTensor, openDevice, type VramDevice } from '@vramkit/core';
+import { Batch, createTensor, type VramDevice } from '@vramkit/core';
 import { compareArrays, seededRandom } from '@vramkit/core/testing';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { QueryMoments } from './index.js';
 import { keySimilarity } from './kernels/key-direction.cpu.js';
 import { addQueryMoments } from './kernels/query-moments.cpu.js';
-import { CacheFixture, scatteredBlocks, tableSlots } from './testing/cache-fixture.js';
+import { CacheFixture, openDevices, scatteredBlocks, tableSlots } from './testing/cache-fixture.js';
 
 let device: VramDevice;
 let small: VramDevice;
 beforeAll(async () => {
-  const { gpu } = await createGpu();
-  device = await openDevice({ gpu });
-  small = await openDevice({ gpu, limits: { maxStorageBufferBindingSize: 1 << 20 } });
+  ({ device, small } = await openDevices((await createGpu()).gpu));
 });
 afterAll(() => {
   device.dispose();

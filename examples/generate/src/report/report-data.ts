@@ -3,6 +3,7 @@
  * of the HTML page alike.
  */
 import type { MemoryKind } from '@vramkit/core';
+import type { ExpertCacheStats } from '@vramkit/packer';
 
 /** One policy's run. */
 export interface PolicyRun {
@@ -30,23 +31,12 @@ export interface PolicyRun {
 }
 
 /** The cache of experts over the whole run, layers together. */
-export interface ExpertReport {
+export interface ExpertReport extends ExpertCacheStats {
   readonly budgetBytes: number;
   /** Name of the replacement policy. */
   readonly policy: string;
   /** Whether experts were read ahead. */
   readonly prefetch: boolean;
-  /** Requests of steps that found their expert, and that did not. */
-  readonly hits: number;
-  readonly misses: number;
-  /** Requests that a copy of few bits answered. */
-  readonly lowBit: number;
-  /** Experts read ahead, and those of them that were asked for. */
-  readonly prefetched: number;
-  readonly prefetchHits: number;
-  readonly evictions: number;
-  /** Bytes brought to the device. */
-  readonly loadedBytes: number;
 }
 
 /** Device memory at one moment. */

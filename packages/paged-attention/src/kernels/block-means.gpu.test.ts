@@ -1,20 +1,23 @@
 /** Means over blocks against the twin, in one segment and over several; numbers not finite. */
 import { createGpu } from '@vramkit/adapter';
-import { openDevice, type VramDevice } from '@vramkit/core';
+import type { VramDevice } from '@vramkit/core';
 import { compareArrays, seededRandom } from '@vramkit/core/testing';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { AttentionRecord, type NormMean } from '../index.js';
 import { tokenNorms } from '../kv-layout.js';
-import { CacheFixture, scatteredBlocks, tableSlots } from '../testing/cache-fixture.js';
+import {
+  CacheFixture,
+  openDevices,
+  scatteredBlocks,
+  tableSlots,
+} from '../testing/cache-fixture.js';
 import { blockMeans } from './block-means.cpu.js';
 import { keySimilarity } from './key-direction.cpu.js';
 
 let device: VramDevice;
 let small: VramDevice;
 beforeAll(async () => {
-  const { gpu } = await createGpu();
-  device = await openDevice({ gpu });
-  small = await openDevice({ gpu, limits: { maxStorageBufferBindingSize: 1 << 20 } });
+  ({ device, small } = await openDevices((await createGpu()).gpu));
 });
 afterAll(() => {
   device.dispose();

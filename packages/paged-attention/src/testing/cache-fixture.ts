@@ -2,7 +2,14 @@
  * Test fixture: one paged KV cache on the device and its twin on the host, driven by the same
  * calls.
  */
-import { Batch, createTensor, type BufferRange, type Tensor, type VramDevice } from '@vramkit/core';
+import {
+  Batch,
+  createTensor,
+  openDevice,
+  type BufferRange,
+  type Tensor,
+  type VramDevice,
+} from '@vramkit/core';
 import { compareArrays, type SeededRandom } from '@vramkit/core/testing';
 import { copyBlocks } from '../kernels/copy-blocks.cpu.js';
 import { decodeAttention } from '../kernels/decode-attention.cpu.js';
@@ -25,6 +32,12 @@ export const ATTENTION_TOLERANCE = { absolute: 2e-5, epsilon: 2e-5 };
 
 /** Norms are sums in f32 of up to 256 squares, against the twin's f64. */
 const NORM_TOLERANCE = { absolute: 1e-6, epsilon: 4e-6 };
+
+/** A device, and one whose bindings are so small that caches of a few MiB have segments. */
+export async function openDevices(gpu: GPU): Promise<{ device: VramDevice; small: VramDevice }> {
+  const limits = { maxStorageBufferBindingSize: 1 << 20 };
+  return { device: await openDevice({ gpu }), small: await openDevice({ gpu, limits }) };
+}
 
 /** `count` distinct block ids of 1 .. blockCount - 1 in random order. */
 export function scatteredBlocks(random: SeededRandom, count: number, blockCount: number): number[] {
