@@ -6,7 +6,7 @@
  *
  * tiny-moe reads its whole text, far behind the 1,024 positions that it was trained for: its
  * speed is real, its words are not. SmolLM2 would read 8 k tokens for minutes on a software
- * driver, so there a sequence starts at its position: under a policy the budget is read at the
+ * driver, so there, and with `--quick`, a sequence starts at its position: under a policy the budget is read at the
  * last positions, with the full cache the slots are taken and hold zeros. A decode step does the
  * same work either way: it depends on how much is cached and not on what.
  */
@@ -190,8 +190,9 @@ export async function run({ quick, log }: BenchOptions): Promise<readonly BenchR
     // Both full caches, both budgets and what is decoded behind them.
     const kvTokens = far + near + 2 * budgetTokens + 2048;
     using session = createSession(device, model, { kvTokens, blockSize });
-    const steps = (isTiny ? 4 : 1) * blockSize;
-    const subject: Subject = { session, ids, driver, modelName, reads: isTiny, steps };
+    const steps = (isTiny && !quick ? 4 : 1) * blockSize;
+    const reads = isTiny && !quick;
+    const subject: Subject = { session, ids, driver, modelName, reads, steps };
     log(`${modelName}: decoding at ${near} and ${far} positions`);
     results.push(await flatness(subject));
     for (const name of isTiny ? [...withoutAttention, ...others] : withoutAttention) {
