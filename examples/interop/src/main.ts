@@ -54,7 +54,8 @@ const { usual, fixed, equal } = await (values.in === 'node'
   : decodeInPage(options));
 const { steps, startTokens, layers, heads, headDim } = options;
 print(
-  `${steps} steps from ${startTokens} tokens on, ${2 * layers} tensors of K and V, ${heads * headDim} elements a token in each`,
+  `${steps} steps from ${startTokens} tokens on, ${2 * layers} tensors of K and V, ` +
+    `${heads * headDim} elements a token in each`,
 );
 const row = (name: string, figure: (of: DecodeFigures) => string): void =>
   print(`${name.padEnd(38)}${figure(usual).padStart(14)}${figure(fixed).padStart(14)}`);

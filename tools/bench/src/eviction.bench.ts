@@ -6,9 +6,9 @@
  *
  * tiny-moe reads its whole text, far behind the 1,024 positions that it was trained for: its
  * speed is real, its words are not. SmolLM2 would read 8 k tokens for minutes on a software
- * driver, so there, and with `--quick`, a sequence starts at its position: under a policy the budget is read at the
- * last positions, with the full cache the slots are taken and hold zeros. A decode step does the
- * same work either way: it depends on how much is cached and not on what.
+ * driver, so there, and with `--quick`, a sequence starts at its position: under a policy the
+ * budget is read at the last positions, with the full cache the slots are taken and hold zeros. A
+ * decode step does the same work either way: it depends on how much is cached and not on what.
  */
 import { assertInvariant, Batch, openDevice, subrange } from '@vramkit/core';
 import { createGpu } from '@vramkit/adapter';
