@@ -16,10 +16,12 @@ import { createGpu } from './dawn.js';
 import { VramError } from './errors.js';
 import { KernelCache } from './kernel.js';
 import { LIMIT_NAMES, readLimits, type DeviceLimits } from './limits.js';
-import { allocate, type Allocation } from './resource.js';
+import { allocate, type Allocation, type MemoryResource } from './resource.js';
 import { deviceResource, type DeviceResource } from './resources/device.js';
 import { limitedResource, type LimitedResource } from './resources/limited.js';
+import { tracedResource } from './resources/traced.js';
 import { ReadbackRing } from './readback.js';
+import type { Clock, TraceSink } from './tracing.js';
 import { UniformScratch } from './uniform-scratch.js';
 
 /** Options of {@link openDevice} and {@link adoptDevice}. */
@@ -30,6 +32,11 @@ export interface DeviceOptions {
   readonly limits?: Partial<DeviceLimits>;
   /** Name in driver tools. Default: 'vramkit'. */
   readonly label?: string;
+  /**
+   * Receives every allocation and free of the device, with the bytes that are live behind it.
+   * Default: none.
+   */
+  readonly trace?: { readonly sink: TraceSink; readonly now: Clock };
 }
 
 /** Options of {@link openDevice}. */
@@ -82,6 +89,7 @@ export class VramDevice {
 
   readonly #owned: boolean;
   readonly #base: DeviceResource;
+  readonly #traced: MemoryResource | undefined;
   readonly #uniformAllocation: Allocation;
   readonly #scratch: UniformScratch[] = [];
   readonly #waiting = new Set<(error: VramError) => void>();
@@ -112,7 +120,9 @@ export class VramDevice {
       onBufferDestroyed: (allocation) => this.kernels.forget(allocation.buffer),
       onError: (error) => this.#gather(error),
     });
-    this.memory = limitedResource(this.#base, {
+    const { trace } = options;
+    this.#traced = trace && tracedResource(this.#base, trace.sink, { now: trace.now });
+    this.memory = limitedResource(this.#traced ?? this.#base, {
       limitBytes: options.budgetBytes ?? Number.POSITIVE_INFINITY,
     });
     this.#uniformAllocation = allocate(this.memory, {
@@ -256,6 +266,7 @@ export class VramDevice {
     this.gpuDevice.removeEventListener('uncapturederror', this.#onUncaptured);
     if (live <= 0) {
       this.memory.dispose();
+      this.#traced?.dispose();
       this.#base.dispose();
     }
     if (this.#owned) this.gpuDevice.destroy();
