@@ -1,7 +1,7 @@
 /**
- * Puts the memory that TensorFlow.js takes by itself into the trace: it allocates on our device but
- * not through our resources, and mostly for activations. It keeps what it has taken, so one look
- * after each pass is enough.
+ * Puts the memory that TensorFlow.js takes into the trace of a run: it comes from the device's
+ * memory, beside the run's own, and is mostly for activations. The library keeps what it has taken,
+ * so one look after each pass is enough.
  */
 import type { MemoryEvent, TraceSink } from '@vramkit/core';
 

@@ -4,7 +4,7 @@ import { countersSince, openDevice, type VramDevice } from '@vramkit/core';
 import { createOptimizer, gpuOnly, type OffloadedOptimizer } from '@vramkit/offload';
 import { expect, it } from 'vitest';
 import { ModelParameters } from './parameters.js';
-import { openTfjs, type Tf, type TfTensor } from './tfjs.js';
+import { closeTfjs, openTfjs, type Tf, type TfTensor } from './tfjs.js';
 
 const log = (line: string): void => void process.stderr.write(`${line}\n`);
 
@@ -91,4 +91,5 @@ it('a linear layer learns by gradients that never leave the device', async () =>
     }
   }
   parameters.dispose();
+  closeTfjs(tf);
 });

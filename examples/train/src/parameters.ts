@@ -68,11 +68,14 @@ function overlap(a: PlacedParameter | Subgroup, b: PlacedParameter | Subgroup) {
 export class ModelParameters {
   readonly #device: VramDevice;
   readonly #placed: readonly PlacedParameter[];
-  readonly #tensors: readonly Tensor[];
+  readonly #tensors: Tensor[] = [];
   readonly #lent: readonly TfTensor[];
   readonly #scratch: Tensor;
 
-  /** @param subgroupSize Parameters of the optimizer's largest subgroup. */
+  /**
+   * @param subgroupSize Parameters of the optimizer's largest subgroup.
+   * @throws VramError `out-of-memory`; nothing stays allocated then.
+   */
   constructor(
     device: VramDevice,
     tf: Tf,
@@ -84,11 +87,16 @@ export class ModelParameters {
     this.#placed = place(specs);
     const take = (kind: 'weights' | 'gradients', label: string, count: number): Tensor =>
       createTensor(device, { dtype: 'f32', shape: [count], kind, label, memory });
-    this.#tensors = this.#placed.map(({ name, count }) => take('weights', name, count));
+    try {
+      for (const { name, count } of this.#placed) this.#tensors.push(take('weights', name, count));
+      this.#scratch = take('gradients', 'gradient of a subgroup', subgroupSize);
+    } catch (error) {
+      for (const tensor of this.#tensors) tensor.dispose();
+      throw error;
+    }
     this.#lent = this.#placed.map(({ shape }, at) =>
       lendTensor(tf, found(this.#tensors[at]), shape),
     );
-    this.#scratch = take('gradients', 'gradient of a subgroup', subgroupSize);
   }
 
   /** Tensors in the order of the specifications. */

@@ -13,7 +13,7 @@ import { parameterCount } from './parameters.js';
 import { choosePlan, stateBytes } from './plan.js';
 import { writeReport } from './report.js';
 import { readMobyDick } from './text.js';
-import { openTfjs } from './tfjs.js';
+import { closeTfjs, openTfjs } from './tfjs.js';
 import { train } from './trainer.js';
 
 /** Steps that the timeline shows. */
@@ -26,6 +26,7 @@ export async function runCommand(command: TrainCommand, signal: AbortSignal): Pr
   const { gpu, adapter, driver } = await createGpu();
   using device = await openDevice({ gpu });
   const tf = await openTfjs(device, log);
+  using _closed = { [Symbol.dispose]: () => closeTfjs(tf) };
   const { model, modelName, steps, rows, length, accumulation } = command;
   const count = parameterCount(parameterSpecs(model));
   const subgroupSize = Math.ceil(count / command.subgroups);

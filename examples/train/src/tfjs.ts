@@ -1,6 +1,7 @@
 /**
- * TensorFlow.js on a device of ours: its kernels run on the `GPUDevice` that core opened, it reads
- * parameters from buffers of ours, and we read gradients from buffers of its.
+ * TensorFlow.js on a device of ours: its kernels run on the `GPUDevice` that core opened, its
+ * buffers come out of the device's budgeted memory, it reads parameters from buffers of ours, and
+ * we read gradients from buffers of its.
  *
  * Nothing passes through the host: a tensor over a buffer of ours is made with `zeroCopy`, and a
  * gradient is lent as the buffer that it lies in. Both sides submit to one queue, so whatever was
@@ -12,7 +13,8 @@
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { installPinned, workspaceFolder } from '@vramkit/bench';
-import { fail, type BufferRange, type VramDevice } from '@vramkit/core';
+import { DEFAULT_BUFFER_USAGE, fail, type BufferRange, type VramDevice } from '@vramkit/core';
+import { TfjsBuffers } from './tfjs-buffers.js';
 
 /** A tensor of TensorFlow.js. */
 export interface TfTensor {
@@ -72,8 +74,19 @@ export interface Tf {
   ready(): Promise<void>;
 }
 
+/** What is used of the library's backend. */
+interface Backend {
+  bufferManager: TfjsBuffers;
+  readonly tensorMap: {
+    get(dataId: object): { resource: GPUBuffer | null; values: ArrayLike<number> | null } & {
+      readonly dtype: string;
+    };
+  };
+  uploadToGPU(dataId: object): void;
+}
+
 interface WebGpuModule {
-  readonly WebGPUBackend: new (device: GPUDevice, info: GPUAdapterInfo) => object;
+  readonly WebGPUBackend: new (device: GPUDevice, info: GPUAdapterInfo) => Backend;
 }
 
 const FOLDER = 'tools/autograd';
@@ -110,27 +123,53 @@ function withNavigator<T>(make: () => T): T {
   }
 }
 
+/** The library's backend with buffers of ours, and uploads that need no mapped ones. */
+function openBackend({ WebGPUBackend }: WebGpuModule, device: VramDevice): Backend {
+  const { gpuDevice } = device;
+  class OurBackend extends WebGPUBackend {
+    constructor() {
+      super(gpuDevice, gpuDevice.adapterInfo);
+      this.bufferManager = new TfjsBuffers(device);
+    }
+
+    override uploadToGPU(dataId: object): void {
+      const tensor = this.tensorMap.get(dataId);
+      const { values, dtype } = tensor;
+      if (tensor.resource !== null && tensor.resource !== undefined) return;
+      if (values === null || values === undefined) return super.uploadToGPU(dataId);
+      const bytes = dtype === 'float32' ? Float32Array.from(values) : Int32Array.from(values);
+      const buffer = this.bufferManager.acquireBuffer(bytes.byteLength, DEFAULT_BUFFER_USAGE);
+      gpuDevice.queue.writeBuffer(buffer, 0, bytes);
+      Object.assign(tensor, { resource: buffer, values: null });
+    }
+  }
+  return withNavigator(() => new OurBackend());
+}
+
 /**
- * TensorFlow.js with all its kernels on `device`; installs it where it is missing. One device at a
- * time: a second call moves the library over, and tensors of the first device are gone.
+ * TensorFlow.js with all its kernels on `device` and all its buffers in the device's memory;
+ * installs it where it is missing. One device at a time: a second call moves the library over, and
+ * tensors of the first device are gone. {@link closeTfjs} comes before the device's disposal.
  * @throws Error where npm cannot install it.
  */
 export async function openTfjs(device: VramDevice, log: (line: string) => void): Promise<Tf> {
   await installPinned(FOLDER, 'TensorFlow.js and its parts, 310 MB', log);
   const require = createRequire(join(workspaceFolder, FOLDER, 'package.json'));
   const tf = require('@tensorflow/tfjs') as Tf; // Typed above, for what is used.
-  const { WebGPUBackend } = require('@tensorflow/tfjs-backend-webgpu') as WebGpuModule;
+  const backends = require('@tensorflow/tfjs-backend-webgpu') as WebGpuModule;
   provideGlobals(device);
-  const { gpuDevice } = device;
   // In a page the module has registered a backend with a device of its own already.
-  if (tf.findBackend(BACKEND) !== null) tf.removeBackend(BACKEND);
-  tf.registerBackend(BACKEND, () =>
-    withNavigator(() => new WebGPUBackend(gpuDevice, gpuDevice.adapterInfo)),
-  );
+  closeTfjs(tf);
+  tf.registerBackend(BACKEND, () => openBackend(backends, device));
   if (!(await tf.setBackend(BACKEND))) fail('unsupported', 'TensorFlow.js took no device');
   // Small products would be computed on the host, where their buffers cannot be lent.
   tf.env().set('WEBGPU_CPU_FORWARD', false);
   return tf;
+}
+
+/** Frees all that the library has on its device; tensors of it are gone. Idempotent. */
+export function closeTfjs(tf: Tf): void {
+  if (tf.findBackend(BACKEND) !== null) tf.removeBackend(BACKEND);
 }
 
 /** A tensor over memory of ours, f32, which must begin its buffer; nothing is copied. */

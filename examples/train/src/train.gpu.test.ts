@@ -15,7 +15,7 @@ import { parameterCount } from './parameters.js';
 import { choosePlan, stateBytes } from './plan.js';
 import { normals, uniformFrom } from './random.js';
 import { batchFrom } from './text.js';
-import { openTfjs, type Tf } from './tfjs.js';
+import { closeTfjs, openTfjs, type Tf } from './tfjs.js';
 import { firstParameters, train, type TrainOptions } from './trainer.js';
 
 const TEXT = new TextEncoder().encode(
@@ -37,7 +37,10 @@ beforeAll(async () => {
   device = await openDevice({ gpu });
   tf = await openTfjs(device, (line) => void process.stderr.write(`${line}\n`));
 }, 300_000);
-afterAll(() => device.dispose());
+afterAll(() => {
+  closeTfjs(tf);
+  device.dispose();
+});
 
 function layoutOf(model: ModelShape) {
   const count = parameterCount(parameterSpecs(model));

@@ -175,8 +175,9 @@ export async function train(
   const traced = tracedResource(device.memory, sink, { now });
   const limited = limitedResource(traced, { limitBytes: deviceBytes });
   const optimizer = await openOptimizer(device, options, limited, sink);
-  const run = new Run(device, tf, options, traced);
+  let run: Run | undefined;
   try {
+    run = new Run(device, tf, options, traced);
     const done: TrainedStep[] = [];
     for (let step = optimizer.stepCount + 1; step <= steps; step++) {
       const start = now();
@@ -193,7 +194,7 @@ export async function train(
     }
     return { steps: done, state: await optimizer.readState() };
   } finally {
-    run.dispose();
+    run?.dispose();
     await optimizer.dispose();
     await device.settle();
     limited.dispose();
