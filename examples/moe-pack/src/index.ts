@@ -2,5 +2,5 @@
 export { calibrate, type Calibration } from './calibrate.js';
 export { meanLoss } from './evaluate.js';
 export { packWith, type PackedModel } from './pack-with.js';
-export { measureErrors, scoreUnits, toAllocationUnits } from './score-units.js';
+export { measureErrors, scoreAsError, scoreUnits, toAllocationUnits } from './score-units.js';
 export { openMoeModel, type MoeModel } from './moe-model.js';

@@ -93,3 +93,21 @@ export function toAllocationUnits(
     };
   });
 }
+
+/**
+ * Lets a score stand for the error, so that it can be held to a byte target: how errors fall with
+ * the width is taken from the first expert for all, and how much each matters is the score.
+ */
+export function scoreAsError(
+  units: readonly AllocationUnit[],
+  scores: readonly number[],
+): AllocationUnit[] {
+  const shape = units[0]?.choices.map(({ error }) => error) ?? [];
+  return units.map((unit, i) => ({
+    ...unit,
+    choices: unit.choices.map((choice, w) => ({
+      ...choice,
+      error: ((scores[i] ?? 0) * (shape[w] ?? 0)) / (shape[0] ?? 1),
+    })),
+  }));
+}

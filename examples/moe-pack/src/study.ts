@@ -32,7 +32,7 @@ import { calibrate, type Calibration } from './calibrate.js';
 import { meanLoss } from './evaluate.js';
 import { openMoeModel, type MoeModel } from './moe-model.js';
 import { packWith } from './pack-with.js';
-import { measureErrors, scoreUnits, toAllocationUnits } from './score-units.js';
+import { measureErrors, scoreAsError, scoreUnits, toAllocationUnits } from './score-units.js';
 
 /** One row of the table. */
 export interface StudyRow {
@@ -227,22 +227,4 @@ class Study {
       }
     }
   }
-}
-
-/**
- * Lets a score stand for the error, so that it can be held to a byte target: how errors fall with
- * the width is taken from the first expert for all, and how much each matters is the score.
- */
-function scoreAsError(
-  units: readonly AllocationUnit[],
-  scores: readonly number[],
-): AllocationUnit[] {
-  const shape = units[0]?.choices.map(({ error }) => error) ?? [];
-  return units.map((unit, i) => ({
-    ...unit,
-    choices: unit.choices.map((choice, w) => ({
-      ...choice,
-      error: ((scores[i] ?? 0) * (shape[w] ?? 0)) / (shape[0] ?? 1),
-    })),
-  }));
 }

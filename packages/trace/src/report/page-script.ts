@@ -51,7 +51,8 @@ plots.forEach((plot, index) => {
     scales: { x: { time: false },
       y: { range: (u, min, max) => [Math.min(0, min), max * 1.08 || 1] } },
     axes: [axis({ label: plot.xLabel, labelSize: 22 }),
-      axis({ size: 84, label: plot.yLabel, labelSize: 20, values: (u, v) => v.map(show) })],
+      axis({ size: 84, label: plot.yLabel, labelSize: 20, values: (u, v) => v.map(show),
+        ...(plot.bytes && { incrs: [...Array(44).keys()].map((n) => 2 ** n) }) })],
     series: [{ label: plot.xLabel, value: (u, v) => number(v) }, ...plot.series.map((s, i) => ({
       label: s.label, stroke: colours[i % 6], width: s.dots ? 0 : 1.8,
       paths: s.dots ? () => null : plot.bytes ? uPlot.paths.stepped({ align: 1 }) : undefined,

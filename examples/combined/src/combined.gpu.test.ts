@@ -1,0 +1,165 @@
+/**
+ * The quick form of the pipeline, from the first step of training to the second process.
+ * SwiftShader takes minutes for its training, so it runs there only where there is no other
+ * adapter.
+ */
+import { createHash } from 'node:crypto';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { usableAdapters } from '@vramkit/adapter';
+import { checkpointsIn } from '@vramkit/example-train';
+import { Checkpoints, posixStore, readBlob, type BlobStore } from '@vramkit/storage';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { LifeRecord } from './life.js';
+import { parseOptions, type CombinedOptions } from './options.js';
+import { checkReport, runPipeline, type CombinedReport } from './pipeline.js';
+import { writeReport } from './report.js';
+import { checkpointTensors } from './weights.js';
+
+const STAGES = ['train', 'checkpoint', 'pack', 'serve cold', 'restart', 'serve warm'];
+
+let folder: string;
+let options: CombinedOptions;
+let text: Uint8Array;
+let report: CombinedReport;
+let record: LifeRecord;
+
+const log = (): void => undefined;
+const isSlow = process.env['VRAMKIT_ADAPTER'] === 'swiftshader' && usableAdapters().length > 1;
+
+/** Every key of a store with a hash of its bytes. */
+async function contents(store: BlobStore): Promise<Record<string, string>> {
+  const found: Record<string, string> = {};
+  for await (const { key } of store.list('')) {
+    found[key] = createHash('sha256')
+      .update(await readBlob(store, key))
+      .digest('hex');
+  }
+  return found;
+}
+
+describe.skipIf(isSlow)('the combined pipeline', () => {
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'vramkit-combined-test-'));
+    const parsed = parseOptions(['--quick', '--out', folder], '/');
+    if (parsed === 'help') throw new Error('no help was asked for');
+    options = parsed;
+    const chapter = '../../generate/texts/moby-dick-chapter-1.txt';
+    text = await readFile(new URL(chapter, import.meta.url));
+    ({ report, record } = await runPipeline(options, { text, log }));
+  }, 600_000);
+  afterAll(() => rm(folder, { recursive: true }));
+
+  it('goes through all stages within one budget', () => {
+    const { stages, gpuBudgetBytes, peakBytes } = report;
+    expect(stages.map(({ name }) => name)).toEqual(STAGES);
+    for (const stage of stages) {
+      expect(stage.peakBytes).toBeLessThanOrEqual(gpuBudgetBytes);
+      const sum = Object.values(stage.byKind).reduce((total, bytes) => total + bytes, 0);
+      expect(sum).toBe(stage.peakBytes);
+    }
+    // What the ledger of the device counted is what the trace saw, rounded up to 4 bytes each.
+    const largest = Math.max(...stages.map(({ peakBytes: own }) => own));
+    expect(peakBytes).toBeGreaterThanOrEqual(largest);
+    expect(peakBytes - largest).toBeLessThan(4096);
+    const [train, , , cold, , warm] = stages;
+    const { activations, gradients, optimizer, weights } = train?.byKind ?? {};
+    expect(Math.min(activations ?? 0, gradients ?? 0, optimizer ?? 0)).toBeGreaterThan(2 ** 20);
+    // Parameters twice, 4 bytes each: the state does not fit beside them and the rest.
+    expect(weights).toBeGreaterThan(2 * 4 * report.train.parameterCount - 1);
+    for (const stage of [cold, warm]) expect(stage?.byKind.kv).toBeGreaterThan(0);
+    // The budget is no ornament: with all of the optimizer's state on the device it would not do.
+    const resident = report.train.stateBytes - 4 * report.train.parameterCount;
+    expect((train?.peakBytes ?? 0) - (optimizer ?? 0) + resident).toBeGreaterThan(gpuBudgetBytes);
+  });
+
+  it('fails where a stage exceeds the budget, or the second process answers otherwise', () => {
+    const exceeded = { ...report, gpuBudgetBytes: (report.stages[0]?.peakBytes ?? 0) - 1 };
+    expect(() => checkReport(exceeded)).toThrow(/train: .* exceed/);
+    expect(() => checkReport({ ...report, peakBytes: report.gpuBudgetBytes + 1 })).toThrow(/all:/);
+    const other = { ...report.warm, answers: report.warm.answers.slice(1) };
+    expect(() => checkReport({ ...report, warm: other })).toThrow(/answers differently/);
+    const cold = { ...report.warm, restoredTokens: 0 };
+    expect(() => checkReport({ ...report, warm: cold })).toThrow(/no prefix/);
+  });
+
+  it('learns, and loses little of it by packing', () => {
+    const { train, firstLoss, pack } = report;
+    expect(train.steps).toHaveLength(options.steps);
+    expect(pack.unpackedLoss).toBeLessThan(firstLoss - 0.005);
+    expect(pack.fileBytes).toBeLessThanOrEqual(pack.targetBytes);
+    expect(pack.fileBytes).toBeLessThan(pack.unpackedBytes / 3);
+    expect(pack.bitsPerWeight).toBeLessThanOrEqual(3);
+    expect(pack.loss).not.toBe(pack.unpackedLoss);
+    expect(pack.loss - pack.unpackedLoss).toBeLessThan(0.15);
+  });
+
+  it('leaves checkpoints that are whole: one to go on from, one for other tools', async () => {
+    const store = await posixStore({ folder: options.store });
+    const state = await checkpointsIn(store).latest();
+    expect(state?.step).toBe(options.steps);
+    const weights = new Checkpoints(store, { prefix: 'weights/' });
+    const manifest = await weights.latest();
+    if (state === undefined || manifest === undefined) throw new Error('both were saved');
+    await weights.verify(manifest);
+    for (const { name, bytes } of checkpointTensors(state.parameters)) {
+      expect(Buffer.compare(await weights.read(manifest, name), bytes)).toBe(0);
+    }
+  });
+
+  it('answers from the store as before, without computing the prefix again', () => {
+    const { cold, warm } = report;
+    expect(warm.answers).toEqual(cold.answers);
+    expect(warm.answers).toHaveLength(3);
+    expect(warm.policies.map(({ answer }) => answer)).toEqual(
+      cold.policies.map(({ answer }) => answer),
+    );
+    expect(cold.restoredTokens).toBe(0);
+    expect(cold.storedBlocks).toBeGreaterThan(0);
+    expect(warm.restoredTokens).toBe(Math.floor((warm.promptTokens - 1) / 16) * 16);
+  });
+
+  it('keeps experts and K/V within their budgets', () => {
+    const { experts, policies } = report.warm;
+    expect(Math.min(experts.hits, experts.misses, experts.evictions)).toBeGreaterThan(0);
+    const { weights = 0 } = report.stages[5]?.byKind ?? {};
+    // Embedding, attention and routers are in bf16 beside them.
+    expect(weights).toBeLessThan(experts.budgetBytes + 600_000);
+    const [full, paged] = policies;
+    expect(full?.heldTokens).toBeGreaterThan(170);
+    // The budget, and the block that is being filled.
+    expect(paged?.heldTokens).toBeLessThanOrEqual(64 + 16);
+    expect(paged?.kvBytes).toBeLessThan((full?.kvBytes ?? 0) / 2);
+    expect(paged?.loss).not.toBe(full?.loss);
+  });
+
+  it('writes a page and figures with all stages', async () => {
+    const path = await writeReport(folder, report, record);
+    const page = await readFile(path, 'utf8');
+    for (const name of STAGES) expect(page).toContain(`<td>${name}</td>`);
+    const json = JSON.parse(await readFile(join(folder, 'report.json'), 'utf8')) as {
+      readonly stages: readonly { readonly name: string }[];
+      readonly memory: readonly object[];
+    };
+    expect(json.stages.map(({ name }) => name)).toEqual(STAGES);
+    expect(json.memory).toHaveLength(record.events.length);
+  });
+
+  it('names what does not fit a small budget, and leaves the store as it was', async () => {
+    const store = await posixStore({ folder: options.store });
+    const before = await contents(store);
+    const small = { ...options, gpuBudgetBytes: 60 * 2 ** 20 };
+    await expect(runPipeline(small, { text, log })).rejects.toMatchObject({
+      code: 'out-of-memory',
+      context: { kind: 'activations', label: 'TensorFlow.js', limitBytes: 60 * 2 ** 20 },
+    });
+    const tiny = { ...options, gpuBudgetBytes: 20 * 2 ** 20 };
+    await expect(runPipeline(tiny, { text, log })).rejects.toMatchObject({
+      code: 'out-of-memory',
+      context: { kind: 'optimizer', neededBytes: 425_984 },
+    });
+    expect(await contents(store)).toEqual(before);
+    expect(Object.keys(before).length).toBeGreaterThan(10);
+  });
+});

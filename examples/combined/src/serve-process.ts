@@ -1,0 +1,99 @@
+/**
+ * A process that starts anew: it opens a device and a store, loads the model from there, answers,
+ * and ends. What it is to do comes in one message, what it found goes back in one.
+ */
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { createGpu } from '@vramkit/adapter';
+import { isVramError, openDevice, VramError, type VramErrorCode } from '@vramkit/core';
+import { openStore } from '@vramkit/storage/store-url';
+import { Life, type LifeRecord } from './life.js';
+import { openServing, type ServeFigures, type ServeRequest } from './serve-stage.js';
+
+/** What the process is to do. */
+export interface ServeOrder {
+  /** Address of the store. */
+  readonly store: string;
+  readonly budgetBytes: number;
+  /** Begin of the life that its times belong to. */
+  readonly originMs: number;
+  /** When it was started, on that life's clock. */
+  readonly startMs: number;
+  readonly request: ServeRequest;
+}
+
+/** What the process found. */
+export interface ServeReport {
+  readonly figures: ServeFigures;
+  readonly life: LifeRecord;
+  /** Highest bytes that its device's memory counted. */
+  readonly peakBytes: number;
+}
+
+type Message =
+  | { readonly report: ServeReport }
+  | { readonly code: VramErrorCode | undefined; readonly message: string };
+
+/** Starts the process and waits for its report. @throws VramError what it failed with. */
+export async function serveInProcess(order: ServeOrder): Promise<ServeReport> {
+  // Given here, as whoever runs us may have neither.
+  const execArgv = ['--conditions=@vramkit/source', '--import', 'tsx'];
+  const child = fork(fileURLToPath(import.meta.url), ['serve'], {
+    execArgv,
+    serialization: 'json',
+  });
+  const failed = once(child, 'exit').then(([code]): Message => {
+    return { code: undefined, message: `the serving process ended with ${String(code)}` };
+  });
+  child.send(order);
+  const answered = once(child, 'message').then(([message]) => message as Message); // of this file
+  const message = await Promise.race([answered, failed]);
+  if ('report' in message) return message.report;
+  throw new VramError(message.code ?? 'invariant', message.message);
+}
+
+async function serve(order: ServeOrder): Promise<ServeReport> {
+  const { budgetBytes, request } = order;
+  const life = new Life(order.originMs);
+  const folder = await mkdtemp(join(tmpdir(), 'vramkit-serve-'));
+  const { gpu } = await createGpu();
+  const device = await openDevice({ gpu, budgetBytes, trace: life.trace });
+  await using store = await openStore(order.store, {
+    load: (name) => import(name),
+    random: Math.random,
+  });
+  const serving = await openServing(device, store, folder, request);
+  const readyMs = life.trace.now();
+  try {
+    const figures = await life.stage('serve warm', () => serving.run());
+    await serving.dispose();
+    const { peakReservedBytes: peakBytes } = device.memory.stats();
+    device.dispose();
+    const { stages, events } = life.record();
+    const restart = { name: 'restart', startMs: order.startMs, endMs: readyMs };
+    return { figures, life: { stages: [restart, ...stages], events }, peakBytes };
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+}
+
+if (process.argv[2] === 'serve' && process.send !== undefined) {
+  const send = (message: Message): void => {
+    // Dawn keeps the process alive for as long as its entry point is reachable.
+    process.send?.(message, () => process.exit());
+  };
+  process.once('message', (order) => {
+    // A foreign boundary: the process that started this one sends it.
+    serve(order as ServeOrder).then(
+      (report) => send({ report }),
+      (error: unknown) => {
+        const code = isVramError(error) ? error.code : undefined;
+        send({ code, message: error instanceof Error ? error.message : String(error) });
+      },
+    );
+  });
+}
