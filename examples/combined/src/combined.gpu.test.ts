@@ -111,13 +111,15 @@ describe.skipIf(isSlow)('the combined pipeline', () => {
   it('answers from the store as before, without computing the prefix again', () => {
     const { cold, warm } = report;
     expect(warm.answers).toEqual(cold.answers);
-    expect(warm.answers).toHaveLength(3);
+    expect(warm.answers).toHaveLength(6);
+    expect(warm.firstTokenMs).toHaveLength(3);
     expect(warm.policies.map(({ answer }) => answer)).toEqual(
       cold.policies.map(({ answer }) => answer),
     );
     expect(cold.restoredTokens).toBe(0);
     expect(cold.storedBlocks).toBeGreaterThan(0);
-    expect(warm.restoredTokens).toBe(Math.floor((warm.promptTokens - 1) / 16) * 16);
+    // Three prompts of 160 bytes, and an end each that fills no block.
+    expect(warm.promptTokens - warm.restoredTokens).toBe(3 * '\n\nAhab '.length);
   });
 
   it('keeps experts and K/V within their budgets', () => {
@@ -159,6 +161,15 @@ describe.skipIf(isSlow)('the combined pipeline', () => {
       code: 'out-of-memory',
       context: { kind: 'optimizer', neededBytes: 425_984 },
     });
+    // A target that no widths reach is known before anything is trained.
+    const lines: string[] = [];
+    const unreachable = { ...options, target: { fileBytes: 1e6 } };
+    const told = { text, log: (line: string) => void lines.push(line) };
+    await expect(runPipeline(unreachable, told)).rejects.toMatchObject({
+      code: 'invalid-argument',
+      context: { targetBytes: 1e6 },
+    });
+    expect(lines).toEqual([]);
     expect(await contents(store)).toEqual(before);
     expect(Object.keys(before).length).toBeGreaterThan(10);
   });

@@ -13,6 +13,10 @@ export function mebibytes(bytes: number): string {
 const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
 const loss = (nats: number): string => nats.toFixed(4);
 
+function median(values: readonly number[]): number {
+  return [...values].sort((a, b) => a - b)[values.length >> 1] ?? NaN;
+}
+
 /** The peak of each stage, and what it was made of. */
 function stageTable({ stages, gpuBudgetBytes }: CombinedReport): ReportTable {
   const kinds = MEMORY_KINDS.filter((kind) => stages.some(({ byKind }) => byKind[kind] > 0));
@@ -49,7 +53,7 @@ function serveTable({ cold, warm }: CombinedReport): ReportTable {
     return [
       name,
       `${figures.restoredTokens} of ${figures.promptTokens}`,
-      `${figures.firstTokenMs.toFixed(0)} ms`,
+      `${median(figures.firstTokenMs).toFixed(0)} ms`,
       figures.tokensPerSecond.toFixed(1),
       percent(experts.hits / (experts.hits + experts.misses)),
       String(experts.evictions),
@@ -59,7 +63,7 @@ function serveTable({ cold, warm }: CombinedReport): ReportTable {
   return {
     title: 'Serving',
     header: [
-      ...['process', 'prompt restored', 'first token', 'tokens/s', 'expert hits'],
+      ...['process', 'prompts restored', 'first token, median', 'tokens/s', 'expert hits'],
       ...['experts evicted', 'experts read'],
     ],
     rows: [row('first, nothing stored', cold), row('second, from the store', warm)],
@@ -104,7 +108,8 @@ export function reportFacts(report: CombinedReport): Record<string, string> {
     packing: `target ${pack.targetBytes} B; experts: ${widths.join(', ')}`,
     'experts on the device':
       `${mebibytes(warm.experts.budgetBytes)} of ` + mebibytes(pack.expertBytes),
-    'an answer': JSON.stringify(text(warm.answers[0] ?? [])),
+    'a prompt ends with': JSON.stringify(report.question),
+    'and is answered': JSON.stringify(text(warm.answers[0] ?? [])),
   };
 }
 

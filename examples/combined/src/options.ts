@@ -29,7 +29,8 @@ usage: npm run combined -- [options]
   --steps N              steps of training, behind those that the store has (default: 40, quick: 4)
   --store URL            a folder, or an address such as s3://bucket/prefix?endpoint=...,
                          rados://pool or webhdfs://user@host:9870/folder (default: OUT/store)
-  --bits B               bits for each weight of the experts, from 2 to 8 (default: 3)
+  --bits B               true bits for each weight of the experts, scales included, from 2.5 to 8.5
+                         (default: 3)
   --bytes N              bytes of the whole packed file, in place of --bits
   --expert-budget BYTES  device memory for experts when serving (default: half of them)
   --out FOLDER           report.html and report.json (default: reports/combined)
@@ -56,7 +57,7 @@ function parseTarget(bits: string | undefined, bytes: string | undefined): PackT
   assertArgument(bits === undefined || bytes === undefined, '--bits and --bytes exclude another');
   if (bytes !== undefined) return { fileBytes: parseBytes(bytes) };
   const count = Number(bits ?? 3);
-  assertArgument(count >= 2 && count <= 9, `--bits ${bits} is not between 2 and 8`);
+  assertArgument(count >= 2.5 && count <= 8.5, `--bits ${bits} is not between 2.5 and 8.5`);
   return { bits: count };
 }
 

@@ -2,7 +2,7 @@
 import { fileURLToPath } from 'node:url';
 import { openMoeModel } from '@vramkit/example-moe-pack';
 import { expect, it } from 'vitest';
-import { chooseWidths, plannedBytes, scoredUnits } from './pack-stage.js';
+import { checkTarget, chooseWidths, plannedBytes, scoredUnits } from './pack-stage.js';
 
 const folder = fileURLToPath(new URL('../../../tools/models/tiny-moe/', import.meta.url));
 
@@ -22,11 +22,12 @@ it('meets every target from the least on, and names the least', async () => {
   const left = targetBytes - plannedBytes(model, widths);
   expect(left).toBeLessThan(3 * 128 * 256 * (1 / 8) + 4096);
   expect(new Set(widths.values()).size).toBeGreaterThan(1);
-  expect(() => chooseWidths(model, units, { fileBytes: least - 1 })).toThrow(
-    expect.objectContaining({
-      code: 'invalid-argument',
-      context: { targetBytes: least - 1, leastBytes: least },
-    }),
-  );
+  checkTarget(model, { fileBytes: least });
+  const refused = expect.objectContaining({
+    code: 'invalid-argument',
+    context: { targetBytes: least - 1, leastBytes: least },
+  });
+  expect(() => checkTarget(model, { fileBytes: least - 1 })).toThrow(refused);
+  expect(() => chooseWidths(model, units, { fileBytes: least - 1 })).toThrow(refused);
   await model.close();
 });

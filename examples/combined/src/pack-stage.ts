@@ -78,28 +78,39 @@ function bytesOf(units: readonly AllocationUnit[], widths: Widths): number {
   return units.reduce((sum, unit) => sum + of(unit), 0);
 }
 
-/** The widths whose file is within the target. */
-export function chooseWidths(
-  model: MoeModel,
-  units: readonly AllocationUnit[],
-  target: PackTarget,
-): { readonly widths: Widths; readonly targetBytes: number } {
+/** Bytes that the target stands for, and those that are no experts'. */
+function targetOf(model: MoeModel, units: readonly AllocationUnit[], target: PackTarget) {
   const least: Widths = new Map(units.map(({ id }) => [id, 2]));
   const leastBytes = plannedBytes(model, least);
   const rest = leastBytes - bytesOf(units, least);
   const targetBytes =
     'fileBytes' in target ? target.fileBytes : rest + bytesForBits(units, target.bits);
   if (targetBytes < leastBytes) {
-    const context = { targetBytes, leastBytes };
-    fail(
-      'invalid-argument',
-      `the model takes ${leastBytes} B at least, not ${targetBytes}`,
-      context,
-    );
+    const what = `the packed model takes ${leastBytes} B at least, not ${targetBytes}`;
+    fail('invalid-argument', what, { targetBytes, leastBytes });
   }
+  return { targetBytes, leastBytes, rest };
+}
+
+/**
+ * Says whether a target can be met; sizes alone decide.
+ * @throws VramError `invalid-argument` with the least bytes that the packed model takes.
+ */
+export function checkTarget(model: MoeModel, target: PackTarget): void {
+  const how = { widths: WIDTHS, groupSize: GROUP_SIZE } as const;
+  targetOf(model, toAllocationUnits(model, { ...how, scores: [], errors: [] }), target);
+}
+
+/** The widths whose file is within the target. @throws VramError as {@link checkTarget}. */
+export function chooseWidths(
+  model: MoeModel,
+  units: readonly AllocationUnit[],
+  target: PackTarget,
+): { readonly widths: Widths; readonly targetBytes: number } {
+  const { targetBytes, leastBytes, rest } = targetOf(model, units, target);
   // The header names the widths, so its size depends on them, by a few bytes.
   for (let spare = 0; ; spare += 64) {
-    const budgetBytes = Math.max(bytesOf(units, least), targetBytes - rest - spare);
+    const budgetBytes = Math.max(leastBytes - rest, targetBytes - rest - spare);
     const widths = widthsOf(allocateBits(units, knapsackAllocator({ budgetBytes })));
     if (plannedBytes(model, widths) <= targetBytes) return { widths, targetBytes };
   }

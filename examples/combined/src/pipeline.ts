@@ -9,11 +9,11 @@ import { fileURLToPath } from 'node:url';
 import { createGpu } from '@vramkit/adapter';
 import { assertInvariant, openDevice, type VramDevice } from '@vramkit/core';
 import { checkpointsIn } from '@vramkit/example-train';
-import { meanLoss, openMoeModel } from '@vramkit/example-moe-pack';
+import { meanLoss, openMoeModel, type MoeModel } from '@vramkit/example-moe-pack';
 import { Checkpoints, readBlob, type BlobStore, type CheckpointManifest } from '@vramkit/storage';
 import { openStore } from '@vramkit/storage/store-url';
 import { Life, stageFigures, type LifeRecord, type StageFigures } from './life.js';
-import { packStage, type PackFigures } from './pack-stage.js';
+import { checkTarget, packStage, type PackFigures } from './pack-stage.js';
 import type { CombinedOptions } from './options.js';
 import { serveInProcess } from './serve-process.js';
 import {
@@ -51,6 +51,8 @@ export interface CombinedReport {
   readonly firstLoss: number;
   readonly checkpoint: CheckpointFigures;
   readonly pack: PackFigures;
+  /** The end of the first prompt. */
+  readonly question: string;
   readonly cold: ServeFigures;
   readonly warm: ServeFigures;
 }
@@ -67,7 +69,10 @@ const FULL = { windows: 8, windowBytes: 257, prefix: 448, answer: 32, long: 640,
 const QUICK = { windows: 4, windowBytes: 129, prefix: 160, answer: 12, long: 176, kvBudget: 64 };
 const HELD_OUT_BYTES = 8192;
 const SCORED_BYTES = 48;
-const TAILS = ['\n\nAhab ', '\n\nThe whale ', '\n\nAnd so '];
+/** Prompts that are asked one after the other. */
+const ALONE = 3;
+/** What prompts end with that are asked at once. */
+const TAILS = ['\n\nThe whale ', '\n\nThe sea ', '\n\nAnd so '];
 
 /** Texts of a run: to learn, to judge by, and to ask with. */
 function splitText(text: Uint8Array, sizes: typeof FULL) {
@@ -78,11 +83,16 @@ function splitText(text: Uint8Array, sizes: typeof FULL) {
   const windows = Array.from({ length: sizes.windows }, (_, index) =>
     Uint32Array.from(heldOut.subarray(index * step, index * step + sizes.windowBytes)),
   );
-  const prefix = heldOut.subarray(half, half + sizes.prefix);
-  const prompts = TAILS.map((tail) => [...prefix, ...new TextEncoder().encode(tail)]);
-  const long = heldOut.subarray(half + sizes.prefix);
+  const beginning = (index: number): Uint8Array =>
+    heldOut.subarray(half + index * sizes.prefix, half + (index + 1) * sizes.prefix);
+  const prompt = (index: number, tail: string): number[] => [
+    ...beginning(index),
+    ...new TextEncoder().encode(tail),
+  ];
+  const long = heldOut.subarray(half + ALONE * sizes.prefix);
   const asked = {
-    prompts,
+    alone: Array.from({ length: ALONE }, (_, index) => prompt(index, '\n\nAhab ')),
+    together: TAILS.map((tail) => prompt(0, tail)),
     warmUp: [...heldOut.subarray(0, sizes.prefix)],
     maxTokens: sizes.answer,
     longText: [...long.subarray(0, sizes.long)],
@@ -106,6 +116,16 @@ async function fetchWeights(
   await copyFile(join(PUBLISHED, 'config.json'), join(folder, 'config.json'));
 }
 
+/** The published weights, open while they are in use. */
+async function withPublished<T>(use: (model: MoeModel) => T | Promise<T>): Promise<T> {
+  const model = await openMoeModel(PUBLISHED);
+  try {
+    return await use(model);
+  } finally {
+    await model.close();
+  }
+}
+
 /** State to go on from, and a folder with its weights. */
 async function firstState(
   store: BlobStore,
@@ -117,12 +137,8 @@ async function firstState(
     await fetchWeights(store, manifest, folder);
     return { state, folder };
   }
-  const model = await openMoeModel(PUBLISHED);
-  try {
-    return { state: { parameters: await flatParameters(model.tensors) }, folder: PUBLISHED };
-  } finally {
-    await model.close();
-  }
+  const parameters = await withPublished(({ tensors }) => flatParameters(tensors));
+  return { state: { parameters }, folder: PUBLISHED };
 }
 
 /** Saves what the training goes on from, and the weights as other tools read them. */
@@ -139,6 +155,11 @@ async function saveCheckpoint(
   return { manifest, figures: { name, stateBytes: 12 * state.parameters.length, weightBytes } };
 }
 
+function firstTokens({ firstTokenMs, restoredTokens, promptTokens }: ServeFigures): string {
+  const times = firstTokenMs.map((ms) => ms.toFixed(0)).join(', ');
+  return `${restoredTokens} of ${promptTokens} tokens restored, first ones after ${times} ms`;
+}
+
 /** What the first process does, on one device. */
 async function firstProcess(
   device: VramDevice,
@@ -148,6 +169,7 @@ async function firstProcess(
 ) {
   const { steps, target, quick } = options;
   const { text, log } = input;
+  await withPublished((model) => checkTarget(model, target));
   const { learnt, windows, asked } = splitText(text, quick ? QUICK : FULL);
   const stage = <T>(name: string, body: () => Promise<T>): Promise<T> =>
     life.stage(name, body).catch((error: unknown) => {
@@ -183,7 +205,7 @@ async function firstProcess(
       await serving.dispose();
     }
   });
-  log(`served cold: first token after ${cold.firstTokenMs.toFixed(0)} ms`);
+  log(`served cold: ${firstTokens(cold)}`);
   return { train, firstLoss, checkpoint, pack, cold, request };
 }
 
@@ -213,11 +235,12 @@ export async function runPipeline(
       peakBytes = device.memory.stats().peakReservedBytes;
     }
     const { request, ...figures } = first;
+    const question = new TextDecoder().decode(Uint8Array.from(request.alone[0]?.slice(-40) ?? []));
     const startMs = life.trace.now();
     const order = { store: options.store, budgetBytes, originMs: life.originMs, startMs, request };
     const again = await serveInProcess(order);
     life.append(again.life);
-    input.log(`served warm: first token after ${again.figures.firstTokenMs.toFixed(0)} ms`);
+    input.log(`served warm: ${firstTokens(again.figures)}`);
     const record = life.record();
     const report: CombinedReport = {
       driver,
@@ -225,8 +248,7 @@ export async function runPipeline(
       storeName: store.name,
       stages: stageFigures(record),
       peakBytes: Math.max(peakBytes, again.peakBytes),
-      ...figures,
-      warm: again.figures,
+      ...{ ...figures, question, warm: again.figures },
     };
     checkReport(report);
     return { report, record };

@@ -15,7 +15,9 @@ function lifePlot({ stages, events }: LifeRecord, title: string, from: string): 
     ...{ label, timeMs, durationMs: endMs - timeMs },
   }));
   const shown = [...events, ...phases].filter(({ timeMs }) => timeMs >= fromMs);
-  const plot = memoryPlot(shown);
+  // What the stage found on the device was there when it began.
+  const found = events.findLast((event) => 'liveBytes' in event && event.timeMs < fromMs);
+  const plot = memoryPlot(found === undefined ? shown : [{ ...found, timeMs: fromMs }, ...shown]);
   const seconds = (ms: number): number => (ms + fromMs) / 1e3;
   return {
     ...plot,
@@ -28,13 +30,25 @@ function lifePlot({ stages, events }: LifeRecord, title: string, from: string): 
   };
 }
 
+/** Losses of steps that a point of the mean stands for. */
+const MEAN_OF = 10;
+
 function lossPlot({ train }: CombinedReport): Plot {
+  const losses = train.steps.map(({ loss }) => loss);
+  const mean = (at: number): number | null => {
+    const last = losses.slice(Math.max(0, at + 1 - MEAN_OF), at + 1);
+    return last.length < MEAN_OF ? null : last.reduce((sum, loss) => sum + loss, 0) / MEAN_OF;
+  };
+  const means = losses.map((_, at) => mean(at));
   return {
     title: 'Loss of training',
     xLabel: 'step',
     yLabel: 'nats a byte',
     x: train.steps.map(({ step }) => step),
-    series: [{ label: 'loss', values: train.steps.map(({ loss }) => loss) }],
+    series: [
+      { label: 'loss', values: losses },
+      ...(losses.length < MEAN_OF ? [] : [{ label: `mean of ${MEAN_OF}`, values: means }]),
+    ],
   };
 }
 

@@ -57,24 +57,23 @@ export async function serveInProcess(order: ServeOrder): Promise<ServeReport> {
 }
 
 async function serve(order: ServeOrder): Promise<ServeReport> {
-  const { budgetBytes, request } = order;
+  const { budgetBytes, request, startMs } = order;
   const life = new Life(order.originMs);
   const folder = await mkdtemp(join(tmpdir(), 'vramkit-serve-'));
-  const { gpu } = await createGpu();
-  const device = await openDevice({ gpu, budgetBytes, trace: life.trace });
   await using store = await openStore(order.store, {
     load: (name) => import(name),
     random: Math.random,
   });
-  const serving = await openServing(device, store, folder, request);
-  const readyMs = life.trace.now();
   try {
+    const { gpu } = await createGpu();
+    const device = await openDevice({ gpu, budgetBytes, trace: life.trace });
+    const serving = await openServing(device, store, folder, request);
+    const restart = { name: 'restart', startMs, endMs: life.trace.now() };
     const figures = await life.stage('serve warm', () => serving.run());
     await serving.dispose();
     const { peakReservedBytes: peakBytes } = device.memory.stats();
     device.dispose();
     const { stages, events } = life.record();
-    const restart = { name: 'restart', startMs: order.startMs, endMs: readyMs };
     return { figures, life: { stages: [restart, ...stages], events }, peakBytes };
   } finally {
     await rm(folder, { recursive: true });

@@ -39,8 +39,10 @@ const PREFIX_BYTES = 64 * 2 ** 20;
 export interface ServeRequest {
   /** Bytes on the device for experts of all layers. */
   readonly expertBytes: number;
-  /** Token ids of each prompt; they have a beginning in common. */
-  readonly prompts: readonly (readonly number[])[];
+  /** Token ids of prompts that are asked one after the other; they have nothing in common. */
+  readonly alone: readonly (readonly number[])[];
+  /** Prompts that are asked at once; they begin as the first of those before. */
+  readonly together: readonly (readonly number[])[];
   /** A prompt that shares nothing with them, to compile kernels with. */
   readonly warmUp: readonly number[];
   readonly maxTokens: number;
@@ -64,13 +66,14 @@ export interface PolicyFigures {
 
 /** What serving gave; plain data. */
 export interface ServeFigures {
+  /** Of the prompts that were asked one after the other. */
   readonly promptTokens: number;
-  /** Prompt tokens that came out of the store. */
+  /** Of these, those that came out of the store. */
   readonly restoredTokens: number;
   readonly storedBlocks: number;
-  /** From the submission of the first prompt to its first token. */
-  readonly firstTokenMs: number;
-  /** Of all requests together, behind their first tokens. */
+  /** From the submission of each of them to its first token. */
+  readonly firstTokenMs: readonly number[];
+  /** Of the prompts that were asked at once, behind their first tokens. */
   readonly tokensPerSecond: number;
   readonly answers: readonly (readonly number[])[];
   readonly policies: readonly PolicyFigures[];
@@ -94,17 +97,19 @@ export async function openServing(
 ): Promise<Serving> {
   await fetchModel(store, folder);
   const file = await openModelFile(folder);
+  let model: LanguageModel | undefined;
   try {
     const experts = {
       budgetBytes: request.expertBytes,
       policy: () => lru<number>(),
       prefetch: true,
     };
-    const model = await loadModel(device, file, { experts });
+    model = await loadModel(device, file, { experts });
     const serving = new Serving(device, { store, file, model, request });
     await serving.warmUp();
     return serving;
   } catch (error) {
+    model?.dispose();
     await file.close();
     throw error;
   }
@@ -135,52 +140,59 @@ export class Serving {
     this.#request = parts.request;
   }
 
-  /** Runs a request of every kind, so that later ones compile nothing. */
+  /** Answers a prompt, so that later ones compile nothing. */
   async warmUp(): Promise<void> {
     const { warmUp } = this.#request;
     const engine = createBatchEngine(this.#device, this.#model, { kvTokens: this.#kvTokens });
-    await collect(engine, warmUp, 3);
-    await engine.dispose();
+    await collect(engine, warmUp, 3).finally(() => engine.dispose());
   }
 
   /** Answers everything. */
   async run(): Promise<ServeFigures> {
-    const engine = await this.#engine();
-    const { prompts, maxTokens } = this.#request;
-    const [first = [], ...others] = prompts;
-    const start = await collect(engine, first, maxTokens);
-    const rest = await Promise.all(others.map((prompt) => collect(engine, prompt, maxTokens)));
-    const all = [start, ...rest];
-    await engine.dispose(); // what is being stored is stored then
-    const { restoredTokens, storedBlocks } = engine.metrics();
+    const answered = await this.#answers();
     const policies = await this.#policies();
     const stats = expertStats(this.#model);
     if (stats === undefined) throw new Error('the experts are cached');
+    const experts = { ...stats, budgetBytes: this.#request.expertBytes };
+    return { ...answered, policies, experts };
+  }
+
+  /** Some prompts one after the other, then others at once. */
+  async #answers(): Promise<Omit<ServeFigures, 'policies' | 'experts'>> {
+    const { alone, together, maxTokens } = this.#request;
+    const kvStore = await openKvStore(this.#store, this.#file, {
+      blockSize: BLOCK_SIZE,
+      budgetBytes: PREFIX_BYTES,
+    });
+    const sizes = { kvTokens: this.#kvTokens, blockSize: BLOCK_SIZE, kvStore };
+    const engine = createBatchEngine(this.#device, this.#model, sizes);
+    const answered = [];
+    let restoredTokens: number;
+    let rest;
+    try {
+      for (const prompt of alone) answered.push(await collect(engine, prompt, maxTokens));
+      ({ restoredTokens } = engine.metrics());
+      rest = await Promise.all(together.map((prompt) => collect(engine, prompt, maxTokens)));
+    } finally {
+      await engine.dispose(); // what is being stored is stored then
+    }
     const begin = Math.min(...rest.map(({ firstMs }) => firstMs));
     const end = Math.max(...rest.map(({ lastMs }) => lastMs));
     const tokens = rest.reduce((sum, { ids }) => sum + ids.length - 1, 0);
     return {
-      promptTokens: first.length,
-      ...{ restoredTokens, storedBlocks },
-      firstTokenMs: start.firstMs - start.submittedMs,
+      promptTokens: alone.reduce((sum, { length }) => sum + length, 0),
+      restoredTokens,
+      storedBlocks: engine.metrics().storedBlocks,
+      firstTokenMs: answered.map(({ submittedMs, firstMs }) => firstMs - submittedMs),
       tokensPerSecond: (1e3 * tokens) / (end - begin),
-      answers: all.map(({ ids }) => ids),
-      policies,
-      experts: { ...stats, budgetBytes: this.#request.expertBytes },
+      answers: [...answered, ...rest].map(({ ids }) => ids),
     };
   }
 
   get #kvTokens(): number {
-    const { prompts, maxTokens } = this.#request;
-    const longest = Math.max(...prompts.map(({ length }) => length));
-    return longest + prompts.length * (maxTokens + 4 * BLOCK_SIZE);
-  }
-
-  async #engine(): Promise<BatchEngine> {
-    const sizes = { blockSize: BLOCK_SIZE, budgetBytes: PREFIX_BYTES };
-    const kvStore = await openKvStore(this.#store, this.#file, sizes);
-    const options = { kvTokens: this.#kvTokens, blockSize: BLOCK_SIZE, kvStore };
-    return createBatchEngine(this.#device, this.#model, options);
+    const { alone, together, maxTokens } = this.#request;
+    const longest = Math.max(...alone.map(({ length }) => length));
+    return longest + together.length * (maxTokens + 4 * BLOCK_SIZE);
   }
 
   /** The long text with all its K and V, and with what PagedEviction keeps. */
@@ -215,6 +227,7 @@ export class Serving {
     return figures;
   }
 
+  /** Frees the model and closes its file. */
   async dispose(): Promise<void> {
     this.#model.dispose();
     await this.#file.close();

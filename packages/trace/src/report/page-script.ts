@@ -25,7 +25,8 @@ const bandHook = (bands) => (u) => {
   const seen = [...new Set(bands.map((b) => b.label))];
   u.ctx.save();
   for (const { from, to, label } of bands) {
-    const left = u.valToPos(from, 'x', true), right = u.valToPos(to, 'x', true);
+    const left = Math.max(u.bbox.left, u.valToPos(from, 'x', true));
+    const right = Math.min(u.bbox.left + u.bbox.width, u.valToPos(to, 'x', true));
     u.ctx.fillStyle = colours[(seen.indexOf(label) + 3) % 6] + '22';
     u.ctx.fillRect(left, u.bbox.top, right - left, u.bbox.height);
   }

@@ -19,7 +19,8 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
   border-bottom: 1px solid var(--line); }
 .scroll th { color: var(--soft); }
 .scroll th:first-child, .scroll td:first-child { text-align: left; }
-.key { margin: 4px 0 0 84px; font-size: 13px; } .key span { margin-right: 8px; padding: 2px 8px; }
+.key { margin: 4px 0 0 84px; font-size: 13px; } .key span { margin-right: 8px; padding: 2px 8px;
+  display: inline-block; }
 .lanes { width: 100%; height: auto; } .lanes text { fill: var(--soft); font-size: 12px; }
 .lane0 { fill: #5b6570; } .lane1 { fill: #0b6e99; } .lane2 { fill: #c2571a; }
 .lane3 { fill: #4d8f3a; } .lane4 { fill: #8b5fbf; } .lane5 { fill: #b8860b; }
