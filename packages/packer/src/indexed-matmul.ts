@@ -78,7 +78,8 @@ function dispatchIndexed(
   const { xRows, outputs, steps } = uniforms;
   const lanes = sharedLanes(weights.device);
   if (vector === 'lanes' && lanes > 0) {
-    const tile = laneTile(lanes, 1);
+    // The indexed kernel has unrolled steps only.
+    const tile = laneTile(lanes, 1, false);
     batch.dispatch(laneIndexedKernel, {
       params: { ...params, ...tile },
       bindings,

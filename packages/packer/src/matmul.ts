@@ -39,22 +39,32 @@ export interface MatmulArguments {
 /** Rows from which on a larger tile pays for itself, though its sums leave the registers. */
 const MANY_ROWS = 32;
 
-/** Workgroup and tile of the shape `lanes`. */
+/** Workgroup and tile of the shape `lanes`; dense weights are those without groups. */
 export function laneTile(
   lanes: number,
   xRows: number,
+  dense: boolean,
 ): {
   readonly lanes: number;
   readonly tileRows: number;
   readonly tileOutputs: number;
   readonly workgroupSize: number;
+  readonly chunked: boolean;
 } {
+  if (lanes === 8 && (xRows > 1 || dense)) {
+    // 16 rows: more, and the loop outgrows the instruction cache. Rows are split evenly.
+    const tiles = Math.ceil(xRows / 16);
+    const tileRows = xRows === 1 ? 1 : 4 * Math.ceil(xRows / (4 * tiles));
+    return { lanes, tileRows, tileOutputs: 4, workgroupSize: 16, chunked: true };
+  }
   // Loads cost one sequence of instructions per lane, so a tile of twice the side halves them.
-  if (xRows >= MANY_ROWS) return { lanes, tileRows: 8, tileOutputs: 8, workgroupSize: lanes };
-  // A square tile of registers, cut where there are fewer rows than it has.
+  if (xRows >= MANY_ROWS) {
+    return { lanes, tileRows: 8, tileOutputs: 8, workgroupSize: lanes, chunked: false };
+  }
+  // A tile of registers, cut where there are fewer rows than it has.
   const tileOutputs = 32 / lanes;
   const tileRows = xRows === 1 ? 1 : xRows <= 4 ? 4 : tileOutputs;
-  return { lanes, tileRows, tileOutputs, workgroupSize: 16 };
+  return { lanes, tileRows, tileOutputs, workgroupSize: 16, chunked: false };
 }
 
 /** Checks the result's place. @throws VramError `invalid-argument`. */
@@ -102,7 +112,7 @@ function dispatchProduct(
   const lanes = sharedLanes(weights.device);
   const shape = xRows === 1 ? tuning.vector : tuning.matrix;
   if (shape === 'lanes' && lanes > 0) {
-    const tile = laneTile(lanes, xRows);
+    const tile = laneTile(lanes, xRows, groupSize === 0);
     batch.dispatch(laneMatmulKernel, {
       params: { ...storage, ...tile },
       bindings,

@@ -109,9 +109,9 @@ export function weightRows(outputs: readonly string[], indexed: boolean): string
 }
 
 /** Stores `value` as column `o<n>` of tile row m, where there is one. */
-export function storeResult(m: number, n: number, value: string, indexed: boolean): string {
-  const at = `uniforms.yBase + (row + ${m}u) * uniforms.yStride + o${n}`;
-  const inside = `row + ${m}u < uniforms.xRows && o${n} < uniforms.outputs`;
+export function storeResult(m: string, n: number, value: string, indexed: boolean): string {
+  const at = `uniforms.yBase + (row + ${m}) * uniforms.yStride + o${n}`;
+  const inside = `row + ${m} < uniforms.xRows && o${n} < uniforms.outputs`;
   const computed = `(here && r${n} == firstRow + o${n}) || writesZeros`;
   return /* wgsl */ `  if (${indexed ? `${inside} && (${computed})` : inside}) {
     var sum = ${value};

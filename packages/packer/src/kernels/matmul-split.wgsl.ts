@@ -124,7 +124,7 @@ ${outputs
   .map(
     (n) => `  var s${n} = 0.0;
   for (var i = 0u; i < ${splits}u; i++) { s${n} += partial[${n * threads}u + local + i]; }
-${storeResult(0, n, `s${n}`, indexed)}`,
+${storeResult('0u', n, `s${n}`, indexed)}`,
   )
   .join('\n')}
 }

@@ -43,8 +43,12 @@ export interface WeightStep {
   readonly scalesType: string;
   /** Whether the scales of a step end with a word of lowest bits. */
   readonly hasLowestPlane: boolean;
+  /** Whether codes are first spread into the nibbles of other words. */
+  readonly spreads: boolean;
   /** Statements to place before the elements of a quad are used. */
   readonly prepare: (row: string, quad: number) => readonly string[];
+  /** The words of elements 8 * `eight` to 8 * `eight` + 7, as expressions; prepared ones. */
+  readonly words: (row: string, eight: number) => readonly string[];
   /** Element `index` of the step times two to the power of its exponent, as an f32 expression. */
   readonly element: (row: string, index: number) => string;
   /** The power of two that {@link element} still carries. */
@@ -84,6 +88,7 @@ export function weightStep(params: StorageParams): WeightStep {
     stepsPerGroup: groupSize === 0 ? 1 : Math.max(1, groupSize / elements),
     scalesType: scalesType(bits, groups, groupSize / elements),
     hasLowestPlane: bits === 3,
+    spreads: bits < 4,
     prepare: (row, quad) => {
       if (format === 'f16') {
         return [0, 2].map((i) => {
@@ -95,6 +100,10 @@ export function weightStep(params: StorageParams): WeightStep {
       const eight = quad / 2;
       return [`let ${row}_n${eight} = ${nibbles(bits, word(row, eight >> 1), `${row}_p`, eight)};`];
     },
+    words: (row, eight) =>
+      bits < 4
+        ? [`${row}_n${eight}`]
+        : range(bits / 4).map((i) => word(row, (eight * bits) / 4 + i)),
     element: (row, index) => elementExpression(format, row, index, wordOf(row, index)),
     exponent: (index) => (groups === 0 ? 0 : bits === 8 ? 8 * (index % 4) : 4 * (index % 8)),
   };
@@ -186,6 +195,20 @@ function loadScales(step: WeightStep, row: string, at: string): string[] {
   const factors = range(groups).map((i) => `let ${row}_g${i} = unpack2x16float(${word(i)});`);
   const lowest = hasLowestPlane ? [`let ${row}_p = ${word(groups)};`] : [];
   return [`let ${row}_s = scales[${at}];`, ...factors, ...lowest];
+}
+
+/**
+ * A statement that makes the elements 8 * `at` (an expression) to 8 * `at` + 7 of the prepared step
+ * `from` those of a step `to` of eight elements. Affine formats only.
+ */
+export function selectEight(step: WeightStep, from: string, to: string, at: string): string[] {
+  const eights = range(step.elements / 8).map((eight) => step.words(from, eight));
+  const word = (i: number): string => {
+    const words = eights.map((each) => each[i]);
+    return `vec${words.length}<u32>(${words.join(', ')})[${at}]`;
+  };
+  if (step.spreads) return [`let ${to}_n0 = ${word(0)};`];
+  return [`let ${to}_0 = vec2<u32>(${word(0)}, ${eights[0]?.length === 2 ? word(1) : '0u'});`];
 }
 
 /** Powers of two as a WGSL vector that undoes the exponents of a quad's elements. */
