@@ -18,11 +18,9 @@ const MAX_SEGMENT_BYTES = 200;
 // C0 and C1 controls, the backslash, and surrogates that are not part of a pair.
 const FORBIDDEN = /[\p{Cc}\\\p{Cs}]/u;
 
-const encoder = new TextEncoder();
-
 /** Bytes of `text` in UTF-8. */
 export function utf8Bytes(text: string): number {
-  return encoder.encode(text).length;
+  return Buffer.byteLength(text);
 }
 
 /**

@@ -17,6 +17,7 @@ import type { BlobInfo } from '../blob-store.js';
 import { inParts } from '../blob-body.js';
 import { codeOf } from '../store-error.js';
 import { describe } from './posix-files.js';
+import type { ReadFile } from './posix-reads.js';
 
 const BLOCK_BYTES = 4096;
 /** Memory of Node is aligned to this at least. */
@@ -82,14 +83,14 @@ export class DirectFiles {
   }
 
   /** Bytes `[from, to)` of a file, or fewer where it ends before; in an array of the caller's. */
-  async read(file: FileHandle, from: number, to: number): Promise<Uint8Array> {
+  async read(file: ReadFile, from: number, to: number): Promise<Uint8Array> {
     const begin = Math.floor(from / BLOCK_BYTES) * BLOCK_BYTES;
     const blocks = Math.ceil((to - begin) / BLOCK_BYTES) * BLOCK_BYTES;
     const buffer = await this.#take();
     try {
       let filled = 0;
       while (filled < to - begin) {
-        const { bytesRead } = await file.read(buffer, filled, blocks - filled, begin + filled);
+        const bytesRead = await file.read(buffer.subarray(filled, blocks), begin + filled);
         filled += bytesRead;
         // A read that stops within a block has met the end.
         if (bytesRead === 0 || bytesRead % BLOCK_BYTES !== 0) break;

@@ -83,19 +83,6 @@ async function writeAll(file: FileHandle, chunks: readonly Uint8Array[]): Promis
   }
 }
 
-/** Bytes `[from, to)` of a file, or fewer where it ends before. */
-export async function readRange(file: FileHandle, from: number, to: number): Promise<Uint8Array> {
-  const chunk = new Uint8Array(Buffer.allocUnsafeSlow(to - from).buffer);
-  let filled = 0;
-  while (filled < chunk.length) {
-    const rest = chunk.length - filled;
-    const { bytesRead } = await file.read(chunk, filled, rest, from + filled);
-    if (bytesRead === 0) break;
-    filled += bytesRead;
-  }
-  return chunk.subarray(0, filled);
-}
-
 /** What a file says of the blob in it. */
 export function describe(key: string, { size, ino, mtimeNs }: BigIntStats): BlobInfo {
   return { key, sizeBytes: Number(size), version: `${mtimeNs}-${size}-${ino}` };

@@ -18,18 +18,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
-import {
-  link,
-  lstat,
-  mkdir,
-  open,
-  realpath,
-  rename,
-  rmdir,
-  statfs,
-  unlink,
-  type FileHandle,
-} from 'node:fs/promises';
+import { link, lstat, mkdir, realpath, rename, rmdir, statfs, unlink } from 'node:fs/promises';
 import { dirname, join, sep } from 'node:path';
 import { assertArgument, checkInteger, fail, isVramError, throwIfAborted } from '@vramkit/core';
 import { chunksOf } from '../blob-body.js';
@@ -44,6 +33,7 @@ import type {
   PutOptions,
   StoreCapabilities,
 } from '../blob-store.js';
+import { inOrder } from '../parallel.js';
 import {
   checkCondition,
   codeOf,
@@ -55,14 +45,8 @@ import {
 import { walkFiles } from './folder-walk.js';
 import { readLustreLayout, setLustreLayout, type LustreLayout } from './lustre-layout.js';
 import { DirectFiles } from './posix-direct.js';
-import {
-  describe,
-  entriesOf,
-  prepareTemporary,
-  readRange,
-  syncFolder,
-  writeSynced,
-} from './posix-files.js';
+import { describe, entriesOf, prepareTemporary, syncFolder, writeSynced } from './posix-files.js';
+import { ReadFile } from './posix-reads.js';
 
 /** Options of {@link posixStore}. */
 export interface PosixStoreOptions {
@@ -99,6 +83,11 @@ export const LUSTRE_TYPE = 0x0bd0_0bd0;
 
 const TEMPORARY = '.vramkit-tmp';
 const DAY_MS = 24 * 3600 * 1000;
+// Chunks of a get that are read or given out and not yet done with.
+const READS = 4;
+// A blob of fewer bytes comes in one read: a second one would cost more than it saves.
+const LEAST_READ_BYTES = 2 ** 18;
+const PAGE_BYTES = 4096;
 // A concurrent delete may remove an empty folder between mkdir and rename; each try makes it anew.
 const MAX_PUBLISH_TRIES = 16;
 const O_NOFOLLOW = constants.O_NOFOLLOW ?? 0; // absent on Windows
@@ -206,25 +195,28 @@ class FileStore implements PosixStore {
     checkRange(offsetBytes, lengthBytes);
     throwIfAborted(signal);
     const { file, info } = (await this.#open(checkKey(key))) ?? failNotFound(this.name, key);
-    let ahead: Promise<Uint8Array> | undefined;
     try {
       if (version !== undefined && version !== info.version) {
         throw conflictError(this.name, key, lostCondition({ version }));
       }
       const end = rangeEnd(key, info.sizeBytes, offsetBytes, lengthBytes);
-      const read = (from: number): Promise<Uint8Array> | undefined =>
-        from < end ? this.#read(file, key, from, Math.min(end, from + this.#chunk)) : undefined;
-      ahead = read(offsetBytes);
-      for (let at = offsetBytes; ahead !== undefined; at += this.#chunk) {
-        const chunk: Uint8Array = await ahead;
+      // A blob below two chunks comes in two reads: the consumer has work during the second.
+      const half = Math.ceil((end - offsetBytes) / 2 / PAGE_BYTES) * PAGE_BYTES;
+      const step = Math.min(this.#chunk, Math.max(LEAST_READ_BYTES, half));
+      const starts = function* () {
+        for (let at = offsetBytes; at < end; at += step) yield at;
+      };
+      const read = (from: number): Promise<Uint8Array> =>
+        this.#read(file, key, from, Math.min(end, from + step));
+      let at = offsetBytes;
+      // Reads run on threads of their own while the consumer works; so does the close.
+      for await (const chunk of inOrder(starts(), READS, read)) {
         throwIfAborted(signal);
-        // The next read runs on a thread of its own while the consumer works.
-        ahead = read(at + this.#chunk);
-        ahead?.catch(() => undefined); // reported when it is awaited
+        at += chunk.length;
+        if (at === end) file.close().catch(() => undefined); // awaited below
         yield chunk;
       }
     } finally {
-      await ahead?.catch(() => undefined);
       await file.close();
     }
   }
@@ -304,14 +296,14 @@ class FileStore implements PosixStore {
   }
 
   /** Opens a blob's file; `undefined` where there is none. */
-  async #open(key: string): Promise<{ file: FileHandle; info: BlobInfo } | undefined> {
+  async #open(key: string): Promise<{ file: ReadFile; info: BlobInfo } | undefined> {
     const path = this.#path(key);
-    let file: FileHandle | undefined;
+    let file: ReadFile | undefined;
     try {
       if (!(await this.#isInside(path))) return undefined;
       const flags = constants.O_RDONLY | O_NOFOLLOW | (this.#direct?.flags ?? 0);
-      file = await open(path, flags);
-      const stat = await file.stat({ bigint: true });
+      file = await ReadFile.open(path, flags);
+      const stat = await file.stat(this.fileSystemType);
       if (stat.isFile()) return { file, info: describe(key, stat) };
       await file.close();
       return undefined;
@@ -326,10 +318,10 @@ class FileStore implements PosixStore {
     }
   }
 
-  async #read(file: FileHandle, key: string, from: number, to: number): Promise<Uint8Array> {
+  async #read(file: ReadFile, key: string, from: number, to: number): Promise<Uint8Array> {
     try {
       const direct = this.#direct;
-      const chunk = await (direct?.read(file, from, to) ?? readRange(file, from, to));
+      const chunk = await (direct?.read(file, from, to) ?? file.readRange(from, to));
       const end = from + chunk.length;
       if (end === to) return chunk;
       return fail('corrupt-data', `'${key}' of ${this.name} ended at ${end} B, before ${to} B`, {

@@ -117,17 +117,18 @@ async function* inFrames(
   if (index === 0) yield xxh64.bytes(new Uint8Array(0), 1);
 }
 
-/** Frames out of chunks of any size: checked one by one, without a turn of the queue for each. */
+/**
+ * Frames out of chunks of any size, without a copy: a frame that goes over the end of its chunk is
+ * kept, hashed and given out in pieces.
+ */
 class FrameReader {
   readonly #key: string;
   readonly #xxh64: Xxh64;
   readonly #isWhole: boolean;
   #index: number;
-  /** The last whole frame: whether it is the blob's last shows when more comes, or nothing. */
-  #held: Uint8Array | undefined;
-  /** The beginning of a frame that goes over the end of its chunk. */
-  #part: Uint8Array | undefined;
-  #partBytes = 0;
+  /** The last frame so far: whether it is the blob's last shows when more comes, or nothing. */
+  #pieces: Uint8Array[] = [];
+  #heldBytes = 0;
 
   /** @param isWhole Whether the bytes go up to the end of the blob. */
   constructor(key: string, xxh64: Xxh64, firstIndex: number, isWhole: boolean) {
@@ -138,56 +139,54 @@ class FrameReader {
   }
 
   /** The data of frames that are known to have ended. */
-  *push(chunk: Uint8Array): Generator<Uint8Array, void, undefined> {
-    let at = 0;
-    if (this.#part !== undefined) {
-      at = Math.min(STRIDE - this.#partBytes, chunk.length);
-      this.#part.set(chunk.subarray(0, at), this.#partBytes);
-      this.#partBytes += at;
-      if (this.#partBytes < STRIDE) return;
-      yield* this.#hold(this.#part);
-      this.#part = undefined;
+  push(chunk: Uint8Array): Uint8Array[] {
+    const data: Uint8Array[] = [];
+    for (let at = 0; at < chunk.length;) {
+      if (this.#heldBytes === STRIDE) data.push(...this.#checked(false));
+      const piece = chunk.subarray(at, at + STRIDE - this.#heldBytes);
+      this.#pieces.push(piece);
+      this.#heldBytes += piece.length;
+      at += piece.length;
     }
-    for (; chunk.length - at >= STRIDE; at += STRIDE) {
-      yield* this.#hold(chunk.subarray(at, at + STRIDE));
-    }
-    if (at === chunk.length) return;
-    // Not zeroed: what is not filled is never given out.
-    this.#part = new Uint8Array(Buffer.allocUnsafeSlow(STRIDE).buffer);
-    this.#part.set(chunk.subarray(at));
-    this.#partBytes = chunk.length - at;
+    return data;
   }
 
-  /** The data of the frames that are left. */
-  *end(): Generator<Uint8Array, void, undefined> {
-    if (this.#part !== undefined) yield* this.#hold(this.#part.subarray(0, this.#partBytes));
-    if (this.#held === undefined) {
-      if (this.#isWhole) corrupt(this.#key, 'its last frame is missing', 0);
-      return;
-    }
-    yield* this.#checked(this.#held, this.#isWhole);
+  /** The data of the last frame. */
+  end(): Uint8Array[] {
+    if (this.#heldBytes > 0) return this.#checked(this.#isWhole);
+    if (this.#isWhole) corrupt(this.#key, 'its last frame is missing', 0);
+    return [];
   }
 
-  *#hold(frame: Uint8Array): Generator<Uint8Array, void, undefined> {
-    const before = this.#held;
-    this.#held = frame;
-    if (before !== undefined) yield* this.#checked(before, false);
-  }
-
-  *#checked(frame: Uint8Array, isLast: boolean): Generator<Uint8Array, void, undefined> {
+  #checked(isLast: boolean): Uint8Array[] {
     const at = this.#index * FRAME_BYTES;
-    const data = frame.subarray(0, Math.max(0, frame.length - HASH_BYTES));
-    const found = frame.subarray(data.length);
+    const dataBytes = Math.max(0, this.#heldBytes - HASH_BYTES);
+    const [data, found] = split(this.#pieces, dataBytes);
     const seed = 2 * this.#index + (isLast ? 1 : 0);
-    if (found.length !== HASH_BYTES || !this.#xxh64.matches(data, found, seed)) {
-      corrupt(this.#key, `the checksum of bytes ${at} to ${at + data.length} does not fit`, at);
+    const isCut = this.#heldBytes < HASH_BYTES;
+    if (isCut || this.#xxh64.hash(data, seed) !== Buffer.concat(found).readBigUInt64LE()) {
+      corrupt(this.#key, `the checksum of bytes ${at} to ${at + dataBytes} does not fit`, at);
     }
     this.#index += 1;
-    if (data.length > 0) yield data;
+    this.#pieces = [];
+    this.#heldBytes = 0;
+    return data;
   }
 }
 
-/** The data of a whole blob, a frame a chunk. */
+/** The first `sizeBytes` of pieces, and the rest; no piece is empty. */
+function split(pieces: readonly Uint8Array[], sizeBytes: number): [Uint8Array[], Uint8Array[]] {
+  const [first, rest]: [Uint8Array[], Uint8Array[]] = [[], []];
+  let room = sizeBytes;
+  for (const piece of pieces) {
+    if (room > 0) first.push(piece.subarray(0, room));
+    if (room < piece.length) rest.push(piece.subarray(Math.max(0, room)));
+    room -= piece.length;
+  }
+  return [first, rest];
+}
+
+/** The data of a whole blob. */
 async function* checkedBlob(
   upstream: BlobStore,
   key: string,
