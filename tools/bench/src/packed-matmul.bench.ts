@@ -220,6 +220,8 @@ export async function run({ quick, log }: BenchOptions): Promise<readonly BenchR
     }
   }
   log('measuring a layer of mixed experts');
-  results.push(await mixedLayer(device, adapter, 1024));
+  for (const each of quick ? [1024] : [1024, 2048]) {
+    results.push(await mixedLayer(device, adapter, each));
+  }
   return results;
 }
