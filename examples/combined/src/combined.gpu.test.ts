@@ -15,6 +15,7 @@ import type { LifeRecord } from './life.js';
 import { parseOptions, type CombinedOptions } from './options.js';
 import { checkReport, runPipeline, type CombinedReport } from './pipeline.js';
 import { writeReport } from './report.js';
+import { serveInProcess } from './serve-process.js';
 import { checkpointTensors } from './weights.js';
 
 const STAGES = ['train', 'checkpoint', 'pack', 'serve cold', 'restart', 'serve warm'];
@@ -172,5 +173,25 @@ describe.skipIf(isSlow)('the combined pipeline', () => {
     expect(lines).toEqual([]);
     expect(await contents(store)).toEqual(before);
     expect(Object.keys(before).length).toBeGreaterThan(10);
+  });
+
+  it('says what a serving process failed with', async () => {
+    const tokens = Array.from({ length: 40 }, (_, at) => 97 + (at % 26));
+    const request = {
+      ...{ alone: [tokens], together: [tokens], warmUp: tokens, longText: tokens },
+      ...{ heldOut: tokens, maxTokens: 2, kvBudgetTokens: 48, expertBytes: 600_000 },
+    };
+    const order = { ...{ originMs: 0, startMs: 0, request }, budgetBytes: 2 ** 26 };
+    const empty = join(folder, 'nothing');
+    await expect(serveInProcess({ ...order, store: empty })).rejects.toMatchObject({
+      code: 'not-found',
+      message: expect.stringContaining('packed/model.safetensors'),
+    });
+    const small = { ...order, store: options.store, budgetBytes: 2 ** 20 };
+    await expect(serveInProcess(small)).rejects.toMatchObject({
+      code: 'out-of-memory',
+      context: { neededBytes: expect.any(Number) },
+      message: expect.stringMatching(/^out-of-memory: needed \d+ B of kind/),
+    });
   });
 });

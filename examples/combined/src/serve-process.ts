@@ -9,7 +9,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { createGpu } from '@vramkit/adapter';
-import { isVramError, openDevice, VramError, type VramErrorCode } from '@vramkit/core';
+import {
+  isVramError,
+  openDevice,
+  VramError,
+  type VramErrorCode,
+  type VramErrorContext,
+} from '@vramkit/core';
 import { openStore } from '@vramkit/storage/store-url';
 import { Life, type LifeRecord } from './life.js';
 import { openServing, type ServeFigures, type ServeRequest } from './serve-stage.js';
@@ -36,7 +42,12 @@ export interface ServeReport {
 
 type Message =
   | { readonly report: ServeReport }
-  | { readonly code: VramErrorCode | undefined; readonly message: string };
+  | {
+      readonly code: VramErrorCode;
+      /** Without the code. */
+      readonly message: string;
+      readonly context: VramErrorContext;
+    };
 
 /** Starts the process and waits for its report. @throws VramError what it failed with. */
 export async function serveInProcess(order: ServeOrder): Promise<ServeReport> {
@@ -47,13 +58,15 @@ export async function serveInProcess(order: ServeOrder): Promise<ServeReport> {
     serialization: 'json',
   });
   const failed = once(child, 'exit').then(([code]): Message => {
-    return { code: undefined, message: `the serving process ended with ${String(code)}` };
+    const what = `the serving process ended with ${String(code)}`;
+    return { code: 'invariant', message: what, context: {} };
   });
   child.send(order);
   const answered = once(child, 'message').then(([message]) => message as Message); // of this file
   const message = await Promise.race([answered, failed]);
   if ('report' in message) return message.report;
-  throw new VramError(message.code ?? 'invariant', message.message);
+  const { code, message: what, context } = message;
+  throw new VramError(code, what, { context });
 }
 
 async function serve(order: ServeOrder): Promise<ServeReport> {
@@ -80,6 +93,13 @@ async function serve(order: ServeOrder): Promise<ServeReport> {
   }
 }
 
+function toMessage(error: unknown): Message {
+  const message = error instanceof Error ? error.message : String(error);
+  if (!isVramError(error)) return { code: 'invariant', message, context: {} };
+  const { code, context } = error;
+  return { code, message: message.slice(`${code}: `.length), context };
+}
+
 if (process.argv[2] === 'serve' && process.send !== undefined) {
   const send = (message: Message): void => {
     // Dawn keeps the process alive for as long as its entry point is reachable.
@@ -89,10 +109,7 @@ if (process.argv[2] === 'serve' && process.send !== undefined) {
     // A foreign boundary: the process that started this one sends it.
     serve(order as ServeOrder).then(
       (report) => send({ report }),
-      (error: unknown) => {
-        const code = isVramError(error) ? error.code : undefined;
-        send({ code, message: error instanceof Error ? error.message : String(error) });
-      },
+      (error: unknown) => send(toMessage(error)),
     );
   });
 }
