@@ -10,6 +10,7 @@
  * Limit: file systems that ignore case or normalise Unicode take two such keys for one.
  */
 import { assertArgument, checkInteger } from '@vramkit/core';
+import type { GetOptions } from './blob-store.js';
 
 /** Longest key in bytes of UTF-8. */
 export const MAX_KEY_BYTES = 900;
@@ -61,6 +62,15 @@ export function checkPrefix(prefix: string): string {
 export function checkRange(offsetBytes = 0, lengthBytes?: number): void {
   checkInteger('offsetBytes', offsetBytes);
   if (lengthBytes !== undefined) checkInteger('lengthBytes', lengthBytes);
+}
+
+/** The caller's memory for a range, where there is some. @throws VramError `invalid-argument`. */
+export function checkInto({ into, lengthBytes }: GetOptions): Uint8Array | undefined {
+  assertArgument(
+    into === undefined || into.length === lengthBytes,
+    `into has ${into?.length} B, lengthBytes says ${lengthBytes}`,
+  );
+  return into;
 }
 
 /**

@@ -55,6 +55,12 @@ export interface GetOptions {
   readonly lengthBytes?: number | undefined;
   /** Reject with `conflict` where the blob has another version. Default: any. */
   readonly version?: string | undefined;
+  /**
+   * Memory of exactly `lengthBytes` that a store may read into, and then gives views of, in order;
+   * a store that cannot gives chunks of its own. Whoever asks leaves it alone until the get has
+   * ended. Default: new memory.
+   */
+  readonly into?: Uint8Array | undefined;
   /** Stops reading between chunks. Default: never. */
   readonly signal?: AbortSignal | undefined;
 }

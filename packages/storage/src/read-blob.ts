@@ -1,5 +1,6 @@
 /** A blob, or a range of it, in one array: by one get, or by ranges in parallel. */
 import { assertInvariant, checkInteger, fail, throwIfAborted } from '@vramkit/core';
+import { gather } from './blob-body.js';
 import type { BlobStore, GetOptions } from './blob-store.js';
 import { inParallel } from './parallel.js';
 import { failNotFound } from './store-error.js';
@@ -8,12 +9,11 @@ import { failNotFound } from './store-error.js';
 export interface ReadBlobOptions extends GetOptions {
   /** Gets in flight at once, of the store's preferred size each. Default: 1, a single get. */
   readonly parallelGets?: number;
-  /** Where to put the bytes; of exactly the range's length. Default: a new array. */
-  readonly into?: Uint8Array;
 }
 
 /**
- * Reads a range into one array. Parallel gets are all of one version.
+ * Reads a range into one array. Parallel gets are all of one version. Without a length a small blob
+ * takes one call of the store; a large one is held twice while its chunks are joined.
  * @throws VramError as {@link BlobStore.get}; `corrupt-data` where fewer or more bytes came.
  */
 export async function readBlob(
@@ -25,6 +25,9 @@ export async function readBlob(
   checkInteger('parallelGets', parallelGets, 1, 1024);
   throwIfAborted(signal);
   let { lengthBytes, version } = options;
+  if (lengthBytes === undefined && parallelGets === 1 && into === undefined) {
+    return gather(store.get(key, { offsetBytes, version, signal }));
+  }
   if (lengthBytes === undefined || (parallelGets > 1 && version === undefined)) {
     const info = (await store.head(key, { signal })) ?? failNotFound(store.name, key);
     version ??= info.version;
@@ -44,10 +47,12 @@ export async function readBlob(
       offsetBytes: offsetBytes + index * step,
       lengthBytes: part.length,
       version,
+      into: part,
       signal,
     })) {
       if (at + chunk.length > part.length) fail('corrupt-data', `'${key}' gave too many bytes`);
-      part.set(chunk, at);
+      const isThere = chunk.buffer === part.buffer && chunk.byteOffset === part.byteOffset + at;
+      if (!isThere) part.set(chunk, at);
       at += chunk.length;
     }
     if (at < part.length) {

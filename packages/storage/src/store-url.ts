@@ -19,7 +19,7 @@ import { cockroachStore, type PgPool } from './adapters/cockroach.js';
 import { memoryStore } from './adapters/memory.js';
 import { posixStore } from './adapters/posix.js';
 import { radosStore, type Koffi } from './adapters/rados.js';
-import { s3Store, type S3Client, type S3Sdk } from './adapters/s3.js';
+import { s3ClientSettings, s3Store, type S3Client, type S3Sdk } from './adapters/s3.js';
 import { sqliteStore, type SqliteDatabase } from './adapters/sqlite.js';
 import { webHdfsStore } from './adapters/webhdfs.js';
 import type { BlobStore, OwnedBlobStore } from './blob-store.js';
@@ -128,9 +128,7 @@ async function openS3(url: URL, options: OpenStoreOptions): Promise<Opened> {
   const client = new sdk.S3Client({
     ...(endpoint === null ? {} : { endpoint, forcePathStyle: true }),
     ...(region === null ? {} : { region }),
-    maxAttempts: 1,
-    requestChecksumCalculation: 'WHEN_REQUIRED',
-    responseChecksumValidation: 'WHEN_REQUIRED',
+    ...s3ClientSettings,
   });
   const prefix = path === '' ? '' : `${path}/`;
   try {

@@ -50,8 +50,8 @@ export interface Sdk extends S3Sdk {
   readonly CreateBucketCommand: new (input: { Bucket: string }) => object;
 }
 
-/** The SDK and a client of the gateway. */
-export async function awsClient(place: CephPlace) {
+/** The SDK and a client of the gateway, with settings beside those of the SDK. */
+export async function awsClient(place: CephPlace, settings: object = {}) {
   const sdk = (await client('@aws-sdk/client-s3')) as Sdk; // what npm exports
   const s3 = new sdk.S3Client({
     endpoint: place['CEPH_S3_ENDPOINT'],
@@ -64,6 +64,7 @@ export async function awsClient(place: CephPlace) {
     maxAttempts: 1,
     requestChecksumCalculation: 'WHEN_REQUIRED',
     responseChecksumValidation: 'WHEN_REQUIRED',
+    ...settings,
   });
   return { sdk, s3 };
 }

@@ -8,7 +8,7 @@ import type { Pool } from 'pg';
 import { posixStore, type BlobStore } from '@vramkit/storage';
 import { cockroachStore } from '@vramkit/storage/cockroach';
 import { radosStore, type RadosStore } from '@vramkit/storage/rados';
-import { s3Store } from '@vramkit/storage/s3';
+import { s3ClientSettings, s3Store } from '@vramkit/storage/s3';
 import { sqliteStore } from '@vramkit/storage/sqlite';
 import { webHdfsStore } from '@vramkit/storage/webhdfs';
 import { serviceVariable } from './environment.js';
@@ -36,9 +36,7 @@ export async function s3Client(
     region: serviceVariable('CEPH_S3_REGION'),
     credentials: { accessKeyId: serviceVariable('CEPH_S3_ACCESS_KEY'), secretAccessKey },
     forcePathStyle: true,
-    maxAttempts: 1,
-    requestChecksumCalculation: 'WHEN_REQUIRED',
-    responseChecksumValidation: 'WHEN_REQUIRED',
+    ...s3ClientSettings,
   });
 }
 

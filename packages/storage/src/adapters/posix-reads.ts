@@ -47,9 +47,9 @@ export class ReadFile {
     return (await calls.read(this.#fd, target, 0, target.length, position)).bytesRead;
   }
 
-  /** Bytes `[from, to)`, or fewer where the file ends before, in a new array. */
-  async readRange(from: number, to: number): Promise<Uint8Array> {
-    const chunk = new Uint8Array(Buffer.allocUnsafeSlow(to - from).buffer);
+  /** Bytes `[from, to)`, or fewer where the file ends before, in new memory where none is given. */
+  async readRange(from: number, to: number, into?: Uint8Array): Promise<Uint8Array> {
+    const chunk = into ?? new Uint8Array(Buffer.allocUnsafeSlow(to - from).buffer);
     let filled = 0;
     while (filled < chunk.length) {
       const bytesRead = await this.read(chunk.subarray(filled), from + filled);

@@ -22,7 +22,7 @@ import { link, lstat, mkdir, realpath, rename, rmdir, statfs, unlink } from 'nod
 import { dirname, join, sep } from 'node:path';
 import { assertArgument, checkInteger, fail, isVramError, throwIfAborted } from '@vramkit/core';
 import { chunksOf } from '../blob-body.js';
-import { checkKey, checkPrefix, checkRange, rangeEnd } from '../blob-key.js';
+import { checkInto, checkKey, checkPrefix, checkRange, rangeEnd } from '../blob-key.js';
 import type {
   BlobBody,
   BlobInfo,
@@ -193,6 +193,7 @@ class FileStore implements PosixStore {
   async *get(key: string, options: GetOptions = {}): AsyncGenerator<Uint8Array, void, undefined> {
     const { offsetBytes = 0, lengthBytes, version, signal } = options;
     checkRange(offsetBytes, lengthBytes);
+    const into = checkInto(options);
     throwIfAborted(signal);
     const { file, info } = (await this.#open(checkKey(key))) ?? failNotFound(this.name, key);
     try {
@@ -206,8 +207,16 @@ class FileStore implements PosixStore {
       const starts = function* () {
         for (let at = offsetBytes; at < end; at += step) yield at;
       };
-      const read = (from: number): Promise<Uint8Array> =>
-        this.#read(file, key, from, Math.min(end, from + step));
+      const read = (from: number): Promise<Uint8Array> => {
+        const to = Math.min(end, from + step);
+        return this.#read(
+          file,
+          key,
+          from,
+          to,
+          into?.subarray(from - offsetBytes, to - offsetBytes),
+        );
+      };
       let at = offsetBytes;
       // Reads run on threads of their own while the consumer works; so does the close.
       for await (const chunk of inOrder(starts(), READS, read)) {
@@ -318,10 +327,16 @@ class FileStore implements PosixStore {
     }
   }
 
-  async #read(file: ReadFile, key: string, from: number, to: number): Promise<Uint8Array> {
+  async #read(
+    file: ReadFile,
+    key: string,
+    from: number,
+    to: number,
+    into: Uint8Array | undefined,
+  ): Promise<Uint8Array> {
     try {
       const direct = this.#direct;
-      const chunk = await (direct?.read(file, from, to) ?? file.readRange(from, to));
+      const chunk = await (direct?.read(file, from, to) ?? file.readRange(from, to, into));
       const end = from + chunk.length;
       if (end === to) return chunk;
       return fail('corrupt-data', `'${key}' of ${this.name} ended at ${end} B, before ${to} B`, {

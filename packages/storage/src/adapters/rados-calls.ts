@@ -65,6 +65,14 @@ const MAX_ERRNO = -4095;
 /** What must hold of an object for a write to happen. */
 export type RadosCondition = 'absent' | { readonly begins: Uint8Array } | undefined;
 
+/** Bytes of an object. */
+export interface RadosRange {
+  readonly offset: number;
+  readonly length: number;
+  /** Where they go; at least `length` long. Default: new memory. */
+  readonly into?: Uint8Array | undefined;
+}
+
 /** One namespace of a pool. */
 export class RadosPool {
   readonly #cluster: RadosCluster;
@@ -79,12 +87,9 @@ export class RadosPool {
    * Reads ranges of an object as they are at one moment; those that go over its end are cut.
    * @returns `undefined` where there is no such object.
    */
-  async read(
-    name: string,
-    ranges: readonly { readonly offset: number; readonly length: number }[],
-  ): Promise<Uint8Array[] | undefined> {
+  async read(name: string, ranges: readonly RadosRange[]): Promise<Uint8Array[] | undefined> {
     const cluster = this.#cluster;
-    const parts = ranges.map(({ length }) => Buffer.allocUnsafeSlow(length));
+    const parts = ranges.map(({ length, into }) => into ?? Buffer.allocUnsafeSlow(length));
     const counts = Buffer.alloc(16 * ranges.length);
     const op = cluster.now('beginRead');
     try {
@@ -99,8 +104,8 @@ export class RadosPool {
     } finally {
       cluster.now('endRead', op);
     }
-    return parts.map(({ buffer }, i) => {
-      return new Uint8Array(buffer, 0, Number(counts.readBigUInt64LE(16 * i)));
+    return parts.map(({ buffer, byteOffset }, i) => {
+      return new Uint8Array(buffer, byteOffset, Number(counts.readBigUInt64LE(16 * i)));
     });
   }
 

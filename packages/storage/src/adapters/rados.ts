@@ -18,7 +18,14 @@
 import { randomBytes } from 'node:crypto';
 import { checkInteger, fail, throwIfAborted } from '@vramkit/core';
 import { chunksOf, inParts } from '../blob-body.js';
-import { checkKey, checkPrefix, checkRange, compareKeys, rangeEnd } from '../blob-key.js';
+import {
+  checkInto,
+  checkKey,
+  checkPrefix,
+  checkRange,
+  compareKeys,
+  rangeEnd,
+} from '../blob-key.js';
 import type {
   BlobBody,
   BlobInfo,
@@ -205,17 +212,18 @@ class PoolStore implements RadosStore {
   async *get(key: string, options: GetOptions = {}): AsyncGenerator<Uint8Array, void, undefined> {
     const { offsetBytes = 0, lengthBytes, version, signal } = options;
     checkRange(offsetBytes, lengthBytes);
+    const into = checkInto(options);
     throwIfAborted(signal);
     const most = Math.min(lengthBytes ?? FIRST_BYTES, STRIPE_BYTES);
     const read =
-      (await this.#read(checkKey(key), offsetBytes, most)) ?? failNotFound(this.name, key);
+      (await this.#read(checkKey(key), offsetBytes, most, into)) ?? failNotFound(this.name, key);
     const { header } = read;
     if (version !== undefined && version !== header.id) {
       throw conflictError(this.name, key, lostCondition({ version }));
     }
     const end = rangeEnd(key, header.sizeBytes, offsetBytes, lengthBytes);
     if (header.isStriped) {
-      yield* this.#readStripes(key, header, offsetBytes, end, signal);
+      yield* this.#readStripes(key, header, { begin: offsetBytes, end, into }, signal);
       return;
     }
     let { data } = read;
@@ -225,7 +233,7 @@ class PoolStore implements RadosStore {
       yield data;
       at += data.length;
       if (at >= end) return;
-      const next = await this.#read(key, at, end - at);
+      const next = await this.#read(key, at, end - at, into?.subarray(at - offsetBytes));
       if (next?.header.id !== header.id) throw conflictError(this.name, key, REPLACED);
       ({ data } = next);
     }
@@ -306,11 +314,11 @@ class PoolStore implements RadosStore {
   }
 
   /** The header, and data where it is in the head. */
-  async #read(key: string, offset: number, length: number) {
+  async #read(key: string, offset: number, length: number, into: Uint8Array | undefined) {
     const [header, data] =
       (await this.#heads.read(key, [
         { offset: 0, length: HEADER_BYTES },
-        { offset: HEADER_BYTES + offset, length },
+        { offset: HEADER_BYTES + offset, length, into },
       ])) ?? [];
     if (header === undefined || data === undefined) return undefined;
     return { header: decodeHeader(key, header), data };
@@ -351,8 +359,7 @@ class PoolStore implements RadosStore {
   async *#readStripes(
     key: string,
     { id, sizeBytes }: Header,
-    begin: number,
-    end: number,
+    { begin, end, into }: { begin: number; end: number; into: Uint8Array | undefined },
     signal: AbortSignal | undefined,
   ): AsyncGenerator<Uint8Array, void, undefined> {
     const first = Math.floor(begin / STRIPE_BYTES);
@@ -362,7 +369,9 @@ class PoolStore implements RadosStore {
       const offset = Math.max(0, begin - index * STRIPE_BYTES);
       const length = Math.min(STRIPE_BYTES, end - index * STRIPE_BYTES) - offset;
       const name = stripeName(id, index, key);
-      const [part] = (await this.#stripes.read(name, [{ offset, length }])) ?? [];
+      const at = index * STRIPE_BYTES + offset - begin;
+      const range = { offset, length, into: into?.subarray(at, at + length) };
+      const [part] = (await this.#stripes.read(name, [range])) ?? [];
       if (part === undefined) throw conflictError(this.name, key, REPLACED);
       if (part.length === length) return part;
       return fail('corrupt-data', `stripe ${index} of '${key}' is short`, { key, sizeBytes });

@@ -36,6 +36,9 @@ export interface S3Sdk {
 }
 
 interface S3Body extends AsyncIterable<Uint8Array> {
+  on(event: 'data', listener: (chunk: Uint8Array) => void): unknown;
+  on(event: 'error', listener: (error: Error) => void): unknown;
+  on(event: 'close', listener: () => void): unknown;
   destroy(): unknown;
 }
 
@@ -103,15 +106,36 @@ export class S3Calls {
     } finally {
       if (got < wantedBytes) body.destroy();
     }
-    if (got !== wantedBytes) {
-      throw new VramError(
-        'unavailable',
-        `${this.name}, ${doing}: ${got} of ${wantedBytes} B came`,
-        {
-          retryable: true,
-        },
-      );
-    }
+    this.#checkWhole(doing, got, wantedBytes);
+  }
+
+  /** The same into memory of its size: listening costs less than a turn of the queue per chunk. */
+  async fill(
+    doing: string,
+    { body }: S3Found,
+    into: Uint8Array,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    let got = 0;
+    const closed = new Promise<void>((resolve, reject) => {
+      body.on('data', (chunk) => {
+        if (got + chunk.length <= into.length) into.set(chunk, got);
+        got += chunk.length;
+      });
+      body.on('error', reject);
+      body.on('close', resolve);
+    });
+    await closed.catch((error: unknown) => {
+      throw this.error(doing, error, signal);
+    });
+    this.#checkWhole(doing, got, into.length);
+  }
+
+  #checkWhole(doing: string, got: number, wanted: number): void {
+    if (got === wanted) return;
+    throw new VramError('unavailable', `${this.name}, ${doing}: ${got} of ${wanted} B came`, {
+      retryable: true,
+    });
   }
 
   async head(key: string, signal?: AbortSignal): Promise<{ sizeBytes: number; version: string }> {

@@ -9,13 +9,14 @@
  * ETag must come without its quotes (Ceph 16.2.15 compares them), against RFC 9110.
  *
  * The version of a blob is its ETag. SDK and client are the caller's: `import * as sdk from
- * '@aws-sdk/client-s3'`, and a client with `maxAttempts: 1` under this package's retry layer. (The
- * SDK's own retry repeats a conditional put without knowing whether the first was applied.)
+ * '@aws-sdk/client-s3'`, and a client with {@link s3ClientSettings} under this package's retry
+ * layer. (The SDK's own retry repeats a conditional put without knowing whether the first was
+ * applied.)
  */
 import { randomUUID } from 'node:crypto';
 import { assertArgument, checkInteger, fail, throwIfAborted } from '@vramkit/core';
 import { chunksOf, gather, inParts, knownSize } from '../blob-body.js';
-import { checkKey, checkPrefix, checkRange, rangeEnd } from '../blob-key.js';
+import { checkInto, checkKey, checkPrefix, checkRange, rangeEnd } from '../blob-key.js';
 import type {
   BlobBody,
   BlobInfo,
@@ -50,8 +51,23 @@ export interface S3StoreOptions {
   readonly maxConditionalBytes?: number;
 }
 
+/**
+ * For `new S3Client({ ...s3ClientSettings, … })`. One try: the retry layer knows what may be
+ * repeated. No checksums but the signature's own SHA-256, which covers every body that is sent; a
+ * checksummed store covers what is read. No `Expect: 100-continue`, for which the SDK opens a new
+ * connection per body of 2 MiB and more, and waits for an answer on it before it sends.
+ */
+export const s3ClientSettings = {
+  maxAttempts: 1,
+  requestChecksumCalculation: 'WHEN_REQUIRED',
+  responseChecksumValidation: 'WHEN_REQUIRED',
+  expectContinueHeader: false,
+} as const;
+
 const MAX_PARTS = 10_000;
 const PAGE_KEYS = 1000;
+/** A blob up to this is gathered before it is given out. */
+const SMALL_BYTES = 2 ** 16;
 
 /**
  * Opens a bucket as a store; puts and deletes one small object to find out what it honours.
@@ -125,6 +141,7 @@ class S3Store implements BlobStore {
     const { offsetBytes = 0, lengthBytes, version, signal } = options;
     checkKey(key);
     checkRange(offsetBytes, lengthBytes);
+    const into = checkInto(options);
     throwIfAborted(signal);
     if (lengthBytes === 0) {
       yield* this.#noBytes(key, offsetBytes, version);
@@ -153,7 +170,13 @@ class S3Store implements BlobStore {
         key,
       });
     }
-    yield* this.#calls.chunks(`reading '${key}'`, found, wanted, signal);
+    const doing = `reading '${key}'`;
+    const memory = into ?? (wanted <= SMALL_BYTES ? new Uint8Array(wanted) : undefined);
+    if (memory === undefined) yield* this.#calls.chunks(doing, found, wanted, signal);
+    else {
+      await this.#calls.fill(doing, found, memory, signal);
+      if (memory.length > 0) yield memory;
+    }
   }
 
   async head(key: string, { signal }: CallOptions = {}): Promise<BlobInfo | undefined> {

@@ -194,7 +194,7 @@ async function* checkedBlob(
 ): AsyncGenerator<Uint8Array, void, undefined> {
   checkKey(key);
   const frames = new FrameReader(key, await openXxh64(), 0, true);
-  for await (const chunk of upstream.get(key, options)) {
+  for await (const chunk of upstream.get(key, { ...options, into: undefined })) {
     for (const data of frames.push(chunk)) yield data;
   }
   for (const data of frames.end()) yield data;
@@ -225,7 +225,7 @@ async function* checkedRange(
     at += data.length;
     return part;
   };
-  const range = { offsetBytes: from, lengthBytes: to - from };
+  const range = { offsetBytes: from, lengthBytes: to - from, into: undefined };
   for await (const chunk of upstream.get(key, { version: info.version, ...options, ...range })) {
     for (const data of frames.push(chunk)) {
       const part = chosen(data);

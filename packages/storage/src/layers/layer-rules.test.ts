@@ -17,6 +17,7 @@ import {
   timedStore,
   tracedStore,
   type BlobStore,
+  type GetOptions,
 } from '../index.js';
 import { testBytes } from '../testing.js';
 import { wrapStore } from './wrap.js';
@@ -148,6 +149,21 @@ describe('timed', () => {
     await expect(store.head('a')).rejects.toMatchObject({ code: 'timeout', retryable: true });
     expect(told?.aborted).toBe(true);
     await expect(drain(store.get('a'))).rejects.toMatchObject({ code: 'timeout' });
+  });
+
+  it("keeps a get that it may give up out of the caller's memory", async () => {
+    const memory = memoryStore();
+    await memory.put('a', new Uint8Array(10));
+    const asked: GetOptions[] = [];
+    const watched = wrapStore(memory, {
+      get: (key, options = {}) => {
+        asked.push(options);
+        return memory.get(key, options);
+      },
+    });
+    const options = { lengthBytes: 10, into: new Uint8Array(10) };
+    await drain(timedStore(watched, { timeoutMs: 1000 }).get('a', options));
+    expect(asked.map(({ lengthBytes, into }) => [lengthBytes, into])).toEqual([[10, undefined]]);
   });
 });
 

@@ -65,7 +65,9 @@ export function timedStore(upstream: BlobStore, { timeoutMs }: TimeoutOptions): 
       once(`delete '${key}'`, options, (linked) => upstream.delete(key, linked)),
     get: (key, options) => {
       const { controller, linked } = link(options);
-      return steps(`get '${key}'`, controller, upstream.get(key, linked));
+      // A call that was given up may go on, and must not write into what the caller has back.
+      const apart = { ...linked, into: undefined };
+      return steps(`get '${key}'`, controller, upstream.get(key, apart));
     },
     list: (prefix, options) => {
       const { controller, linked } = link(options);

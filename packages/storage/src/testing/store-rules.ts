@@ -100,6 +100,38 @@ export function registerRanges(rule: StoreRule): void {
   });
 }
 
+/** Memory of the caller's. */
+export function registerInto(rule: StoreRule): void {
+  rule("reads into the caller's memory, or gives chunks of its own", async (test) => {
+    const bytes = testBytes(9 * 2 ** 20 + 7);
+    await test.put('wanted', bytes);
+    for (const [offsetBytes, lengthBytes] of [
+      [0, bytes.length],
+      [3, 100],
+      [4 * 2 ** 20 - 1, 4 * 2 ** 20 + 2],
+      [bytes.length - 70_000, 70_000],
+      [5, 0],
+    ] as const) {
+      const memory = new Uint8Array(lengthBytes + 20).fill(7);
+      const into = memory.subarray(10, 10 + lengthBytes);
+      let at = 0;
+      for await (const chunk of test.store.get(test.key('wanted'), {
+        ...{ offsetBytes, lengthBytes, into },
+      })) {
+        const expected = bytes.subarray(offsetBytes + at, offsetBytes + at + chunk.length);
+        test.sameBytes(`${chunk.length} B at ${offsetBytes + at}`, chunk, expected);
+        if (chunk.buffer === memory.buffer) {
+          test.same('place of a chunk', chunk.byteOffset - into.byteOffset, at);
+        }
+        at += chunk.length;
+      }
+      test.same('bytes', at, lengthBytes);
+      const around = [...memory.subarray(0, 10), ...memory.subarray(-10)];
+      test.same('what is around', around, Array<number>(20).fill(7));
+    }
+  });
+}
+
 /** Absence, replacement, deletion. */
 export function registerLifetime(rule: StoreRule): void {
   rule('tells a missing blob by value, and deletes it without an error', async (test) => {

@@ -11,6 +11,7 @@ import {
   registerBytes,
   registerFailedPuts,
   registerGiant,
+  registerInto,
   registerLifetime,
   registerRanges,
 } from './store-rules.js';
@@ -54,6 +55,7 @@ export function describeStore(
   api.describe(name, () => {
     registerBytes(rule);
     registerRanges(rule);
+    registerInto(rule);
     registerLifetime(rule);
     registerFailedPuts(rule);
     registerNames(rule);
