@@ -19,31 +19,52 @@ export interface AffineWords {
 export interface AffineCodes {
   /** One byte each, [rows, columns]. */
   readonly codes: Uint8Array;
-  /** Pairs of f16, scale in the low half and minimum in the high, [rows, columns / groupSize]. */
+  /**
+   * One word each, as the layout's `factors` are stored, [rows, columns / groupSize]: a pair of
+   * f16, scale in the low half and minimum in the high, or 16 bits in the low half.
+   */
   readonly factors: Uint32Array;
 }
 
+/** Columns whose factors share a word. */
+const wordColumns = ({ groupSize, factors }: MatrixLayout): number =>
+  factors === 'compact' ? 2 * groupSize : groupSize;
+
+/**
+ * Columns of a unit: some words of factors and, with 3 bits, then the lowest bits of its columns.
+ */
+const unitColumns = (layout: MatrixLayout): number => Math.max(32, wordColumns(layout));
+
 /** Word of `scales` that holds the factors of the group of `column`, from the row's first on. */
-function factorWord({ bits, groupSize }: MatrixLayout, column: number): number {
-  const group = Math.floor(column / groupSize);
-  if (bits !== 3) return group;
-  return groupSize === 16 ? 3 * (group >> 1) + (group & 1) : group * (1 + groupSize / 32);
+function factorWord(layout: MatrixLayout, column: number): number {
+  const word = Math.floor(column / wordColumns(layout));
+  if (layout.bits !== 3) return word;
+  const unit = unitColumns(layout);
+  return word + (unit / 32) * Math.floor(column / unit);
 }
 
 /** Word of `scales` that holds the lowest bits of the 32 columns around `column`. */
-function lowestWord({ groupSize }: MatrixLayout, column: number): number {
-  const step = column >> 5;
-  return groupSize === 16 ? 3 * step + 2 : step + 1 + Math.floor(column / groupSize);
+function lowestWord(layout: MatrixLayout, column: number): number {
+  const unit = unitColumns(layout);
+  const factorWords = unit / wordColumns(layout);
+  return factorWords * (Math.floor(column / unit) + 1) + (column >> 5);
 }
 
-/** The factors of element (row, column): f16 scale in the low half, f16 minimum in the high. */
+/** Bits of a word below the factors of `column`. */
+function factorShift({ groupSize, factors }: MatrixLayout, column: number): number {
+  return factors === 'compact' ? 16 * (Math.floor(column / groupSize) & 1) : 0;
+}
+
+/** The factors of element (row, column), as `AffineCodes` has them; `factorCodec` reads them. */
 export function factorsAt(
   layout: MatrixLayout,
   { scales }: Pick<AffineWords, 'scales'>,
   row: number,
   column: number,
 ): number {
-  return scales[row * layout.scaleWordsPerRow + factorWord(layout, column)] ?? 0;
+  const word = scales[row * layout.scaleWordsPerRow + factorWord(layout, column)] ?? 0;
+  if (layout.factors === 'f16') return word;
+  return (word >>> factorShift(layout, column)) & 0xffff;
 }
 
 /** The code of element (row, column). */
@@ -79,10 +100,15 @@ export function packRows(layout: MatrixLayout, rows: AffineCodes): AffineWords {
     `${rows.codes.length} codes and ${rows.factors.length} factors are not rows of ${columns}`,
     { columns, groupSize },
   );
+  assertArgument(
+    layout.factors === 'f16' || rows.factors.every((word) => word <= 0xffff),
+    'compact factors have 16 bits',
+  );
   const codes = new Uint32Array(count * layout.codeWordsPerRow);
   if (bits > 3) packWide(bits, rows.codes, codes);
   else packUpper(bits - 2, rows.codes, codes);
-  return { codes, scales: bits === 3 ? packLowest(layout, rows) : rows.factors };
+  const isPlain = bits !== 3 && layout.factors === 'f16';
+  return { codes, scales: isPlain ? rows.factors : packScales(layout, rows) };
 }
 
 function packWide(bits: CodeBits | 16 | 32, codes: Uint8Array, words: Uint32Array): void {
@@ -107,17 +133,18 @@ function packUpper(drop: number, codes: Uint8Array, words: Uint32Array): void {
   }
 }
 
-/** Factors with the lowest bits of 3-bit codes among them. */
-function packLowest(layout: MatrixLayout, { codes, factors }: AffineCodes): Uint32Array {
-  const { columns, groupSize, scaleWordsPerRow } = layout;
+/** Factors in their places, with the lowest bits of 3-bit codes among them. */
+function packScales(layout: MatrixLayout, { codes, factors }: AffineCodes): Uint32Array {
+  const { bits, columns, groupSize, scaleWordsPerRow } = layout;
   const count = codes.length / columns;
   const words = new Uint32Array(count * scaleWordsPerRow);
   for (let row = 0, group = 0; row < count; row++) {
     const start = row * scaleWordsPerRow;
     for (let column = 0; column < columns; column += groupSize) {
-      words[start + factorWord(layout, column)] = factors[group++] ?? 0;
+      const at = start + factorWord(layout, column);
+      words[at] = (words[at] ?? 0) | ((factors[group++] ?? 0) << factorShift(layout, column));
     }
-    for (let column = 0; column < columns; column += 32) {
+    for (let column = 0; bits === 3 && column < columns; column += 32) {
       let word = 0;
       for (let i = 0; i < 32; i++) {
         word |= ((codes[row * columns + column + i] ?? 0) & 1) << (4 * (i & 7) + (i >> 3));

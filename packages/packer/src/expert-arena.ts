@@ -27,7 +27,7 @@ import {
   type VramDevice,
 } from '@vramkit/core';
 import { indexedMatmul, type IndexedMatmulArguments } from './indexed-matmul.js';
-import type { GroupSize, MatrixFormat } from './matrix-layout.js';
+import type { FactorFormat, GroupSize, MatrixFormat } from './matrix-layout.js';
 import { createMatrix, type DeviceMatrix, type MatrixRows } from './matrix.js';
 
 /** Slots of one width. */
@@ -35,6 +35,8 @@ export interface ExpertWidth {
   readonly format: MatrixFormat;
   /** Default: 32 for affine formats. */
   readonly groupSize?: GroupSize;
+  /** How scales and minimums are stored. Default: 'f16'. */
+  readonly factors?: FactorFormat;
   /** Experts that fit. */
   readonly slots: number;
 }
@@ -259,12 +261,12 @@ export function createExpertArena(device: VramDevice, options: ExpertArenaOption
   const pools: Pool[] = [];
   const taken: { dispose(): void }[] = [];
   try {
-    for (const { format, groupSize, slots } of widths) {
+    for (const { format, groupSize, factors, slots } of widths) {
       checkInteger('slots', slots, 1, experts);
       const rows = slots * rowsPerExpert;
       const name = `${label} ${format}`;
-      const group = groupSize === undefined ? {} : { groupSize };
-      const matrix = createMatrix(device, { rows, columns, format, ...group, label: name });
+      const stored = { rows, columns, format, groupSize, factors };
+      const matrix = createMatrix(device, { ...stored, label: name });
       taken.push(matrix);
       const shape = [experts];
       const table = createTensor(device, {

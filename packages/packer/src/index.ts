@@ -14,6 +14,7 @@ export {
   type ErrorMetrics,
   type LogitMetrics,
 } from './error-metrics.js';
+export { factorCodec, type FactorCodec } from './factor-codec.js';
 export {
   affineFormat,
   affineValues,
@@ -90,6 +91,7 @@ export {
   matrixLayout,
   type AffineMatrixFormat,
   type CodeBits,
+  type FactorFormat,
   type GroupSize,
   type MatrixFormat,
   type MatrixLayout,

@@ -11,12 +11,16 @@
  *     affine3  the upper two bits of each code as affine2; the lowest ones among the scales
  *     f16/bf16 word = 2 elements, the even one in the low half
  *     scales   one word per group of `groupSize` columns: f16 scale (low half), f16 minimum (high)
- *     affine3  each group's word, or the words of two groups of 16, and then a word for every 32
- *              columns: the lowest bit of code k at bit 4 * (k % 8) + k / 8 % 4. Exactly 3 bits
+ *     compact  one word per two groups, the first in the low half; an odd last group has its own
+ *     affine3  each word of factors, or the two of two groups of 16, and then a word for every 32
+ *              columns of theirs: the lowest bit of code k at bit 4 * (k % 8) + k / 8 % 4. Exactly
+ *              3 bits
  *
  * The value of an affine code is `scale * code + minimum` with an unsigned code. This holds every
  * uniform scheme: a symmetric one has `minimum = -zeroPoint * scale`, rounded to f16; a float zero
- * point is a minimum that is no multiple of the scale.
+ * point is a minimum that is no multiple of the scale. Scale and minimum are a pair of f16, 32 bits
+ * a group, or compact, 16 bits a group (factor-codec.ts): at the same true bits a group of compact
+ * factors has half the weights, which for most models is the smaller error.
  *
  * The order of 2- and 3-bit codes lets a kernel spread eight of them into the nibbles of a word by
  * one shift and one mask, and from there on read them like 4-bit codes. The `codes` of an affine3
@@ -48,6 +52,12 @@ export const MATRIX_FORMATS: readonly MatrixFormat[] = [
   'affine8',
 ];
 
+/**
+ * How scale and minimum of a group are stored: two f16, 32 bits; or compact, a scale of 5
+ * significant bits and a zero point of 7 bits, 16 bits in all. See factor-codec.ts.
+ */
+export type FactorFormat = 'f16' | 'compact';
+
 /** Columns that share one scale and minimum: 16, 32, 64, 128, or all columns of a row. */
 export type GroupSize = number;
 
@@ -63,6 +73,8 @@ export interface MatrixShape {
   readonly format: MatrixFormat;
   /** Columns that share a scale; affine formats only. Default: 32. */
   readonly groupSize?: GroupSize | undefined;
+  /** How scales and minimums are stored; affine formats only. Default: 'f16'. */
+  readonly factors?: FactorFormat | undefined;
 }
 
 /** Words of one row; see the head of this file. */
@@ -72,6 +84,8 @@ export interface MatrixLayout {
   readonly format: MatrixFormat;
   /** Columns that share a scale, or 0 for dense formats. */
   readonly groupSize: GroupSize;
+  /** How scales and minimums are stored; 'f16' for dense formats, which have none. */
+  readonly factors: FactorFormat;
   /** Bits of one code or element. */
   readonly bits: CodeBits | 16 | 32;
   /** 32-bit words of codes or dense elements in a row; without the lowest bits of affine3. */
@@ -122,9 +136,17 @@ export function matrixLayout(shape: MatrixShape): MatrixLayout {
     `format ${format} has no groups of ${shape.groupSize}`,
     { ...context, groupSize },
   );
+  const { factors = 'f16' } = shape;
+  assertArgument(
+    factors === 'f16' || (factors === 'compact' && isAffine(format)),
+    `format ${format} has no factors '${factors}'`,
+    context,
+  );
   const bits = BITS[format];
   const step = groupSize === 0 ? 4 : bits < 4 ? Math.max(32, groupSize) : groupSize;
   assertArgument(columns % step === 0, `${format} needs columns in multiples of ${step}`, context);
+  const groups = groupSize === 0 ? 0 : columns / groupSize;
+  const factorWords = factors === 'compact' ? Math.ceil(groups / 2) : groups;
   const codeWordsPerRow = (columns * (bits === 3 ? 2 : bits)) / 32;
   // Kernels address elements with u32, and a matrix is addressed as a whole by indexed products.
   assertArgument(rows * columns <= 2 ** 42 && rows <= 2 ** 31, 'the matrix is too large', context);
@@ -133,9 +155,10 @@ export function matrixLayout(shape: MatrixShape): MatrixLayout {
     columns,
     format,
     groupSize,
+    factors,
     bits,
     codeWordsPerRow,
-    scaleWordsPerRow: (groupSize === 0 ? 0 : columns / groupSize) + (bits === 3 ? columns / 32 : 0),
+    scaleWordsPerRow: factorWords + (bits === 3 ? columns / 32 : 0),
   };
 }
 

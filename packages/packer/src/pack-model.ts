@@ -14,7 +14,7 @@ import { PackedWriter } from './formats/packed-file.js';
 import { planPackedFile, type PackedLayout, type PackedStorage } from './formats/packed-layout.js';
 import { isDense, sourceValues, type SourceTensor } from './formats/weight-source.js';
 import type { HostMatrix } from './kernels/host-matrix.js';
-import { affineMatrixFormat, type CodeBits } from './matrix-layout.js';
+import { affineMatrixFormat, type CodeBits, type FactorFormat } from './matrix-layout.js';
 import {
   groupSizeFor,
   quantizeMatrix,
@@ -28,6 +28,8 @@ export type TensorPlan =
   | {
       readonly bits: CodeBits;
       readonly groupSize?: GroupChoice;
+      /** How scales and minimums are stored. Default: 'f16'. */
+      readonly factors?: FactorFormat;
       readonly quantizer: Quantizer;
       readonly importance?: Float32Array | undefined;
       readonly moments?: Float64Array | undefined;
@@ -85,7 +87,10 @@ export function planModel(tensors: readonly SourceTensor[], options: PlanModelOp
     const { unevenGroups = 'reject' } = options;
     const groupSize = groupSizeFor(shape[1] ?? 0, plan.groupSize ?? 32, unevenGroups);
     const format = affineMatrixFormat(plan.bits);
-    return { name, shape, storage: { format, groupSize, quantizer: plan.quantizer.name } };
+    // Named only where it is not the default, so that other files stay as they were.
+    const factors = plan.factors === 'compact' && { factors: plan.factors };
+    const storage = { format, groupSize, ...factors, quantizer: plan.quantizer.name };
+    return { name, shape, storage };
   });
   return { layout: planPackedFile(packed, options.notes), tensors, plans, options };
 }

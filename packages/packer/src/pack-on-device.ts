@@ -46,6 +46,7 @@ export async function packOnDevice(
   const { device, label, layout, rows, columns } = matrix;
   const { format, groupSize, codeWordsPerRow, scaleWordsPerRow } = layout;
   if (!isAffine(format)) fail('unsupported', `'${label}' is ${format}, which has no codes`);
+  if (layout.factors !== 'f16') fail('unsupported', `'${label}' has compact factors`);
   // An affine format has the bits of a code.
   const params = { bits: layout.bits as CodeBits, groupSize, convention };
   const units = columns / packUnitColumns(params);

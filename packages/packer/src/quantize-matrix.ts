@@ -7,7 +7,12 @@
 import { assertArgument, fail } from '@vramkit/core';
 import { packRows } from './code-words.js';
 import { hostMatrix, type HostMatrix } from './kernels/host-matrix.js';
-import { affineMatrixFormat, matrixLayout, type CodeBits } from './matrix-layout.js';
+import {
+  affineMatrixFormat,
+  matrixLayout,
+  type CodeBits,
+  type FactorFormat,
+} from './matrix-layout.js';
 import type { Quantizer } from './quantizers/quantizer.js';
 import { rtn } from './quantizers/rtn.js';
 
@@ -26,6 +31,8 @@ export interface QuantizeOptions {
   readonly bits: CodeBits;
   /** Default: 32. */
   readonly groupSize?: GroupChoice;
+  /** How scales and minimums are stored: 32 bits a group, or compact in 16. Default: 'f16'. */
+  readonly factors?: FactorFormat | undefined;
   /** Default: `rtn()`. */
   readonly quantizer?: Quantizer;
   /** How much an error of each column counts, [columns]. Default: all alike. */
@@ -92,7 +99,7 @@ export function groupSizeFor(
  * ```
  */
 export function quantizeMatrix(values: Float32Array, options: QuantizeOptions): HostMatrix {
-  const { name, rows, columns, bits, importance, moments } = options;
+  const { name, rows, columns, bits, factors, importance, moments } = options;
   const context = { tensor: name, rows, columns, elements: values.length };
   const quantizer = options.quantizer ?? rtn();
   assertArgument(
@@ -105,11 +112,11 @@ export function quantizeMatrix(values: Float32Array, options: QuantizeOptions): 
     options.groupSize ?? 32,
     options.unevenGroups ?? 'reject',
   );
-  const shape = { rows, columns, format: affineMatrixFormat(bits), groupSize };
+  const shape = { rows, columns, format: affineMatrixFormat(bits), groupSize, factors };
   const layout = matrixLayout(shape);
   checkImportance(name, importance, columns);
   const finite = finiteValues(values, options);
-  const input = { values: finite, rows, columns, bits, groupSize, importance, moments };
+  const input = { values: finite, rows, columns, bits, groupSize, factors, importance, moments };
   return hostMatrix(shape, packRows(layout, quantizer.quantize(input)));
 }
 

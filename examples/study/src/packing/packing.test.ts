@@ -27,7 +27,8 @@ const units = [matrix('small', 128, 0.1), matrix('large', 128, 1)];
 const model = { tensors: units } as unknown as ReplaceableModel;
 
 describe('storedBytes', () => {
-  it.each(WIDTHS)('is what is stored at %o', (width) => {
+  const compact: Width = { bits: 3, groupSize: 64, factors: 'compact' };
+  it.each([...WIDTHS, compact])('is what is stored at %o', (width) => {
     for (const columns of [128, 192]) {
       const tensor = matrix('any', columns, 1);
       expect(storedBytes(tensor, width)).toBe(packed(tensor, width, rtn()).bytes);

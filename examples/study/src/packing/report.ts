@@ -104,13 +104,19 @@ export function packingPlot(model: string, rows: readonly RowResult[]): string {
       .filter((row) => row.bitsPerWeight !== null && row.bitsPerWeight < 6 && holds(row))
       .map((row) => [row.bitsPerWeight ?? 0, perplexityOf(row)] as const),
   });
-  const uniform = (name: string, quantizer: string): Curve =>
-    curve(name, (row) => row.kind === 'uniform' && row.quantizer === quantizer);
+  const isCompact = ({ name }: RowResult): boolean => name.endsWith(', compact');
+  const uniform = (name: string, quantizer: string, compact = false): Curve =>
+    curve(
+      name,
+      (row) => row.kind === 'uniform' && row.quantizer === quantizer && isCompact(row) === compact,
+    );
   const mixed = (name: string): Curve =>
     curve(name, (row) => row.quantizer === SEARCHED && row.name === `${name}, knapsack`);
   const curves = [
     uniform('one width, optRtn', SEARCHED),
     uniform('one width, by magnitude', BY_MAGNITUDE),
+    uniform('one width, compact', SEARCHED, true),
+    uniform('one width, compact, by magnitude', BY_MAGNITUDE, true),
     curve('types of llama.cpp', (row) => row.kind === 'llama.cpp'),
     mixed('outputError'),
     mixed('mopeq'),

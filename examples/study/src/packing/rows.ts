@@ -13,6 +13,7 @@ import {
   signRound,
   type Allocator,
   type CodeBits,
+  type FactorFormat,
   type GroupChoice,
   type Quantizer,
 } from '@vramkit/packer';
@@ -45,8 +46,11 @@ export interface RowSources {
   readonly inputs: ModelInputs;
   readonly peer: ProductPeer;
   readonly folder: string;
-  /** {@link MeasuredErrors} of {@link mixedWidths}; measured when first asked for. */
-  readonly errors: () => Promise<MeasuredErrors>;
+  /**
+   * {@link MeasuredErrors} of {@link widthsAndGroups}, or of {@link compactWidths}; measured when
+   * first asked for.
+   */
+  readonly errors: (factors: FactorFormat) => Promise<MeasuredErrors>;
   /** How much the loss of the calibration windows rises with a unit alone at 2 bits. */
   readonly sensitivity: () => Promise<ReadonlyMap<string, number>>;
 }
@@ -63,6 +67,19 @@ export function mixedWidths(model: ReplaceableModel): Width[] {
 export function widthsAndGroups(model: ReplaceableModel): Width[] {
   if (!isMixture(model)) return mixedWidths(model);
   return [...mixedWidths(model), { bits: 2, groupSize: 32 }, { bits: 3, groupSize: 32 }];
+}
+
+/** Widths with compact factors that units choose from. */
+export function compactWidths(model: ReplaceableModel): Width[] {
+  const sizes = isMixture(model) ? ([64, 32] as const) : ([32] as const);
+  return ([2, 3, 4] as const).flatMap((bits) =>
+    sizes.map((groupSize): Width => ({ bits, groupSize, factors: 'compact' })),
+  );
+}
+
+/** Bits a weight that mixed rows with compact factors are held to. */
+function compactTargets(model: ReplaceableModel): number[] {
+  return isMixture(model) ? [2.5, 3, 2.75, 3.5] : [3, 3.5];
 }
 
 /** Bits a weight that mixed rows are held to: those of uniform rows. */
@@ -92,12 +109,14 @@ function searchedRow(
   bits: CodeBits,
   groupSize: GroupChoice,
   quantizer = optRtn(),
+  factors: FactorFormat = 'f16',
 ): StudyRow {
+  const suffix = factors === 'f16' ? '' : `, ${factors}`;
   return {
-    name: `${bits} bits, groups of ${groupSize}`,
+    name: `${bits} bits, groups of ${groupSize}${suffix}`,
     kind: 'uniform',
     quantizer: quantizer.name,
-    store: (tensor) => packedOnce(folder, tensor, { bits, groupSize }, quantizer),
+    store: (tensor) => packedOnce(folder, tensor, { bits, groupSize, factors }, quantizer),
   };
 }
 
@@ -148,9 +167,12 @@ async function scoreOf(sources: RowSources, name: string): Promise<Scores> {
 }
 
 /** Losses by their source: scores, and what is measured. */
-function lossSources(sources: RowSources): [string, () => Promise<LossOf>][] {
+function lossSources(
+  sources: RowSources,
+  factors: FactorFormat = 'f16',
+): [string, () => Promise<LossOf>][] {
   const measured = (part: 'weights' | 'outputs') => async (): Promise<LossOf> => {
-    const errors = await sources.errors();
+    const errors = await sources.errors(factors);
     return (unit, width) => errors[unit]?.[widthName(width)]?.[part] ?? NaN;
   };
   const narrowest = widthName(mixedWidths(sources.model)[0] ?? { bits: 2, groupSize: 64 });
@@ -159,17 +181,19 @@ function lossSources(sources: RowSources): [string, () => Promise<LossOf>][] {
     ['weightError', measured('weights')],
     ...scoreNames(sources.model).map((name): [string, () => Promise<LossOf>] => [
       name,
-      async () => lossByScore(await sources.errors(), await scoreOf(sources, name)),
+      async () => lossByScore(await sources.errors(factors), await scoreOf(sources, name)),
     ]),
     [
       'measured loss',
       async () => {
-        const errors = await sources.errors();
+        const errors = await sources.errors(factors);
+        // Rises were measured at this width.
+        const bases = await sources.errors('f16');
         const rises = await sources.sensitivity();
         return (unit, width) => {
-          const own = errors[unit];
-          const base = own?.[narrowest]?.weights ?? NaN;
-          return ((rises.get(unit) ?? NaN) * (own?.[widthName(width)]?.weights ?? NaN)) / base;
+          const base = bases[unit]?.[narrowest]?.weights ?? NaN;
+          const own = errors[unit]?.[widthName(width)]?.weights ?? NaN;
+          return ((rises.get(unit) ?? NaN) * own) / base;
         };
       },
     ],
@@ -227,6 +251,38 @@ function otherQuantizers(sources: RowSources): Record<'others' | 'calibrated', S
   return { others, calibrated };
 }
 
+/** Rows with compact factors: those that decide first, the others, and those by measured loss. */
+function compactRows(sources: RowSources): Record<'uniform' | 'mixed' | 'measured', StudyRow[]> {
+  const { model } = sources;
+  const byMagnitude = optRtn({ emphasis: 'magnitude' });
+  const sizes: [CodeBits, GroupChoice][] = [
+    [4, 32],
+    [2, 32],
+    [3, 32],
+    [2, 16],
+  ];
+  const uniform = [optRtn(), byMagnitude, hqq()].flatMap((quantizer) =>
+    sizes.map(([bits, size]) => searchedRow(sources, bits, size, quantizer, 'compact')),
+  );
+  const widths = compactWidths(model);
+  const losses = lossSources(sources, 'compact');
+  const named = (names: readonly string[], quantizer?: Quantizer): StudyRow[] =>
+    compactTargets(model).flatMap((target) =>
+      losses
+        .filter(([name]) => names.includes(name))
+        .map(([name, lossOf]) => {
+          const row = knapsackRow(sources, name, target, lossOf, widths, quantizer);
+          return { ...row, name: `${row.name}, compact` };
+        }),
+    );
+  const names = losses.map(([name]) => name).filter((name) => name !== 'measured loss');
+  return {
+    uniform,
+    mixed: [...named(names), ...named(['mopeq', 'activationFrequency'], byMagnitude)],
+    measured: named(['measured loss']),
+  };
+}
+
 /** All rows of a model. */
 export function studyRows(sources: RowSources): StudyRow[] {
   const { model } = sources;
@@ -275,19 +331,23 @@ export function studyRows(sources: RowSources): StudyRow[] {
   const [first = 0, second = 0] = targetsOf(model);
   const decides = ({ target = 0 }: StudyRow): boolean => target === first || target === second;
   const plain = mixed.filter((row) => !isMeasured(row));
+  const compact = compactRows(sources);
   return [
     ...searched,
+    ...compact.uniform,
     ...finer.slice(0, 1),
     ...types,
     ...emphasized,
     ...coarser,
     ...plain.filter(decides),
+    ...compact.mixed,
     ...mixedByMagnitude,
     ...clusters,
     ...others,
     ...plain.filter((row) => !decides(row)),
     ...finer.slice(1),
     ...mixed.filter(isMeasured),
+    ...compact.measured,
     ...grouped,
     eight,
     ...calibrated,

@@ -8,12 +8,12 @@ import { ProductPeer } from '@vramkit/bench';
 import { throwIfAborted, type VramDevice } from '@vramkit/core';
 import { loadTokenizer, openModelFile } from '@vramkit/example-runtime';
 import { resolveModel } from '@vramkit/models';
-import { optRtn } from '@vramkit/packer';
+import { optRtn, type FactorFormat } from '@vramkit/packer';
 import type { StudyDocument } from '../documents.js';
 import { kept, measureErrors } from './allocation.js';
 import { modelInputs } from './inputs.js';
 import { openReplaceable, type ReplaceableModel } from './replaceable-model.js';
-import { mixedWidths, studyRows, widthsAndGroups, type StudyRow } from './rows.js';
+import { compactWidths, mixedWidths, studyRows, widthsAndGroups, type StudyRow } from './rows.js';
 import { measureSensitivity } from './sensitivity.js';
 import { packedOnce } from './stored.js';
 import { studyTexts, type StudyTexts, type TextPart, type TextSizes } from './texts.js';
@@ -81,11 +81,11 @@ export async function runPacking(
   const restore = async (): Promise<void> => {
     for (const tensor of model.tensors) await model.write(tensor, tensor.values);
   };
-  const errors = () =>
-    kept(join(folder, 'errors.json'), async () => {
-      options.log('measuring the errors of every width');
+  const errors = (factors: FactorFormat) =>
+    kept(join(folder, factors === 'f16' ? 'errors.json' : `errors-${factors}.json`), async () => {
+      options.log(`measuring the errors of every width with ${factors} factors`);
       await restore();
-      const widths = widthsAndGroups(model);
+      const widths = factors === 'f16' ? widthsAndGroups(model) : compactWidths(model);
       return measureErrors(model, inputs, widths, (t, w) => packedOnce(work, t, w, optRtn()));
     });
   const sensitivity = async () => {

@@ -15,6 +15,7 @@ import {
   matrixValues,
   quantizeMatrix,
   type CodeBits,
+  type FactorFormat,
   type GroupChoice,
   type Quantizer,
 } from '@vramkit/packer';
@@ -25,6 +26,8 @@ export interface Width {
   readonly bits: CodeBits;
   /** Made smaller where it does not divide a row. */
   readonly groupSize: GroupChoice;
+  /** How scales and minimums are stored. Default: 'f16'. */
+  readonly factors?: FactorFormat;
 }
 
 /** Values as stored, [rows, columns], and the bytes with scales, minimums and padding. */
@@ -33,8 +36,9 @@ export interface Stored {
   readonly bytes: number;
 }
 
-/** `2 bits / 64`. */
-export const widthName = ({ bits, groupSize }: Width): string => `${bits} bits / ${groupSize}`;
+/** `2 bits / 64`, or `2 bits / 64 compact`. */
+export const widthName = ({ bits, groupSize, factors = 'f16' }: Width): string =>
+  `${bits} bits / ${groupSize}${factors === 'f16' ? '' : ` ${factors}`}`;
 
 function groupOf(columns: number, choice: GroupChoice): number {
   if (choice === 'row') return columns;
@@ -42,11 +46,11 @@ function groupOf(columns: number, choice: GroupChoice): number {
 }
 
 /** Bytes of a matrix at a width, everything counted. */
-export function storedBytes({ rows, columns }: Replaceable, { bits, groupSize }: Width): number {
+export function storedBytes({ rows, columns }: Replaceable, width: Width): number {
+  const { bits, factors } = width;
+  const groupSize = groupOf(columns, width.groupSize);
   const format = affineMatrixFormat(bits);
-  return matrixBytes(
-    matrixLayout({ rows, columns, format, groupSize: groupOf(columns, groupSize) }),
-  );
+  return matrixBytes(matrixLayout({ rows, columns, format, groupSize, factors }));
 }
 
 /** Packs a matrix and reads back what is stored. */

@@ -21,7 +21,17 @@ export interface PlotText {
 }
 
 const GREY = '#8a949e';
-const COLOURS = ['#1f8a70', '#d9622b', '#4a7fc1', '#a566c4', '#b8860b', '#c23b5a', '#6b7a3a'];
+const COLOURS = [
+  '#1f8a70',
+  '#d9622b',
+  '#4a7fc1',
+  '#a566c4',
+  '#b8860b',
+  '#c23b5a',
+  '#6b7a3a',
+  '#2aa3b5',
+  '#7d5a3c',
+];
 
 /** Colour of the `index`-th series. */
 export function colourOf(index: number): string {

@@ -8,10 +8,12 @@
  *
  * A zero point other than a power of two times the scale need not fit f16, which is what a minimum
  * here is: such values differ by up to 2^-12 of the minimum, and the way back restores scale and
- * zero point exactly. MatMulNBits has no float zero points and no 3 bits.
+ * zero point exactly. MatMulNBits has no float zero points and no 3 bits. Compact factors
+ * become scales and zero points too, where every group's zero point is a whole code.
  */
-import { assertArgument, f16ToF32, fail } from '@vramkit/core';
+import { assertArgument, f16ToF32, f32ToF16, fail } from '@vramkit/core';
 import { packRows, unpackRows } from '../code-words.js';
+import { factorCodec } from '../factor-codec.js';
 import { hostMatrix, type HostMatrix } from '../kernels/host-matrix.js';
 import { affineMatrixFormat, matrixLayout } from '../matrix-layout.js';
 import { groupWord, scaleOf } from '../quantizers/group-codes.js';
@@ -71,8 +73,9 @@ export function toMatMulNBits(matrix: HostMatrix): MatMulNBits {
     return fail('unsupported', `MatMulNBits has no ${format}`, { format });
   }
   const { codes, factors } = unpackRows(matrix.layout, matrix);
+  const codec = factorCodec(matrix.layout.factors, bits);
   const zeroPoints = Uint8Array.from(factors, (word, group) => {
-    const zeroPoint = zeroPointOf(word, 2 ** bits - 1);
+    const zeroPoint = zeroPointOf(codec, word, 2 ** bits - 1);
     if (zeroPoint !== undefined) return zeroPoint;
     const row = Math.floor((group * groupSize) / columns);
     const column = (group * groupSize) % columns;
@@ -87,7 +90,8 @@ export function toMatMulNBits(matrix: HostMatrix): MatMulNBits {
     bits,
     groupSize,
     codes: packFields(codes, columns, bits),
-    scales: Uint16Array.from(factors, (word) => word & 0xffff),
+    // A compact scale is an f16 too.
+    scales: Uint16Array.from(factors, (word) => f32ToF16(codec.scaleOf(word))),
     zeroPoints: isDefault ? undefined : packFields(zeroPoints, columns / groupSize, bits),
   };
 }

@@ -44,11 +44,12 @@ async function sources(): Promise<SourceTensor[]> {
 
 const WIDTHS = [2, 3, 4, 8] as const;
 
-/** Every width in one file. */
+/** Every width in one file, and compact factors of some. */
 function planOf({ name, shape }: SourceTensor): TensorPlan {
   if (shape.length !== 2) return 'keep';
   const bits = WIDTHS[(name.charCodeAt(0) + name.charCodeAt(name.length - 1)) % 4] ?? 4;
-  return { bits, quantizer };
+  const isCompact = name === 'a' || name === 'experts.1';
+  return { bits, quantizer, ...(isCompact && { factors: 'compact' }) };
 }
 
 async function packed(): Promise<Uint8Array> {

@@ -13,7 +13,7 @@ import { failCorrupt, failUnsupported } from './format-error.js';
 import {
   isPadding,
   MANIFEST_KEY,
-  MANIFEST_VERSION,
+  MANIFEST_VERSIONS,
   packedHeader,
   packedMatrixLayout,
   planPackedFile,
@@ -166,9 +166,13 @@ function parseManifest(file: string, text: string | undefined): Manifest {
     return failCorrupt(file, 'the manifest is not JSON');
   }
   const manifest = record(file, 'the manifest', parsed);
-  if (manifest['version'] !== MANIFEST_VERSION) {
-    const version = JSON.stringify(manifest['version'])?.slice(0, 40);
-    failUnsupported(file, `manifest version ${version}, not ${MANIFEST_VERSION}`, { version });
+  const { version } = manifest;
+  const { plain, compact } = MANIFEST_VERSIONS;
+  if (version !== plain && version !== compact) {
+    const text = JSON.stringify(version)?.slice(0, 40);
+    failUnsupported(file, `manifest version ${text}, not ${plain} or ${compact}`, {
+      version: text,
+    });
   }
   const notes: Record<string, string> = {};
   for (const [key, value] of Object.entries(record(file, 'notes', manifest['notes']))) {
@@ -192,7 +196,7 @@ function parseManifest(file: string, text: string | undefined): Manifest {
         failCorrupt(file, `tensor '${name}' has no shape`, { tensor: name });
       }
       // Every element was just checked to be an integer.
-      return { name, shape: shape as number[], storage: storageOf(file, name, entry) };
+      return { name, shape: shape as number[], storage: storageOf(file, name, entry, version) };
     },
   );
   return { tensors, notes, checksums };
@@ -202,8 +206,10 @@ function storageOf(
   file: string,
   tensor: string,
   entry: Readonly<Record<string, unknown>>,
+  version: number,
 ): PackedStorage {
-  const { format, groupSize, quantizer } = entry;
+  const { format, groupSize, quantizer, factors } = entry;
+  const isCompact = factors === 'compact' && version === MANIFEST_VERSIONS.compact;
   if (format === 'F32' || format === 'F16' || format === 'BF16') return { format };
   const isKnown = ['affine2', 'affine3', 'affine4', 'affine8'].includes(String(format));
   // The list above holds formats only.
@@ -212,16 +218,16 @@ function storageOf(
     isKnown &&
     isAffine(affine) &&
     typeof groupSize === 'number' &&
-    typeof quantizer === 'string'
+    typeof quantizer === 'string' &&
+    (factors === undefined || isCompact)
   ) {
-    return { format: affine, groupSize, quantizer };
+    return { format: affine, groupSize, ...(isCompact && { factors }), quantizer };
   }
   return failUnsupported(
     file,
-    `tensor '${tensor}' has the unsupported storage '${String(format)}'`,
-    {
-      tensor,
-    },
+    `tensor '${tensor}' has the unsupported storage '${String(format)}'` +
+      (factors === undefined ? '' : ` with factors '${String(factors).slice(0, 40)}'`),
+    { tensor },
   );
 }
 

@@ -11,13 +11,21 @@
  * the header be written last, over a gap of its length, because checksums have a fixed length.
  */
 import { assertArgument, fail } from '@vramkit/core';
-import { matrixLayout, type AffineMatrixFormat, type MatrixLayout } from '../matrix-layout.js';
+import {
+  matrixLayout,
+  type AffineMatrixFormat,
+  type FactorFormat,
+  type MatrixLayout,
+} from '../matrix-layout.js';
 import type { DenseType } from './dense.js';
 
 /** Every tensor of a packed file starts at a multiple of this, in bytes. */
 export const PACKED_ALIGNMENT = 256;
-/** Version of the manifest that this package writes; it reads no other. */
-export const MANIFEST_VERSION = 1;
+/**
+ * Versions of the manifest: 2 where a tensor has compact factors, else 1, which is the same without
+ * them. Readers of version 1 alone refuse what they would misread.
+ */
+export const MANIFEST_VERSIONS = { plain: 1, compact: 2 } as const;
 /** Key of the manifest in the metadata of a safetensors file. */
 export const MANIFEST_KEY = 'vramkit.packed';
 const PADDING_PREFIX = 'vramkit.padding.';
@@ -29,6 +37,8 @@ export type PackedStorage =
   | {
       readonly format: AffineMatrixFormat;
       readonly groupSize: number;
+      /** How scales and minimums are stored. Default: 'f16'. */
+      readonly factors?: FactorFormat;
       /** Name of the quantizer, for people. */
       readonly quantizer: string;
     }
@@ -80,7 +90,8 @@ export function packedMatrixLayout(tensor: PackedTensor): MatrixLayout | undefin
   const { storage, shape } = tensor;
   if (!('groupSize' in storage)) return undefined;
   const [rows = 0, columns = 0] = shape;
-  return matrixLayout({ rows, columns, format: storage.format, groupSize: storage.groupSize });
+  const { format, groupSize, factors } = storage;
+  return matrixLayout({ rows, columns, format, groupSize, factors });
 }
 
 /** The sections of a tensor, placed from byte `at` of the data on. */
@@ -155,8 +166,11 @@ function headerText(layout: PackedLayout, checksums: ReadonlyMap<string, string>
     ({ name, shape, storage }) =>
       [name, { shape, ...storage, sha256: checksums.get(name) ?? NO_CHECKSUM }] as const,
   );
+  const isCompact = layout.tensors.some(
+    ({ storage }) => 'factors' in storage && storage.factors === 'compact',
+  );
   const manifest = {
-    version: MANIFEST_VERSION,
+    version: MANIFEST_VERSIONS[isCompact ? 'compact' : 'plain'],
     notes: layout.notes,
     tensors: Object.fromEntries(tensors),
   };

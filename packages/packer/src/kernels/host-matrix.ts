@@ -5,7 +5,14 @@
  */
 import { bf16ToF32, f16ToF32 } from '@vramkit/core';
 import { codeAt, factorsAt } from '../code-words.js';
-import { isAffine, matrixLayout, type MatrixLayout, type MatrixShape } from '../matrix-layout.js';
+import { factorCodec } from '../factor-codec.js';
+import {
+  isAffine,
+  matrixLayout,
+  type CodeBits,
+  type MatrixLayout,
+  type MatrixShape,
+} from '../matrix-layout.js';
 
 /** The words of a matrix; see `MatrixLayout`. */
 export interface HostMatrix {
@@ -32,9 +39,11 @@ export function hostMatrix(
 export function elementAt(matrix: HostMatrix, row: number, column: number): number {
   const { format, bits, codeWordsPerRow } = matrix.layout;
   if (isAffine(format)) {
-    const factors = factorsAt(matrix.layout, matrix, row, column);
+    const word = factorsAt(matrix.layout, matrix, row, column);
     const code = codeAt(matrix.layout, matrix, row, column);
-    return f16ToF32(factors & 0xffff) * code + f16ToF32(factors >>> 16);
+    // An affine format has the bits of a code.
+    const codec = factorCodec(matrix.layout.factors, bits as CodeBits);
+    return codec.scaleOf(word) * code + codec.minimumOf(word);
   }
   const bit = column * bits;
   const word = matrix.codes[row * codeWordsPerRow + Math.floor(bit / 32)] ?? 0;

@@ -26,7 +26,7 @@ export const STORAGES: readonly {
 ];
 
 /** Group sizes beside those: 16 of narrow codes, several steps, whole rows. */
-export const OTHER_GROUPS: readonly Required<MatrixShape>[] = [
+export const OTHER_GROUPS: readonly (MatrixShape & { readonly groupSize: GroupSize })[] = [
   { format: 'affine2', groupSize: 16, rows: 33, columns: 96 },
   { format: 'affine3', groupSize: 16, rows: 33, columns: 64 },
   { format: 'affine4', groupSize: 64, rows: 33, columns: 192 },

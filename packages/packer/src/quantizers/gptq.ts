@@ -15,7 +15,8 @@
  * only order the same sums for a GPU.
  */
 import { fail } from '@vramkit/core';
-import { minimumOf, nearestCode, scaleOf } from './group-codes.js';
+import { factorCodec } from '../factor-codec.js';
+import { nearestCode } from './group-codes.js';
 import { optRtnFit } from './opt-rtn.js';
 import { requireMoments, type GroupFit, type QuantizeInput, type Quantizer } from './quantizer.js';
 
@@ -80,7 +81,8 @@ function cholesky(matrix: Float64Array, n: number): Float64Array {
 }
 
 function quantize(input: QuantizeInput, damping: number, fit: GroupFit) {
-  const { rows, columns, bits, groupSize, importance } = input;
+  const { rows, columns, bits, groupSize, importance, factors: format = 'f16' } = input;
+  const codec = factorCodec(format, bits);
   const moments = requireMoments('gptq', input);
   const upper = inverseFactor(moments, columns, damping);
   const codes = new Uint8Array(rows * columns);
@@ -98,15 +100,16 @@ function quantize(input: QuantizeInput, damping: number, fit: GroupFit) {
     for (let i = 0; i < columns; i++) {
       if (i % groupSize === 0) {
         values.set(row.subarray(i, i + groupSize), i);
-        word = fit.fit({ values, start: i, count: groupSize, column: i, bits, importance });
+        word = fit.fit({ values, start: i, count: groupSize, column: i, bits, importance, codec });
         factors[(r * columns + i) / groupSize] = word;
       }
-      const scale = scaleOf(word);
+      const scale = codec.scaleOf(word);
+      const minimum = codec.minimumOf(word);
       const value = row[i] ?? 0;
-      const code = nearestCode(value, scale, minimumOf(word), maxCode);
+      const code = nearestCode(value, scale, minimum, maxCode);
       codes[r * columns + i] = code;
       const at = i * columns;
-      const error = (value - (scale * code + minimumOf(word))) / (upper[at + i] ?? 1);
+      const error = (value - (scale * code + minimum)) / (upper[at + i] ?? 1);
       for (let j = i + 1; j < columns; j++) row[j] = (row[j] ?? 0) - error * (upper[at + j] ?? 0);
     }
   }

@@ -2,10 +2,10 @@
  * Scales and codes of one group, decided exactly, so that every machine and the GPU give the same
  * bytes.
  *
- * A scale and a minimum are stored as f16 first; codes are then the nearest to what was stored,
- * never to the numbers before rounding. All ties go to even. Why f64 decides exactly: a quotient of
- * an f32 by an f16 or a small integer is either on a tie and then representable, or further from it
- * than f64 rounds.
+ * Scale and minimum are rounded to what is stored first; codes are then the nearest to what was
+ * stored, never to the numbers before rounding. All ties go to even. Why f64 decides exactly: a
+ * quotient of an f32 by an f16 or a small integer is either on a tie and then representable, or
+ * further from it than f64 rounds.
  */
 import { f16ToF32, f32ToF16, fail } from '@vramkit/core';
 
@@ -39,19 +39,19 @@ function nearestF16(value: number): number {
   return Math.abs(f16ToF32(bits + 1) - value) < distance ? bits + 1 : bits;
 }
 
-/** A scale and a minimum as they are stored: f16 scale in the low half, f16 minimum in the high. */
+/** A scale and a minimum as a pair of f16: scale in the low half, f16 minimum in the high. */
 export function groupWord(scale: number, minimum: number): number {
   const low = f16Bits(scale);
   const high = minimum === 0 ? 0 : f16Bits(minimum);
   return (low | (high << 16)) >>> 0;
 }
 
-/** The scale of a stored pair. */
+/** The scale of a pair of f16. */
 export function scaleOf(word: number): number {
   return f16ToF32(word & 0xffff);
 }
 
-/** The minimum of a stored pair. */
+/** The minimum of a pair of f16. */
 export function minimumOf(word: number): number {
   return f16ToF32(word >>> 16);
 }
@@ -70,14 +70,23 @@ export function nearestCode(
 
 /** Writes the nearest codes of a group to the same elements of `codes`. */
 export function assignCodes(
-  group: { readonly values: Float32Array; readonly start: number; readonly count: number },
+  group: {
+    readonly values: Float32Array;
+    readonly start: number;
+    readonly count: number;
+    /** Reads the pair. */
+    readonly codec: {
+      readonly scaleOf: (word: number) => number;
+      readonly minimumOf: (word: number) => number;
+    };
+  },
   word: number,
   maxCode: number,
   codes: Uint8Array,
 ): void {
-  const { values, start, count } = group;
-  const scale = scaleOf(word);
-  const minimum = minimumOf(word);
+  const { values, start, count, codec } = group;
+  const scale = codec.scaleOf(word);
+  const minimum = codec.minimumOf(word);
   if (scale === 0) {
     codes.fill(0, start, start + count);
     return;

@@ -7,13 +7,14 @@
  *     e = shrink(w - (q - z) s),  shrink(x) = sign(x) max(0, |x| - |x|^(p-1) / beta)
  *     z = mean(q - (w - e) / s),  beta grows by `BETA_GROWTH`
  *
- * The scale stays that of the range. It stops where the mean error no longer falls. A float zero
- * point is stored as the minimum `-z s`. Needs no data and ignores importance.
+ * The scale stays that of the range. It stops where the mean error no longer falls. The zero point
+ * is stored as the minimum `-z s` and rounded once, at the end: a step of the loop is often smaller
+ * than a step of what is stored, and fed back rounded it would stand still. Needs no data and
+ * ignores importance.
  *
- * Source: Badri and Shaji, Half-Quadratic Quantization (2023). The best pair as stored is kept,
- * which the paper leaves open.
+ * Source: Badri and Shaji, Half-Quadratic Quantization (2023).
  */
-import { groupWord, minimumOf, nearestCode, scaleOf } from './group-codes.js';
+import { nearestCode } from './group-codes.js';
 import { groupQuantizer, type GroupFit, type GroupOfWeights, type Quantizer } from './quantizer.js';
 import { rtnFit } from './rtn.js';
 
@@ -28,6 +29,8 @@ export interface HqqOptions {
 const FIRST_BETA = 10;
 const BETA_GROWTH = 1.01;
 
+const plain = rtnFit('asymmetric');
+
 function shrink(x: number, beta: number, exponent: number): number {
   const size = Math.abs(x);
   if (size === 0) return 0;
@@ -35,16 +38,16 @@ function shrink(x: number, beta: number, exponent: number): number {
 }
 
 function fitGroup(group: GroupOfWeights, iterations: number, exponent: number): number {
-  const { values, start, count, bits } = group;
+  const { values, start, count, bits, codec } = group;
   const maxCode = 2 ** bits - 1;
-  let word = rtnFit('asymmetric').fit(group);
-  const scale = scaleOf(word);
-  if (scale === 0) return word;
+  const first = plain.fit(group);
+  const scale = codec.scaleOf(first);
+  if (scale === 0) return first;
   let beta = FIRST_BETA;
-  let best = word;
+  let minimum = codec.minimumOf(first);
+  let best = minimum;
   let bestError = Infinity;
   for (let step = 0; step <= iterations; step++) {
-    const minimum = minimumOf(word);
     let error = 0;
     let zeroPoint = 0;
     for (let i = start; i < start + count; i++) {
@@ -56,12 +59,12 @@ function fitGroup(group: GroupOfWeights, iterations: number, exponent: number): 
       zeroPoint += code - value / scale + shrink(difference / scale, beta, exponent);
     }
     if (error >= bestError) break;
-    best = word;
+    best = minimum;
     bestError = error;
-    word = groupWord(scale, (-zeroPoint / count) * scale);
+    minimum = (-zeroPoint / count) * scale;
     beta *= BETA_GROWTH;
   }
-  return best;
+  return codec.wordOf(scale, best);
 }
 
 /** Half-quadratic quantization; see the head of this file. */

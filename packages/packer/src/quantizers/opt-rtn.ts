@@ -8,6 +8,8 @@
  * a grid of inverse scales around the extreme weight and refits the scale alone: the grid of
  * AutoRound's OPT-RTN (200 steps to 0.75 of the codes' half range; for 2 bits about 180 steps of
  * 0.01), first every fourth point of it, then all around the best of these.
+ * Compact pairs are searched around the best pair of f16: three scales, each with five zero points
+ * around the one that keeps the middle of the codes where it is.
  * Errors are weighted by the importance of the columns, and by the magnitude of the weights where
  * that is asked for.
  *
@@ -15,6 +17,7 @@
  * refit of scale and minimum is taken.
  */
 import { assertArgument } from '@vramkit/core';
+import { f16Codec, MAX_ZERO, nextScale, type FactorCodec } from '../factor-codec.js';
 import { groupWord, minimumOf, roundEven, scaleOf } from './group-codes.js';
 import { groupQuantizer, type GroupFit, type GroupOfWeights, type Quantizer } from './quantizer.js';
 import { centredWord, extremeOf, rtnFit } from './rtn.js';
@@ -36,6 +39,9 @@ export interface OptRtnOptions {
 const CUTS = [0, 0.06, 0.16] as const;
 /** Most refits of one start; nearly all stop earlier. */
 const MOST_REFITS = 8;
+/** Steps of a compact scale and of its zero point around the best free pair. */
+const SCALE_STEPS = [0, -1, 1] as const;
+const ZERO_STEPS = [0, -1, 1, -2, 2] as const;
 /** The symmetric grid is searched at every so many points first, then point by point around. */
 const COARSE = 4;
 
@@ -49,6 +55,7 @@ const plain = rtnFit('asymmetric');
 class Search {
   word = 0;
   readonly #group: GroupOfWeights;
+  readonly #codec: FactorCodec;
   /** How much each weight of the group counts; absent where all are alike. */
   readonly #counts: Float64Array | undefined;
   #error = Infinity;
@@ -59,8 +66,9 @@ class Search {
   #wx = 0;
   #wqx = 0;
 
-  constructor(group: GroupOfWeights, byMagnitude = false) {
+  constructor(group: GroupOfWeights, codec: FactorCodec, byMagnitude = false) {
     this.#group = group;
+    this.#codec = codec;
     const { values, start, count, column, importance } = group;
     if (importance === undefined && !byMagnitude) return;
     this.#counts = new Float64Array(count);
@@ -84,8 +92,8 @@ class Search {
   /** All columns alike: the loop that packing spends its time in. */
   #plain(word: number): number {
     const { values, start, count, bits } = this.#group;
-    const scale = scaleOf(word);
-    const minimum = minimumOf(word);
+    const scale = this.#codec.scaleOf(word);
+    const minimum = this.#codec.minimumOf(word);
     const inverse = scale === 0 ? 0 : 1 / scale;
     const maxCode = 2 ** bits - 1;
     let wq = 0;
@@ -114,8 +122,8 @@ class Search {
 
   #weighted(word: number, counts: Float64Array): number {
     const { values, start, count, bits } = this.#group;
-    const scale = scaleOf(word);
-    const minimum = minimumOf(word);
+    const scale = this.#codec.scaleOf(word);
+    const minimum = this.#codec.minimumOf(word);
     const inverse = scale === 0 ? 0 : 1 / scale;
     const maxCode = 2 ** bits - 1;
     let w = 0;
@@ -146,7 +154,10 @@ class Search {
     return error;
   }
 
-  /** The pair that fits the codes of the last offer best; `undefined` where they are all alike. */
+  /**
+   * The pair of f16 that fits the codes of the last offer best; `undefined` where they are all
+   * alike.
+   */
   refitted(): number | undefined {
     const determinant = this.#w * this.#wqq - this.#wq * this.#wq;
     if (!(determinant > 1e-9 * this.#w * this.#wqq)) return undefined;
@@ -155,7 +166,8 @@ class Search {
   }
 }
 
-function searchAsymmetric(group: GroupOfWeights, byMagnitude: boolean): number {
+/** The best pair of f16. */
+function searchPair(group: GroupOfWeights, byMagnitude: boolean): number {
   const { values, start, count, bits } = group;
   const maxCode = 2 ** bits - 1;
   let lowest = Infinity;
@@ -165,8 +177,8 @@ function searchAsymmetric(group: GroupOfWeights, byMagnitude: boolean): number {
     if (value < lowest) lowest = value;
     if (value > highest) highest = value;
   }
-  const search = new Search(group, byMagnitude);
-  search.offer(plain.fit(group));
+  const search = new Search(group, f16Codec, byMagnitude);
+  search.offer(plain.fit({ ...group, codec: f16Codec }));
   if (highest === lowest) {
     search.offer(groupWord(0, lowest));
     return search.word;
@@ -183,6 +195,29 @@ function searchAsymmetric(group: GroupOfWeights, byMagnitude: boolean): number {
         last = error;
         word = search.refitted();
       }
+    }
+  }
+  return search.word;
+}
+
+/** The best pair as the group stores it. */
+function searchAsymmetric(group: GroupOfWeights, byMagnitude: boolean): number {
+  const pair = searchPair(group, byMagnitude);
+  const { codec, bits } = group;
+  if (codec.format === 'f16') return pair;
+  const search = new Search(group, codec, byMagnitude);
+  const first = plain.fit(group);
+  search.offer(first);
+  const middle = (2 ** bits - 1) / 2;
+  // A group of one value has a pair without a scale, which compact ones do not.
+  const start = scaleOf(pair) === 0 ? first : codec.wordOf(scaleOf(pair), minimumOf(pair));
+  const centre = minimumOf(pair) + middle * scaleOf(pair);
+  for (const steps of SCALE_STEPS) {
+    const scale = nextScale(start, steps);
+    const word = codec.wordOf(scale, centre - middle * scale);
+    const zero = word & MAX_ZERO;
+    for (const by of ZERO_STEPS) {
+      if (zero + by >= 0 && zero + by <= MAX_ZERO) search.offer(word + by);
     }
   }
   return search.word;
@@ -216,11 +251,11 @@ function measureCentred(group: GroupOfWeights, inverse: number, into: CentredFit
 }
 
 function searchSymmetric(group: GroupOfWeights): number {
-  const { bits } = group;
+  const { bits, codec } = group;
   const middle = 2 ** (bits - 1);
   const extreme = extremeOf(group);
-  const search = new Search(group);
-  search.offer(centredWord(-extreme / middle, middle));
+  const search = new Search(group, codec);
+  search.offer(centredWord(codec, -extreme / middle, middle));
   if (extreme === 0) return search.word;
   const reach = bits === 2 ? 88 : 100;
   const step = bits === 2 ? 0.01 : (0.75 * middle) / 100;
@@ -240,7 +275,7 @@ function searchSymmetric(group: GroupOfWeights): number {
       bestScale = fit.scale;
     }
   }
-  search.offer(centredWord(bestScale, middle));
+  search.offer(centredWord(codec, bestScale, middle));
   return search.word;
 }
 

@@ -7,7 +7,8 @@
  */
 import { fail } from '@vramkit/core';
 import type { AffineCodes } from '../code-words.js';
-import type { CodeBits } from '../matrix-layout.js';
+import { factorCodec, type FactorCodec } from '../factor-codec.js';
+import type { CodeBits, FactorFormat } from '../matrix-layout.js';
 import { assignCodes } from './group-codes.js';
 
 /** Whole rows to quantize. */
@@ -19,6 +20,8 @@ export interface QuantizeInput {
   readonly bits: CodeBits;
   /** Columns that share a scale; divides `columns`. */
   readonly groupSize: number;
+  /** How scales and minimums are stored. Default: 'f16'. */
+  readonly factors?: FactorFormat | undefined;
   /** How much an error of each column counts, [columns], none negative. Default: all alike. */
   readonly importance?: Float32Array | undefined;
   /**
@@ -52,6 +55,8 @@ export interface GroupOfWeights {
   readonly column: number;
   readonly bits: CodeBits;
   readonly importance: Float32Array | undefined;
+  /** How the pair is stored. */
+  readonly codec: FactorCodec;
 }
 
 /** Decides scale and minimum of one group. */
@@ -59,7 +64,7 @@ export interface GroupFit {
   readonly name: string;
   /** The largest code in use. */
   readonly maxCode: (bits: CodeBits) => number;
-  /** The pair to store, as `groupWord` gives it. */
+  /** The pair to store, as the group's codec gives it. */
   readonly fit: (group: GroupOfWeights) => number;
 }
 
@@ -69,12 +74,13 @@ export function groupQuantizer(fit: GroupFit): Quantizer {
     name: fit.name,
     needs: 'nothing',
     quantize: (input) => {
-      const { values, rows, columns, bits, groupSize, importance } = input;
+      const { values, rows, columns, bits, groupSize, importance, factors: format } = input;
       const codes = new Uint8Array(values.length);
       const factors = new Uint32Array(values.length / groupSize);
       const maxCode = fit.maxCode(bits);
       // One object for all groups: this is the inner loop of packing.
-      const group = { values, start: 0, count: groupSize, column: 0, bits, importance };
+      const codec = factorCodec(format ?? 'f16', bits);
+      const group = { values, start: 0, count: groupSize, column: 0, bits, importance, codec };
       for (let row = 0, at = 0; row < rows; row++) {
         for (let column = 0; column < columns; column += groupSize, at++) {
           group.start = row * columns + column;

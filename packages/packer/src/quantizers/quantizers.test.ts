@@ -4,6 +4,7 @@ import { f16ToF32 } from '@vramkit/core';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { factorsAt, unpackRows } from '../code-words.js';
+import { f16Codec } from '../factor-codec.js';
 import { compareLogits, compareWeights, errorMetrics } from '../error-metrics.js';
 import { matrixValues } from '../kernels/host-matrix.js';
 import { sampleFloats } from '../kernels/sample-matrix.js';
@@ -151,7 +152,7 @@ describe('checklist 2: conventions', () => {
   it('asymmetric has an integer zero point over the range with 0', () => {
     const pair = word(rtn(), 4);
     expect(scaleOf(pair)).toBe(0.5);
-    expect(zeroPointOf(pair, 15)).toBe(8);
+    expect(zeroPointOf(f16Codec, pair, 15)).toBe(8);
   });
 
   it('symmetric-full gives the extreme code 0, by the sign of the scale', () => {
@@ -179,7 +180,7 @@ describe('checklist 2: conventions', () => {
 
   it('a float zero point is a minimum that is no multiple of the scale', () => {
     const pair = word(hqq(), 2);
-    expect(zeroPointOf(pair, 3)).toBeUndefined();
+    expect(zeroPointOf(f16Codec, pair, 3)).toBeUndefined();
   });
 });
 

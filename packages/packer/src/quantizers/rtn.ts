@@ -7,8 +7,15 @@
  *                           scale has a sign (as Q4_0, and MatMulNBits without zero points)
  *     symmetric-restricted  the largest magnitude over 2^(b-1) - 1 steps either way; one code is
  *                           unused
+ *
+ * Where pairs are compact, the zero point of the asymmetric convention is a fraction of a code, so
+ * that the least weight is code 0; and symmetric-full has a positive scale and, where the extreme
+ * weight is positive, its zero one code lower. With eight bits, where a scale rounded down would
+ * cut off several codes' worth of the range, eight codes are left spare, and zero points are even.
  */
-import { minimumOf, groupWord, nearestCode, scaleOf, f16Bits } from './group-codes.js';
+import type { FactorCodec } from '../factor-codec.js';
+import type { CodeBits, FactorFormat } from '../matrix-layout.js';
+import { nearestCode } from './group-codes.js';
 import { groupQuantizer, type GroupFit, type GroupOfWeights, type Quantizer } from './quantizer.js';
 
 /** How codes map to values; see the head of `rtn.ts`. */
@@ -20,16 +27,25 @@ export interface RtnOptions {
   readonly convention?: RtnConvention;
 }
 
-/** The scale with an integer zero point over [lowest, highest], which holds 0. */
-export function zeroPointWord(lowest: number, highest: number, maxCode: number): number {
-  const range = Math.fround(highest - lowest);
-  if (range === 0) return 0;
-  const scale = scaleOf(f16Bits(range / maxCode));
-  const zeroPoint = nearestCode(-lowest, scale, 0, maxCode);
-  return groupWord(scale, -zeroPoint * scale);
+/** Codes that the range leaves out where scales are coarser than codes. */
+export function spareCodes(factors: FactorFormat, bits: CodeBits): number {
+  return factors === 'compact' && bits === 8 ? 8 : 0;
 }
 
-function asymmetric({ values, start, count, bits }: GroupOfWeights): number {
+/** The scale with a zero point over [lowest, highest], which holds 0. */
+function zeroPointWord(codec: FactorCodec, lowest: number, highest: number, bits: CodeBits) {
+  const maxCode = 2 ** bits - 1;
+  const range = Math.fround(highest - lowest);
+  if (range === 0) return 0;
+  if (codec.format === 'compact') {
+    return codec.wordOf(range / (maxCode - spareCodes('compact', bits)), lowest);
+  }
+  const scale = codec.storedScale(range / maxCode);
+  const zeroPoint = nearestCode(-lowest, scale, 0, maxCode);
+  return codec.wordOf(scale, -zeroPoint * scale);
+}
+
+function asymmetric({ values, start, count, bits, codec }: GroupOfWeights): number {
   let lowest = 0;
   let highest = 0;
   for (let i = start; i < start + count; i++) {
@@ -37,7 +53,7 @@ function asymmetric({ values, start, count, bits }: GroupOfWeights): number {
     if (value < lowest) lowest = value;
     if (value > highest) highest = value;
   }
-  return zeroPointWord(lowest, highest, 2 ** bits - 1);
+  return zeroPointWord(codec, lowest, highest, bits);
 }
 
 /** The weight of largest magnitude; the first of equals. */
@@ -50,11 +66,15 @@ export function extremeOf({ values, start, count }: GroupOfWeights): number {
   return extreme;
 }
 
+/** The scale of `size` over the codes to one side, whose code `middle` is 0. */
+function sidesWord({ codec, bits }: GroupOfWeights, size: number, middle: number): number {
+  return centredWord(codec, size / (middle - spareCodes(codec.format, bits) / 2), middle);
+}
+
 /** A scale around zero, whose code `middle` is 0. */
-export function centredWord(scale: number, middle: number): number {
-  if (scale === 0) return 0;
-  const stored = scaleOf(f16Bits(scale));
-  return groupWord(stored, -middle * stored);
+export function centredWord(codec: FactorCodec, scale: number, middle: number): number {
+  const stored = codec.storedScale(scale);
+  return stored === 0 ? 0 : codec.wordOf(stored, -middle * stored);
 }
 
 /** The fits of {@link rtn}, for quantizers that choose codes another way. */
@@ -69,7 +89,7 @@ export function rtnFit(convention: RtnConvention): GroupFit {
         maxCode: (bits) => 2 ** bits - 1,
         fit: (group) => {
           const middle = 2 ** (group.bits - 1);
-          return centredWord(-extremeOf(group) / middle, middle);
+          return sidesWord(group, -extremeOf(group), middle);
         },
       };
     case 'symmetric-restricted':
@@ -78,7 +98,7 @@ export function rtnFit(convention: RtnConvention): GroupFit {
         maxCode: (bits) => 2 ** bits - 2,
         fit: (group) => {
           const middle = 2 ** (group.bits - 1) - 1;
-          return centredWord(Math.abs(extremeOf(group)) / middle, middle);
+          return sidesWord(group, Math.abs(extremeOf(group)), middle);
         },
       };
   }
@@ -90,11 +110,11 @@ export function rtn(options: RtnOptions = {}): Quantizer {
 }
 
 /** Whether a stored pair has an integer zero point, and which; `undefined` where it has none. */
-export function zeroPointOf(word: number, maxCode: number): number | undefined {
-  const scale = scaleOf(word);
-  const minimum = minimumOf(word);
+export function zeroPointOf(codec: FactorCodec, word: number, maxCode: number): number | undefined {
+  const scale = codec.scaleOf(word);
+  const minimum = codec.minimumOf(word);
   if (scale === 0) return minimum === 0 ? 0 : undefined;
   const zeroPoint = Math.round(-minimum / scale);
   const inRange = zeroPoint >= 0 && zeroPoint <= maxCode;
-  return inRange && groupWord(scale, -zeroPoint * scale) === word >>> 0 ? zeroPoint : undefined;
+  return inRange && codec.wordOf(scale, -zeroPoint * scale) === word >>> 0 ? zeroPoint : undefined;
 }

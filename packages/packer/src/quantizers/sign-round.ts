@@ -3,7 +3,8 @@
  *
  * Per weight an offset v, per group factors a and b in [0, 1] on its largest and smallest weight:
  *
- *     s = f16((a max - b min) / (2^bits - 1)), m = f16(b min), q = clamp(round((w - m) / s + v))
+ *     s = (a max - b min) / (2^bits - 1) and m = b min, both as stored
+ *     q = clamp(round((w - m) / s + v))
  *     loss = d^T H d with d = s q + m - w, H the moments of the activations
  *
  * Rounding passes gradients through. Each step moves every parameter by the learning rate against
@@ -15,7 +16,8 @@
  * layer, from its moments, not of a transformer block; so rows are independent and no model is run.
  * Cost: rows * iterations * columns^2.
  */
-import { groupWord, minimumOf, roundEven, scaleOf } from './group-codes.js';
+import { factorCodec, type FactorCodec } from '../factor-codec.js';
+import { roundEven } from './group-codes.js';
 import { requireMoments, type QuantizeInput, type Quantizer } from './quantizer.js';
 
 /** Options of {@link signRound}. */
@@ -34,6 +36,7 @@ class RowTraining {
   readonly #groupSize: number;
   readonly #maxCode: number;
   readonly #moments: Float64Array;
+  readonly #codec: FactorCodec;
   readonly #offset: Float64Array;
   readonly #factors: Float64Array;
   readonly #range: Float64Array;
@@ -42,7 +45,8 @@ class RowTraining {
   readonly #gradient: Float64Array;
 
   constructor(input: QuantizeInput, moments: Float64Array) {
-    const { columns, groupSize, bits } = input;
+    const { columns, groupSize, bits, factors = 'f16' } = input;
+    this.#codec = factorCodec(factors, bits);
     this.#columns = columns;
     this.#groupSize = groupSize;
     this.#maxCode = 2 ** bits - 1;
@@ -78,10 +82,10 @@ class RowTraining {
     for (let group = 0; group < this.words.length; group++) {
       const highest = (this.#factors[2 * group] ?? 0) * (this.#range[2 * group] ?? 0);
       const lowest = (this.#factors[2 * group + 1] ?? 0) * (this.#range[2 * group + 1] ?? 0);
-      const word = groupWord((highest - lowest) / this.#maxCode, lowest);
+      const word = this.#codec.wordOf((highest - lowest) / this.#maxCode, lowest);
       this.words[group] = word;
-      const scale = scaleOf(word);
-      const minimum = minimumOf(word);
+      const scale = this.#codec.scaleOf(word);
+      const minimum = this.#codec.minimumOf(word);
       for (let i = group * this.#groupSize; i < (group + 1) * this.#groupSize; i++) {
         const weight = weights[i] ?? 0;
         const position = scale === 0 ? 0 : (weight - minimum) / scale + (this.#offset[i] ?? 0);
@@ -110,7 +114,7 @@ class RowTraining {
   /** Moves every parameter by `rate` against the sign of its gradient. */
   step(rate: number): void {
     for (let group = 0; group < this.words.length; group++) {
-      const scale = scaleOf(this.words[group] ?? 0);
+      const scale = this.#codec.scaleOf(this.words[group] ?? 0);
       let byScale = 0;
       let byMinimum = 0;
       for (let i = group * this.#groupSize; i < (group + 1) * this.#groupSize; i++) {

@@ -5,7 +5,7 @@
  * error of the weights, each column weighted by its importance where there is one. It is what
  * allocators minimise; as a score it is the error at one width.
  */
-import type { CodeBits } from '../matrix-layout.js';
+import type { CodeBits, FactorFormat } from '../matrix-layout.js';
 import { matrixValues } from '../kernels/host-matrix.js';
 import { quantizeMatrix, type GroupChoice } from '../quantize-matrix.js';
 import { outputErrorOf } from '../quantizers/moments.js';
@@ -18,6 +18,8 @@ export interface MeasureOptions {
   readonly bits: CodeBits;
   /** Default: 32. */
   readonly groupSize?: GroupChoice;
+  /** How scales and minimums are stored. Default: 'f16'. */
+  readonly factors?: FactorFormat | undefined;
   /** Default: `rtn()`. */
   readonly quantizer?: Quantizer;
   /** What to weigh errors by. Default: 'outputs' where a tensor has moments, else 'importance'. */
