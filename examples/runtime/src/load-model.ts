@@ -31,6 +31,7 @@ import {
   type DeviceMatrix,
   type ExpertCache,
   type ExpertWidth,
+  type FactorFormat,
   type GroupSize,
   type MatrixFormat,
   type MatrixRows,
@@ -70,6 +71,7 @@ const CHUNK_BYTES = 4 * 1024 * 1024;
 interface StoredAs {
   readonly format: MatrixFormat;
   readonly groupSize?: GroupSize;
+  readonly factors?: FactorFormat;
 }
 
 /** Loads a model, whole or in parts; holds everything that has to be freed in the end. */
@@ -254,10 +256,13 @@ export class ModelLoader {
         const names = own.map((part) => part.storedName).join("', '");
         throw new VramError('unsupported', `'${names}' belong together but are stored apart`);
       }
-      const { format, groupSize } = this.#storedAs(lead);
-      let index = widths.findIndex((w) => w.format === format && w.groupSize === groupSize);
+      const { format, groupSize, factors } = this.#storedAs(lead);
+      let index = widths.findIndex(
+        (w) => w.format === format && w.groupSize === groupSize && w.factors === factors,
+      );
       if (index < 0) {
-        index = widths.push({ format, ...(groupSize && { groupSize }), slots: 0 }) - 1;
+        const group = groupSize && { groupSize, ...(factors && { factors }) };
+        index = widths.push({ format, ...group, slots: 0 }) - 1;
       }
       const width = widths[index];
       if (width !== undefined) width.slots += 1;
@@ -315,7 +320,7 @@ export class ModelLoader {
   #sameStorage(a: ModelTensor, b: ModelTensor): boolean {
     const x = this.#storedAs(a);
     const y = this.#storedAs(b);
-    return x.format === y.format && x.groupSize === y.groupSize;
+    return x.format === y.format && x.groupSize === y.groupSize && x.factors === y.factors;
   }
 
   /** How a tensor is kept on the device. */

@@ -51,7 +51,7 @@ async function tensorsOf(folder: string): Promise<SourceTensor[]> {
   return sourceTensors(source, (await readSafetensors(source)).tensors.values());
 }
 
-/** A packed copy of a model, and one of the same values in f32. */
+/** A packed copy of a model, factors of 2 and 4 bits compact, and one of its values in f32. */
 async function packed(
   folder: string,
   name: string,
@@ -66,7 +66,8 @@ async function packed(
   const plan = planModel(tensors, {
     plan: ({ name: tensor }) => {
       const bits = widthOf(tensor);
-      return bits === undefined ? 'keep' : { bits, quantizer: rtn() };
+      const factors = bits === 2 || bits === 4 ? 'compact' : 'f16';
+      return bits === undefined ? 'keep' : { bits, factors, quantizer: rtn() };
     },
   });
   const values = new Map<string, Float32Array>();
@@ -142,7 +143,7 @@ describe('a packed model', () => {
     expect(apart(ours.losses, theirs.losses)).toBeLessThan(1e-3);
     expect(ours.tokens).toEqual(theirs.tokens);
     // One expert of each width a layer, of two.
-    const budgetBytes = (4 * (3 + 4 + 5 + 9) * 3 * 128 * 256) / 8;
+    const budgetBytes = (4 * (2.5 + 4 + 4.5 + 9) * 3 * 128 * 256) / 8;
     const policy = () => lru<number>();
     for (const prefetch of [false, true]) {
       const cached = await run(small, { budgetBytes, policy, prefetch });

@@ -235,7 +235,7 @@ function storedPacked(file: PackedFile, tensor: PlacedTensor): StoredTensor {
     const range = { name, type: type as SafetensorsType, shape, offset, sizeBytes, rows, rowBytes };
     return stored(source, range);
   }
-  const { rows, columns, format, groupSize, codeWordsPerRow, scaleWordsPerRow } = layout;
+  const { rows, columns, codeWordsPerRow, scaleWordsPerRow } = layout;
   return {
     source,
     storedName: name,
@@ -253,7 +253,7 @@ function storedPacked(file: PackedFile, tensor: PlacedTensor): StoredTensor {
         }),
       );
       const words = { codes: codes ?? new Uint32Array(), scales: scales ?? new Uint32Array() };
-      const matrix = hostMatrix({ rows: rowCount, columns, format, groupSize }, words);
+      const matrix = hostMatrix({ ...layout, rows: rowCount }, words);
       return new Uint8Array(matrixValues(matrix).buffer);
     },
   };

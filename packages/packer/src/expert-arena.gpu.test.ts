@@ -2,7 +2,7 @@
 import { createGpu } from '@vramkit/adapter';
 import { Batch, countersSince, openDevice, Uploader, type VramDevice } from '@vramkit/core';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { createExpertArena, type ExpertArena } from './expert-arena.js';
+import { createExpertArena, type ExpertArena, type ExpertWidth } from './expert-arena.js';
 import type { HostMatrix } from './kernels/host-matrix.js';
 import { createMatrix } from './matrix.js';
 import { indexedMatmulCpu } from './kernels/matmul.cpu.js';
@@ -22,6 +22,14 @@ afterAll(() => {
 });
 
 const FORMATS = ['affine2', 'affine3', 'affine4', 'affine8', 'f16'] as const;
+/** Some widths have compact factors, and one groups of the whole row, alone in their words. */
+const STORED: readonly Omit<ExpertWidth, 'slots'>[] = [
+  { format: 'affine2', groupSize: 16, factors: 'compact' },
+  { format: 'affine3', groupSize: 32, factors: 'compact' },
+  { format: 'affine4', groupSize: 64, factors: 'compact' },
+  { format: 'affine8' },
+  { format: 'f16' },
+];
 const shape = { rows: 21, columns: 64 };
 const experts = 7;
 const options = { label: 'experts', experts, rowsPerExpert: 21, columns: 64 };
@@ -29,12 +37,12 @@ const options = { label: 'experts', experts, rowsPerExpert: 21, columns: 64 };
 function arenaOf(slots: number): ExpertArena {
   return createExpertArena(device, {
     ...options,
-    widths: FORMATS.map((format) => ({ format, slots })),
+    widths: STORED.map((stored) => ({ ...stored, slots })),
   });
 }
 
 function weightsOf(width: number, seed: number): HostMatrix {
-  return sampleMatrix({ ...shape, format: FORMATS[width] ?? 'affine4' }, seed);
+  return sampleMatrix({ ...shape, ...(STORED[width] ?? { format: 'affine4' }) }, seed);
 }
 
 const store = (arena: ExpertArena, expert: number, width: number, host: HostMatrix) => {

@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { gatherRows } from './gather.js';
 import { gatherRowsCpu } from './kernels/gather-rows.cpu.js';
 import {
+  COMPACT,
   deviceMatrix,
   deviceTensor,
   OTHER_GROUPS,
@@ -61,7 +62,7 @@ describe.each(STORAGES)('gatherRows of $format $groupSize', (storage) => {
   });
 });
 
-it.each(OTHER_GROUPS)('gathers $format in groups of $groupSize', async (shape) => {
+it.each([...OTHER_GROUPS, ...COMPACT])('gathers $columns columns of $format', async (shape) => {
   expect(await gatherError(device, shape, [0, 32, 7, 33])).toBeLessThanOrEqual(1);
 });
 

@@ -4,7 +4,7 @@
 import { assertArgument, checkInteger, type Batch, type BufferRange } from '@vramkit/core';
 import { bindingWindow, rowsPerDispatch } from './binding-window.js';
 import { GATHER_WORKGROUP_SIZE, gatherRowsKernel } from './kernels/gather-rows.wgsl.js';
-import { stepElements } from './kernels/weight-step.wgsl.js';
+import { storageParams } from './kernels/weight-step.wgsl.js';
 import type { DeviceMatrix } from './matrix.js';
 
 /** Arguments of {@link gatherRows}. */
@@ -25,14 +25,14 @@ export interface GatherRowsArguments {
  */
 export function gatherRows(batch: Batch, args: GatherRowsArguments): void {
   const { weights, ids, count, y } = args;
-  const { device, rows, columns, format, groupSize, segments } = weights;
+  const { device, rows, columns, segments } = weights;
   checkInteger('count', count);
   assertArgument(
     count * 4 <= ids.sizeBytes && count * columns * 4 <= y.sizeBytes,
     `${count} rows of ${columns} leave ids of ${ids.sizeBytes} B or y of ${y.sizeBytes} B`,
     { count, columns, idBytes: ids.sizeBytes, rangeBytes: y.sizeBytes },
   );
-  const storage = { format, groupSize, stepElements: stepElements(columns, groupSize) };
+  const storage = storageParams(weights.layout);
   const steps = columns / storage.stepElements;
   const chunk = rowsPerDispatch(device, count, [
     { range: ids, rowElements: 1 },

@@ -6,7 +6,7 @@ import { bindingWindow, rowsPerDispatch } from './binding-window.js';
 import { laneIndexedKernel } from './kernels/matmul-lanes.wgsl.js';
 import { splitIndexedKernel, splitOutputs, splitsFor } from './kernels/matmul-split.wgsl.js';
 import type { INDEXED_BINDINGS, INDEXED_UNIFORMS } from './kernels/matmul-operands.wgsl.js';
-import { stepElements, type StorageParams } from './kernels/weight-step.wgsl.js';
+import { storageParams, type StorageParams } from './kernels/weight-step.wgsl.js';
 import { checkActivations, checkResult, laneTile } from './matmul.js';
 import { defaultMatmulTuning, sharedLanes, type MatmulTuning } from './matmul-tuning.js';
 import type { DeviceMatrix } from './matrix.js';
@@ -109,7 +109,7 @@ export function indexedMatmul(batch: Batch, args: IndexedMatmulArguments): void 
   const { x, xRows, weights, rowsPerExpert, expertIds, y, xRowDivisor = 1 } = args;
   const { accumulate = false, firstXRow = 0, yOffset = 0, yStride = rowsPerExpert } = args;
   const { slots, zeroUnknown = true } = args;
-  const { device, rows, columns, format, groupSize, segments } = weights;
+  const { device, rows, columns, segments } = weights;
   checkInteger('rowsPerExpert', rowsPerExpert, 1, rows);
   checkInteger('xRowDivisor', xRowDivisor, 1);
   checkInteger('firstXRow', firstXRow);
@@ -120,9 +120,7 @@ export function indexedMatmul(batch: Batch, args: IndexedMatmulArguments): void 
   if (xRows === 0) return;
   checkActivations(x, firstXRow + Math.ceil(xRows / xRowDivisor), columns);
   const storage = {
-    format,
-    groupSize,
-    stepElements: stepElements(columns, groupSize),
+    ...storageParams(weights.layout),
     indexing: slots === undefined ? ('ids' as const) : ('slots' as const),
   };
   const steps = columns / storage.stepElements;

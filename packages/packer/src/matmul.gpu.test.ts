@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { indexedMatmul } from './indexed-matmul.js';
 import { indexedMatmulCpu, matmulCpu } from './kernels/matmul.cpu.js';
 import {
+  COMPACT,
   deviceMatrix,
   deviceTensor,
   OTHER_GROUPS,
@@ -98,6 +99,16 @@ describe.each(STORAGES)('matmul of $format $groupSize', (storage) => {
 it.each(OTHER_GROUPS)('multiplies $format in groups of $groupSize', async (shape) => {
   for (const xRows of [1, 6])
     expect(await productError(device, shape, xRows)).toBeLessThanOrEqual(1);
+});
+
+describe.each(COMPACT)('$format, $columns columns in compact groups of $groupSize', (shape) => {
+  // Odd numbers of groups are the hard ones. Tiles of many rows take a minute to compile.
+  const isOdd = shape.columns > shape.groupSize && (shape.columns / shape.groupSize) % 2 === 1;
+  const rows = isOdd || shape.columns === 96 ? [1, 5] : [1];
+  const isTypical = shape.columns === 96 && shape.groupSize === 32;
+  it.each(isTypical ? [...rows, 40] : rows)('%i rows of x', async (xRows) => {
+    expect(await productError(device, shape, xRows)).toBeLessThanOrEqual(1);
+  });
 });
 
 describe('limits', () => {

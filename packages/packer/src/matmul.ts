@@ -10,7 +10,7 @@ import { bindingWindow, rowsPerDispatch } from './binding-window.js';
 import { laneMatmulKernel } from './kernels/matmul-lanes.wgsl.js';
 import { splitMatmulKernel, splitOutputs, splitsFor } from './kernels/matmul-split.wgsl.js';
 import { TILED, tiledMatmulKernel } from './kernels/matmul-tiled.wgsl.js';
-import { stepElements } from './kernels/weight-step.wgsl.js';
+import { stepElements, storageParams } from './kernels/weight-step.wgsl.js';
 import { defaultMatmulTuning, sharedLanes, type MatmulTuning } from './matmul-tuning.js';
 import type { DeviceMatrix } from './matrix.js';
 
@@ -106,13 +106,12 @@ function dispatchProduct(
   },
 ): void {
   const { weights, tuning, bindings, uniforms } = product;
-  const { format, groupSize, columns } = weights;
-  const storage = { format, groupSize, stepElements: stepElements(columns, groupSize) };
+  const storage = storageParams(weights.layout);
   const { xRows, outputs, steps } = uniforms;
   const lanes = sharedLanes(weights.device);
   const shape = xRows === 1 ? tuning.vector : tuning.matrix;
   if (shape === 'lanes' && lanes > 0) {
-    const tile = laneTile(lanes, xRows, groupSize === 0);
+    const tile = laneTile(lanes, xRows, weights.groupSize === 0);
     batch.dispatch(laneMatmulKernel, {
       params: { ...storage, ...tile },
       bindings,

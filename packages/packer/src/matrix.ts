@@ -226,7 +226,6 @@ function denseWords(format: string, dense: Float32Array | Uint16Array): Uint32Ar
 export function createMatrix(device: VramDevice, options: MatrixOptions): DeviceMatrix {
   device.assertUsable();
   const layout = matrixLayout(options);
-  if (layout.factors === 'compact') fail('unsupported', 'no kernel reads compact factors');
   const { rows, codeWordsPerRow, scaleWordsPerRow } = layout;
   const { maxStorageBufferBindingSize, maxBufferSize } = device.limits;
   const limitBytes = Math.min(maxStorageBufferBindingSize, maxBufferSize);

@@ -60,16 +60,22 @@ function weightsTensor(on: VramDevice, values: Float32Array): Tensor {
 
 async function expectSameBytes(
   on: VramDevice,
-  shape: { rows: number; columns: number; bits: CodeBits; groupSize: number },
+  shape: {
+    rows: number;
+    columns: number;
+    bits: CodeBits;
+    groupSize: number;
+    factors?: 'compact';
+  },
   convention: RtnConvention,
 ): Promise<void> {
-  const { rows, columns, bits, groupSize } = shape;
-  const format = affineMatrixFormat(bits);
-  const layout = { ...matrixLayout({ rows, columns, format, groupSize }), bits };
+  const { rows, columns, bits, groupSize, factors } = shape;
+  const stored = { rows, columns, format: affineMatrixFormat(bits), groupSize, factors };
+  const layout = { ...matrixLayout(stored), bits };
   const values = awkwardWeights(rows * columns, groupSize, rows + bits);
   const expected = packGroupsCpu(values, layout, convention);
   using tensor = weightsTensor(on, values);
-  using matrix = createMatrix(on, { rows, columns, format, groupSize, label: 'packed' });
+  using matrix = createMatrix(on, { ...stored, label: 'packed' });
   await packOnDevice(tensor, matrix, { convention });
   for (const { firstRow, rowCount, codes, scales } of matrix.segments) {
     const read = async (range: typeof codes, perRow: number): Promise<Uint32Array> => {
@@ -99,6 +105,16 @@ describe('packOnDevice', () => {
     'checklist 22, 25: $bits bits, groups of $groupSize, $convention: the bytes of the CPU',
     async ({ bits, groupSize, convention }) => {
       await expectSameBytes(device, { rows: 97, columns: 384, bits, groupSize }, convention);
+    },
+  );
+
+  it.each(cases)(
+    'compact: $bits bits, groups of $groupSize, $convention: the bytes of the CPU',
+    async ({ bits, groupSize, convention }) => {
+      // Odd numbers of groups: the last one is alone in its word.
+      const columns = groupSize === 16 && bits < 4 ? 480 : 15 * groupSize;
+      const shape = { rows: 61, columns, bits, groupSize, factors: 'compact' } as const;
+      await expectSameBytes(device, shape, convention);
     },
   );
 

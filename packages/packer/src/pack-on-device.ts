@@ -44,12 +44,11 @@ export async function packOnDevice(
   { convention = 'asymmetric' }: PackOnDeviceOptions = {},
 ): Promise<void> {
   const { device, label, layout, rows, columns } = matrix;
-  const { format, groupSize, codeWordsPerRow, scaleWordsPerRow } = layout;
+  const { format, groupSize, factors, codeWordsPerRow, scaleWordsPerRow } = layout;
   if (!isAffine(format)) fail('unsupported', `'${label}' is ${format}, which has no codes`);
-  if (layout.factors !== 'f16') fail('unsupported', `'${label}' has compact factors`);
   // An affine format has the bits of a code.
-  const params = { bits: layout.bits as CodeBits, groupSize, convention };
-  const units = columns / packUnitColumns(params);
+  const params = { bits: layout.bits as CodeBits, groupSize, factors, convention };
+  const units = Math.ceil(columns / packUnitColumns(params));
   const shape = { dtype: 'u32', shape: [2], kind: 'staging', label: `${label} problems` } as const;
   using problems = createTensor(device, shape);
   problems.write(new Uint32Array(2));

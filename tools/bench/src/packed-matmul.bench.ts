@@ -19,6 +19,7 @@ import {
   type AffineMatrixFormat,
   type DeviceMatrix,
   type ExpertArena,
+  type FactorFormat,
 } from '@vramkit/packer';
 import type { BenchOptions } from './command-line.js';
 import { gpuRate } from './gpu-rate.js';
@@ -34,7 +35,20 @@ import type { ProductFormat } from '../../peers/src/product-protocol.js';
 export const question = 'Packed products by width beside other runtimes on the same driver';
 
 const suite = 'packed-matmul';
-const PACKED = ['affine4', 'affine2', 'affine3', 'affine8'] as const;
+const PACKED: readonly BenchStorage[] = [
+  { name: 'affine4', format: 'affine4' },
+  { name: 'affine4 compact', format: 'affine4', factors: 'compact' },
+  { name: 'affine2', format: 'affine2' },
+  { name: 'affine3', format: 'affine3' },
+  { name: 'affine8', format: 'affine8' },
+];
+
+/** How weights of a case are stored; groups of 32. */
+interface BenchStorage {
+  readonly name: string;
+  readonly format: AffineMatrixFormat | 'f32';
+  readonly factors?: FactorFormat;
+}
 
 function activations(device: VramDevice, label: string, rows: number, columns: number): Tensor {
   const shape = [rows, columns];
@@ -45,10 +59,11 @@ function activations(device: VramDevice, label: string, rows: number, columns: n
 
 async function weights(
   device: VramDevice,
-  format: AffineMatrixFormat | 'f32',
+  { name, format, factors }: BenchStorage,
   size: number,
 ): Promise<DeviceMatrix> {
-  const matrix = createMatrix(device, { rows: size, columns: size, format, label: format });
+  const shape = { rows: size, columns: size, format, factors };
+  const matrix = createMatrix(device, { ...shape, label: name });
   const { codeWordsPerRow, scaleWordsPerRow } = matrix.layout;
   using uploader = new Uploader(device, { method: 'write-buffer' });
   if (format === 'f32') {
@@ -56,7 +71,8 @@ async function weights(
   } else {
     // Codes of a pattern and scales of 2^-7: what the values are does not change the time.
     const codes = new Uint32Array(size * codeWordsPerRow).fill(0x76543210);
-    const scales = new Uint32Array(size * scaleWordsPerRow).fill(0xa0002000);
+    const pair = factors === 'compact' ? 0x40204020 : 0xa0002000;
+    const scales = new Uint32Array(size * scaleWordsPerRow).fill(pair);
     await matrix.upload(uploader, 0, { codes, scales });
   }
   return matrix;
@@ -97,9 +113,10 @@ async function ourProducts(
   const y = resources.own(activations(device, 'y', rows, size));
   const measures: Record<string, Measure> = {};
   const work = 2 * rows * size * size;
-  for (const each of format === 'f32' ? (['f32'] as const) : PACKED) {
+  const f32 = { name: 'f32', format: 'f32' } as const;
+  for (const each of format === 'f32' ? [f32] : PACKED) {
     const matrix = resources.own(await weights(device, each, size));
-    measures[each] = await gpuRate(device, work, (batch) =>
+    measures[each.name] = await gpuRate(device, work, (batch) =>
       matmul(batch, { x, xRows: rows, weights: matrix, y }),
     );
   }

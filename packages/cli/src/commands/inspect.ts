@@ -2,7 +2,12 @@
  * `vramkit inspect`: the tensors of a model file, how they are stored, and whether a packed file's
  * bytes are those that were written.
  */
-import { bitsPerWeight, packedMatrixLayout, verifyPacked } from '@vramkit/packer';
+import {
+  bitsPerWeight,
+  packedMatrixLayout,
+  verifyPacked,
+  type MatrixLayout,
+} from '@vramkit/packer';
 import { fail } from '@vramkit/core';
 import type { Command, OptionValues, Terminal } from '../command-line.js';
 import { openModelSource, type ModelSource } from './model-source.js';
@@ -15,6 +20,11 @@ interface TensorReport {
   readonly sizeBytes: number;
   readonly bitsPerWeight: number;
   readonly quantizer?: string;
+}
+
+/** `affine4/32`, with the format of factors where it is not f16. */
+function formatName({ format, groupSize, factors }: MatrixLayout): string {
+  return `${format}/${groupSize}${factors === 'f16' ? '' : ` ${factors}`}`;
 }
 
 function report(source: ModelSource): TensorReport[] {
@@ -32,7 +42,7 @@ function report(source: ModelSource): TensorReport[] {
     return {
       name,
       shape,
-      format: layout === undefined ? storage.format : `${storage.format}/${layout.groupSize}`,
+      format: layout === undefined ? storage.format : formatName(layout),
       sizeBytes,
       bitsPerWeight: layout === undefined ? (8 * sizeBytes) / weights : bitsPerWeight(layout),
       ...('quantizer' in storage ? { quantizer: storage.quantizer } : {}),
@@ -60,7 +70,7 @@ async function run(options: OptionValues, terminal: Terminal): Promise<number> {
     const width = Math.max(...tensors.map(({ name }) => name.length));
     for (const { name, shape, format, bitsPerWeight: bits, sizeBytes } of tensors) {
       const extents = `[${shape.join(', ')}]`.padEnd(16);
-      const cells = [name.padEnd(width), extents, format.padEnd(12), bits.toFixed(3).padStart(7)];
+      const cells = [name.padEnd(width), extents, format.padEnd(18), bits.toFixed(3).padStart(7)];
       terminal.out(`${cells.join('  ')}  ${String(sizeBytes).padStart(11)} B\n`);
     }
     const total = tensors.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);

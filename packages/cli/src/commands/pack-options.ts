@@ -8,6 +8,7 @@ import {
   ruleFor,
   rtn,
   type CodeBits,
+  type FactorFormat,
   type GroupChoice,
   type Quantizer,
   type WidthRule,
@@ -20,6 +21,7 @@ export interface PackRequest {
   readonly out: string;
   readonly quantizer: Quantizer;
   readonly groupSize: GroupChoice;
+  readonly factors: FactorFormat;
   /** Default width of tensors that no rule names. */
   readonly bits: CodeBits;
   /** Most bits a packed weight, everything counted; widths are then chosen by measured error. */
@@ -93,10 +95,14 @@ export function parsePackRequest(options: OptionValues): PackRequest {
     const known = Object.keys(QUANTIZERS).join(', ');
     fail('invalid-argument', `no quantizer '${name}': ${known}`, { quantizer: name });
   }
-  const group = text(options, 'group') ?? '64';
+  const group = text(options, 'group') ?? (text(options, 'factors') === 'compact' ? '32' : '64');
   const groupSize = ([16, 32, 64, 128, 'row'] as const).find((size) => String(size) === group);
   if (groupSize === undefined) {
     fail('invalid-argument', `groups of ${group}: 16, 32, 64, 128 or row`, { group });
+  }
+  const factors = text(options, 'factors') ?? 'f16';
+  if (factors !== 'f16' && factors !== 'compact') {
+    fail('invalid-argument', `factors '${factors}': f16 or compact`, { factors });
   }
   const target = text(options, 'target-bits');
   const targetBits = target === undefined ? undefined : Number(target);
@@ -113,6 +119,7 @@ export function parsePackRequest(options: OptionValues): PackRequest {
     out: required(options, 'out'),
     quantizer,
     groupSize,
+    factors,
     bits: widthOf(text(options, 'bits') ?? '4'),
     targetBits,
     rules: list(text(options, 'rules')).map(parseRule),

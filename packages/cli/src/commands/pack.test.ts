@@ -53,6 +53,19 @@ describe('vramkit pack', { timeout: 120_000 }, () => {
     expect(verified.stdout).toMatch(/tensors of a packed file, \d+ B, every checksum right/);
   });
 
+  it('compact factors: groups of 32 in the bits of 64, named by inspect', () => {
+    const path = join(folder, 'compact.safetensors');
+    const args = ['--model', model, '--quantizer', 'rtn', '--factors', 'compact', '--out', path];
+    const { status, stdout, stderr } = vramkit('pack', ...args);
+    expect(status, stderr).toBe(0);
+    expect(stdout).toContain(', 4.500 bits a packed weight');
+    const packed = inspect(path).filter(({ format }) => format.startsWith('affine'));
+    expect(new Set(packed.map(({ format }) => format))).toEqual(new Set(['affine4/32 compact']));
+    expect(vramkit('inspect', '--model', path, '--verify').status).toBe(0);
+    const unknown = vramkit('pack', ...args, '--factors', 'f8');
+    expect(unknown.stderr).toContain("factors 'f8': f16 or compact");
+  });
+
   it('checklist 13: rules by name, glob and expression; a rule without a match is said', () => {
     const rules = '/experts\\.0\\.w[13]/=2,*experts.1.*=3,nothing.*=8';
     const path = join(folder, 'rules.safetensors');

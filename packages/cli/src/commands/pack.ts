@@ -48,12 +48,12 @@ function planWith(
   tensors: readonly SourceTensor[],
   widthOf: (name: string) => CodeBits,
 ): ModelPlan {
-  const { quantizer, groupSize } = request;
+  const { quantizer, groupSize, factors } = request;
   return planModel(tensors, {
     plan: ({ name, shape }): TensorPlan => {
       if (isKept(request, name, shape)) return 'keep';
       const importance = request.importance?.of(name, shape[1] ?? 0);
-      return { bits: widthOf(name), groupSize, quantizer, importance };
+      return { bits: widthOf(name), groupSize, factors, quantizer, importance };
     },
     allowRequantize: request.requantize,
     unevenGroups: 'smaller',
@@ -91,9 +91,12 @@ async function measure(
     for (const [i, bits] of WIDTHS.entries()) {
       const layout = sizes[i]?.get(name);
       const groupSize = layout?.groupSize === columns ? 'row' : layout?.groupSize;
+      const { quantizer, factors } = request;
       // The plan chose one of the group sizes, or the whole row.
-      const how = { bits, quantizer: request.quantizer, groupSize: groupSize as 32 | 'row' };
-      const key = await unitDigest(unit, JSON.stringify([bits, request.quantizer.name, groupSize]));
+      const how = { bits, quantizer, factors, groupSize: groupSize as 32 | 'row' };
+      // Named only where it is not the default, so that scores of before still count.
+      const named = [bits, quantizer.name, groupSize, ...(factors === 'f16' ? [] : [factors])];
+      const key = await unitDigest(unit, JSON.stringify(named));
       const error = kept.scores.get(key) ?? measureUnit(unit, how);
       kept.scores.set(key, error);
       choices.push({ bits, sizeBytes: layout === undefined ? 0 : matrixBytes(layout), error });
@@ -262,7 +265,12 @@ export const pack: Command = {
     group: {
       type: 'string',
       value: 'SIZE',
-      summary: 'weights that share a scale: 16, 32, 64 (default), 128 or row',
+      summary: 'weights that share a scale: 16, 32, 64 (default), 128 or row; compact: 32',
+    },
+    factors: {
+      type: 'string',
+      value: 'FORMAT',
+      summary: 'scale and minimum of a group: f16, 32 bits (default), or compact, 16 bits',
     },
     quantizer: {
       type: 'string',
@@ -296,6 +304,7 @@ export const pack: Command = {
   },
   examples: [
     ['vramkit pack --model in.gguf --out out.safetensors --bits 3', 'all matrices in 3 bits'],
+    ['vramkit pack --model in.gguf --out out.safetensors --factors compact', '4.5 bits a weight'],
     ['vramkit pack --model . --out out.safetensors --target-bits 3 --dry-run', 'sizes, no file'],
   ],
   run,

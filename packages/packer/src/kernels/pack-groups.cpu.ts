@@ -12,8 +12,9 @@ export function packGroupsCpu(
   layout: MatrixLayout & { readonly bits: CodeBits },
   convention: RtnConvention,
 ): AffineWords {
-  const { columns, bits, groupSize } = layout;
+  const { columns, bits, groupSize, factors } = layout;
   const rows = values.length / columns;
   const quantizer = rtn({ convention });
-  return packRows(layout, quantizer.quantize({ values, rows, columns, bits, groupSize }));
+  const input = { values, rows, columns, bits, groupSize, factors };
+  return packRows(layout, quantizer.quantize(input));
 }

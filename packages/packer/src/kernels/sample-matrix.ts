@@ -4,7 +4,14 @@
 import { createTensor, f32ToBf16, f32ToF16, Uploader } from '@vramkit/core';
 import type { HostArray, Tensor, VramDevice } from '@vramkit/core';
 import { packRows } from '../code-words.js';
-import { isAffine, type GroupSize, type MatrixFormat, type MatrixShape } from '../matrix-layout.js';
+import { factorCodec } from '../factor-codec.js';
+import {
+  isAffine,
+  type CodeBits,
+  type GroupSize,
+  type MatrixFormat,
+  type MatrixShape,
+} from '../matrix-layout.js';
 import { createMatrix, type DeviceMatrix } from '../matrix.js';
 import { seededRandom as seeded } from '../scorers/seeded-random.js';
 import { hostMatrix, type HostMatrix } from './host-matrix.js';
@@ -35,6 +42,29 @@ export const OTHER_GROUPS: readonly (MatrixShape & { readonly groupSize: GroupSi
   { format: 'affine8', groupSize: 160, rows: 33, columns: 160 },
 ];
 
+/**
+ * Compact factors at every width: groups below, of and above a step, even and odd numbers of them,
+ * a whole row; with four and eight bits also steps of half the size.
+ */
+export const COMPACT: readonly (MatrixShape & { readonly groupSize: GroupSize })[] = (
+  ['affine2', 'affine3', 'affine4', 'affine8'] as const
+).flatMap((format) => {
+  const sizes: [groupSize: GroupSize, columns: number][] = [
+    [16, 96],
+    [32, 128],
+    [32, 96],
+    [32, 32],
+    [64, 256],
+    [64, 192],
+    [128, 384],
+    [160, 160],
+  ];
+  if (format === 'affine4' || format === 'affine8') sizes.push([16, 48], [16, 80]);
+  return sizes.map(([groupSize, columns]) => {
+    return { format, groupSize, rows: 33, columns, factors: 'compact' as const };
+  });
+});
+
 /** Floats in [-1, 1). */
 export function sampleFloats(count: number, seed: number): Float32Array {
   const next = seeded(seed);
@@ -49,10 +79,12 @@ export function sampleMatrix(shape: MatrixShape, seed: number): HostMatrix {
   if (isAffine(format)) {
     const codes = Uint8Array.from({ length: rows * columns }, () => next() * 2 ** bits);
     const groups = (rows * columns) / layout.groupSize;
+    // An affine format has the bits of a code.
+    const codec = factorCodec(layout.factors, bits as CodeBits);
     const factors = Uint32Array.from({ length: groups }, () => {
       const scale = (0.5 + next()) * 2 ** (1 - bits);
       const minimum = -scale * 2 ** (bits - 1) * (0.9 + 0.2 * next());
-      return (f32ToF16(scale) | (f32ToF16(minimum) << 16)) >>> 0;
+      return codec.wordOf(scale, minimum);
     });
     return hostMatrix(shape, packRows(layout, { codes, factors }));
   }
@@ -64,8 +96,8 @@ export function sampleMatrix(shape: MatrixShape, seed: number): HostMatrix {
 
 /** Uploads a host matrix; the caller disposes it. */
 export async function deviceMatrix(device: VramDevice, host: HostMatrix): Promise<DeviceMatrix> {
-  const { rows, columns, format, groupSize } = host.layout;
-  const group = groupSize === 0 ? {} : { groupSize };
+  const { rows, columns, format, groupSize, factors } = host.layout;
+  const group = groupSize === 0 ? {} : { groupSize, factors };
   const matrix = createMatrix(device, { rows, columns, format, ...group, label: 'weights' });
   using uploader = new Uploader(device, { method: 'write-buffer' });
   const { codes, scales } = host;

@@ -13,8 +13,12 @@
  *
  * Codes of 2 and 3 bits are first spread, eight at a time, into the nibbles of a word, and read
  * from there like 4-bit codes.
+ *
+ * Compact factors (factor-codec.ts) are two groups a word. Their scale is an f16 whose bits lie one
+ * place too high, with the zero point below: one shift and mask gives the scales of both groups.
  */
-import type { GroupSize, MatrixFormat } from '../matrix-layout.js';
+import { MAX_ZERO } from '../factor-codec.js';
+import type { FactorFormat, GroupSize, MatrixFormat, MatrixLayout } from '../matrix-layout.js';
 
 /** How a matrix is stored, as far as kernels are specialised by it. */
 export interface StorageParams {
@@ -23,6 +27,18 @@ export interface StorageParams {
   readonly groupSize: GroupSize;
   /** Elements of a step; see {@link stepElements}. */
   readonly stepElements: number;
+  /** How scales and minimums are stored. Default: 'f16'. */
+  readonly factors?: FactorFormat;
+  /** Whether a row of compact factors ends with a group alone in its word. Default: false. */
+  readonly isPadded?: boolean;
+}
+
+/** How a matrix is stored, for its kernels. */
+export function storageParams(layout: MatrixLayout): StorageParams {
+  const { format, groupSize, columns, factors } = layout;
+  const storage = { format, groupSize, stepElements: stepElements(columns, groupSize) };
+  if (factors === 'f16') return storage;
+  return { ...storage, factors, isPadded: (columns / groupSize) % 2 === 1 };
 }
 
 /** How a kernel reads one step of a row. */
@@ -45,6 +61,8 @@ export interface WeightStep {
   readonly hasLowestPlane: boolean;
   /** Whether codes are first spread into the nibbles of other words. */
   readonly spreads: boolean;
+  /** How compact factors are read; absent for pairs of f16. */
+  readonly compact?: CompactFactors;
   /** Statements to place before the elements of a quad are used. */
   readonly prepare: (row: string, quad: number) => readonly string[];
   /** The words of elements 8 * `eight` to 8 * `eight` + 7, as expressions; prepared ones. */
@@ -53,6 +71,14 @@ export interface WeightStep {
   readonly element: (row: string, index: number) => string;
   /** The power of two that {@link element} still carries. */
   readonly exponent: (index: number) => number;
+}
+
+/** What a kernel knows of compact factors. */
+interface CompactFactors {
+  /** A zero point in codes, times -1. */
+  readonly unit: number;
+  /** Whether rows end with a group alone in its word. */
+  readonly isPadded: boolean;
 }
 
 /** `[0, 1, ..., count - 1]`. */
@@ -69,8 +95,9 @@ export function stepElements(columns: number, groupSize: number): number {
 
 /** How to read a step of this storage. */
 export function weightStep(params: StorageParams): WeightStep {
-  const { format, groupSize, stepElements: elements } = params;
+  const { format, groupSize, stepElements: elements, isPadded = false } = params;
   const bits = BITS[format];
+  const isCompact = params.factors === 'compact';
   // The lowest bits of 3-bit codes lie among the scales.
   const words = (elements * (bits === 3 ? 2 : bits)) / 32;
   const width = Math.min(4, words);
@@ -86,7 +113,10 @@ export function weightStep(params: StorageParams): WeightStep {
     loads: words / width,
     groups,
     stepsPerGroup: groupSize === 0 ? 1 : Math.max(1, groupSize / elements),
-    scalesType: scalesType(bits, groups, groupSize / elements),
+    scalesType: isCompact
+      ? compactType(bits, groups)
+      : scalesType(bits, groups, groupSize / elements),
+    ...(isCompact && { compact: { unit: -(2 ** (bits - 7)), isPadded } }),
     hasLowestPlane: bits === 3,
     spreads: bits < 4,
     prepare: (row, quad) => {
@@ -127,6 +157,11 @@ function scalesType(bits: number, groups: number, stepsPerGroup: number): string
   if (bits !== 3) return groups === 2 ? 'vec2<u32>' : 'u32';
   if (stepsPerGroup > 1) return 'u32';
   return groups === 2 ? 'array<u32, 3>' : 'vec2<u32>';
+}
+
+/** The same of compact factors: words one by one, but for a step of two groups and a plane. */
+function compactType(bits: number, groups: number): string {
+  return bits === 3 && groups === 2 ? 'vec2<u32>' : 'u32';
 }
 
 /**
@@ -174,7 +209,43 @@ export function loadStep(step: WeightStep, row: string, at: string): string[] {
     const index = step.loads === 1 ? at : `(${at}) * ${step.loads}u + ${load}u`;
     return `let ${row}_${load} = codes[${index}];`;
   });
-  return step.groups === 0 ? codes : [...codes, ...loadScales(step, row, at)];
+  if (step.groups === 0) return codes;
+  if (step.compact === undefined) return [...codes, ...loadScales(step, row, at)];
+  return [...codes, ...loadCompact(step, step.compact, row, at)];
+}
+
+/** Loads compact factors; `uniforms.steps` is the steps of a row. */
+function loadCompact(step: WeightStep, compact: CompactFactors, row: string, at: string): string[] {
+  const { groups, stepsPerGroup, hasLowestPlane } = step;
+  const { unit, isPadded } = compact;
+  const pair = (scale: string, zero: string): string =>
+    `vec2<f32>(${scale}, ${scale} * (${unit.toString()} * f32(${zero})))`;
+  const scales = (word: string): string => `unpack2x16float((${word} >> 1u) & 0x7fc07fc0u)`;
+  if (groups === 2) {
+    const word = hasLowestPlane ? `${row}_s.x` : `${row}_s`;
+    return [
+      `let ${row}_s = scales[${at}];`,
+      `let ${row}_d = ${scales(word)};`,
+      `let ${row}_g0 = ${pair(`${row}_d.x`, `${word} & ${MAX_ZERO}u`)};`,
+      `let ${row}_g1 = ${pair(`${row}_d.y`, `(${word} >> 16u) & ${MAX_ZERO}u`)};`,
+      ...(hasLowestPlane ? [`let ${row}_p = ${row}_s.y;`] : []),
+    ];
+  }
+  // The group in halves of words, with those that rows are filled up with.
+  const group = stepsPerGroup === 1 ? `(${at})` : `(${at}) / ${stepsPerGroup}u`;
+  const padding = isPadded ? ` + (${at}) / uniforms.steps` : '';
+  const within = stepsPerGroup === 1 ? '' : ` - (${at}) % ${stepsPerGroup}u`;
+  // A word of factors comes before the lowest bits of its steps.
+  const place = hasLowestPlane
+    ? `${at} - (${row}_q & 1u) * ${stepsPerGroup}u${within} + (${row}_q >> 1u)`
+    : `${row}_q >> 1u`;
+  return [
+    `let ${row}_q = ${group}${padding};`,
+    `let ${row}_s = scales[${place}] >> (16u * (${row}_q & 1u));`,
+    `let ${row}_d = ${scales(`${row}_s`)}.x;`,
+    `let ${row}_g0 = ${pair(`${row}_d`, `${row}_s & ${MAX_ZERO}u`)};`,
+    ...(hasLowestPlane ? [`let ${row}_p = scales[${at} + (${row}_q >> 1u) + 1u];`] : []),
+  ];
 }
 
 function loadScales(step: WeightStep, row: string, at: string): string[] {
