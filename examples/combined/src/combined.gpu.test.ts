@@ -7,7 +7,8 @@ import { createHash } from 'node:crypto';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { usableAdapters } from '@vramkit/adapter';
+import { createGpu, usableAdapters } from '@vramkit/adapter';
+import { openDevice } from '@vramkit/core';
 import { checkpointsIn } from '@vramkit/example-train';
 import { Checkpoints, posixStore, readBlob, type BlobStore } from '@vramkit/storage';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -25,9 +26,25 @@ let options: CombinedOptions;
 let text: Uint8Array;
 let report: CombinedReport;
 let record: LifeRecord;
+/** Buffers that this process' devices created, whoever asked for them. */
+let created = 0;
 
 const log = (): void => undefined;
 const isSlow = process.env['VRAMKIT_ADAPTER'] === 'swiftshader' && usableAdapters().length > 1;
+
+/** Counts the buffers of all devices from now on; gives the end of that. */
+async function countBuffers(): Promise<() => void> {
+  const { gpu } = await createGpu();
+  using device = await openDevice({ gpu });
+  const methods = Object.getPrototypeOf(device.gpuDevice) as GPUDevice;
+  const create = Object.getOwnPropertyDescriptor(methods, 'createBuffer')
+    ?.value as GPUDevice['createBuffer'];
+  methods.createBuffer = function (this: GPUDevice, descriptor) {
+    created += 1;
+    return create.call(this, descriptor);
+  };
+  return () => void (methods.createBuffer = create);
+}
 
 /** Every key of a store with a hash of its bytes. */
 async function contents(store: BlobStore): Promise<Record<string, string>> {
@@ -48,7 +65,8 @@ describe.skipIf(isSlow)('the combined pipeline', () => {
     options = parsed;
     const chapter = '../../generate/texts/moby-dick-chapter-1.txt';
     text = await readFile(new URL(chapter, import.meta.url));
-    ({ report, record } = await runPipeline(options, { text, log }));
+    const stop = await countBuffers();
+    ({ report, record } = await runPipeline(options, { text, log }).finally(stop));
   }, 600_000);
   afterAll(() => rm(folder, { recursive: true }));
 
@@ -73,6 +91,16 @@ describe.skipIf(isSlow)('the combined pipeline', () => {
     // The budget is no ornament: with all of the optimizer's state on the device it would not do.
     const resident = report.train.stateBytes - 4 * report.train.parameterCount;
     expect((train?.peakBytes ?? 0) - (optimizer ?? 0) + resident).toBeGreaterThan(gpuBudgetBytes);
+  });
+
+  it('has no buffer that the budget does not know', () => {
+    const { startMs = 0 } = report.stages[4] ?? {}; // what follows is of the second process
+    const known = record.events.filter(
+      ({ type, timeMs }) => type === 'allocate' && timeMs < startMs,
+    );
+    expect(known.length).toBeGreaterThan(1000);
+    // One of 4 bytes is made, and destroyed at once, to learn the class of buffers.
+    expect(created).toBe(known.length + 1);
   });
 
   it('fails where a stage exceeds the budget, or the second process answers otherwise', () => {

@@ -30,7 +30,7 @@ it('has defaults, and finds its places', () => {
 
 it.each([
   [['--gpu-budget', 'much'], /'much' is no size/],
-  [['--steps', '0'], /--steps/],
+  [['--steps', '1'], /--steps/],
   [['--bits', '2'], /--bits 2 is not between/],
   [['--bits', 'three'], /--bits three/],
   [['--bits', '3', '--bytes', '1M'], /--bits and --bytes/],

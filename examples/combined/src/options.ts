@@ -26,7 +26,8 @@ served again by another process.
 usage: npm run combined -- [options]
 
   --gpu-budget BYTES     hard limit on device memory, through all stages (default: 96MiB)
-  --steps N              steps of training, behind those that the store has (default: 40, quick: 4)
+  --steps N              steps of training, 2 or more, behind those that the store has (default: 40,
+                         quick: 4)
   --store URL            a folder, or an address such as s3://bucket/prefix?endpoint=...,
                          rados://pool or webhdfs://user@host:9870/folder (default: OUT/store)
   --bits B               true bits for each weight of the experts, scales included, from 2.5 to 8.5
@@ -84,7 +85,7 @@ export function parseOptions(args: readonly string[], folder: string): CombinedO
   const place = store === undefined ? join(out, 'store') : resolve(folder, store);
   return {
     gpuBudgetBytes: parseBytes(values['gpu-budget']),
-    steps: checkInteger('--steps', Number(values.steps ?? (quick ? 4 : 40)), 1, 100_000),
+    steps: checkInteger('--steps', Number(values.steps ?? (quick ? 4 : 40)), 2, 100_000),
     store: isAddress ? store : place,
     target: parseTarget(bits, bytes),
     expertBytes: expertBytes === undefined ? undefined : parseBytes(expertBytes),
