@@ -90,20 +90,20 @@ async function measureFiles(folder: string, { quick, log }: BenchOptions): Promi
     log(`putting and getting ${sizeName(sizeBytes)}`);
     const rate = (work: (index: number) => Promise<unknown>): Measure =>
       movedPerSecond(sizeBytes * count, times(count, work));
-    const runs = 7;
     const put = await measureInTurn(
       {
         ours: rate((i) => store.put(`ours-${i}`, data)),
         peers: { 'node:fs': rate((i) => plainPut(folder, `plain-${i}`, data)) },
       },
-      { runs },
+      { runs: 7 },
     );
     const get = await measureInTurn(
       {
         ours: rate((i) => drain(store, `ours-${i}`)),
         peers: { 'node:fs': rate((i) => plainGet(join(folder, `plain-${i}`), sizeBytes)) },
       },
-      { runs },
+      // A round takes milliseconds: more of them, and more before them for the compiler.
+      { runs: 25, warmUps: 10 },
     );
     const name = { ...figure, case: sizeName(sizeBytes) };
     results.push(toResult({ ...name, metric: 'put, synced' }, put));

@@ -38,7 +38,7 @@ export interface S3Sdk {
 interface S3Body extends AsyncIterable<Uint8Array> {
   on(event: 'data', listener: (chunk: Uint8Array) => void): unknown;
   on(event: 'error', listener: (error: Error) => void): unknown;
-  on(event: 'close', listener: () => void): unknown;
+  on(event: 'end' | 'close', listener: () => void): unknown;
   destroy(): unknown;
 }
 
@@ -123,7 +123,8 @@ export class S3Calls {
         got += chunk.length;
       });
       body.on('error', reject);
-      body.on('close', resolve);
+      body.on('end', resolve);
+      body.on('close', resolve); // a body that was cut has no end
     });
     await closed.catch((error: unknown) => {
       throw this.error(doing, error, signal);
