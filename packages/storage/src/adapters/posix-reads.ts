@@ -3,10 +3,11 @@
  * is felt where a blob is small.
  *
  * Each call runs on a thread of libuv's pool and comes back, 30 us on the machines measured. So the
- * state of an open file is asked for without one where the file system keeps it in memory; a file
- * system that may have to ask a server would hold up everything else.
+ * state of an open file is asked for without one where the file system keeps it in memory, and a
+ * small file is closed without one there; a file system that may have to ask a server would hold up
+ * everything else, and so would the last close of a large file that was deleted meanwhile.
  */
-import { close, fstat, fstatSync, open, read, type BigIntStats } from 'node:fs';
+import { close, closeSync, fstat, fstatSync, open, read, type BigIntStats } from 'node:fs';
 import { promisify } from 'node:util';
 
 const calls = {
@@ -22,9 +23,12 @@ const LOCAL_TYPES: readonly number[] = [
   0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0x794c_7630, 0xf2f5_2010, 0x2fc1_2fc1,
 ];
 
+const SMALL_BYTES = 2n ** 21n;
+
 /** An open file; whoever opened it closes it. */
 export class ReadFile {
   readonly #fd: number;
+  #closesAtOnce = false;
   #closing: Promise<void> | undefined;
 
   private constructor(fd: number) {
@@ -39,7 +43,10 @@ export class ReadFile {
   /** @param type Of the file system. */
   async stat(type: number): Promise<BigIntStats> {
     const isLocal = process.platform === 'linux' && LOCAL_TYPES.includes(type);
-    return isLocal ? fstatSync(this.#fd, { bigint: true }) : calls.stat(this.#fd, { bigint: true });
+    if (!isLocal) return calls.stat(this.#fd, { bigint: true });
+    const stat = fstatSync(this.#fd, { bigint: true });
+    this.#closesAtOnce = stat.size <= SMALL_BYTES;
+    return stat;
   }
 
   /** Bytes from `position` on into `target`; gives how many, 0 only at the end. */
@@ -61,6 +68,11 @@ export class ReadFile {
 
   /** Once; a second call waits for the first. No read may be under way. */
   close(): Promise<void> {
-    return (this.#closing ??= calls.close(this.#fd));
+    this.#closing ??= this.#closesAtOnce ? closeAtOnce(this.#fd) : calls.close(this.#fd);
+    return this.#closing;
   }
+}
+
+async function closeAtOnce(fd: number): Promise<void> {
+  closeSync(fd);
 }

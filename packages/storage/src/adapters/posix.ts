@@ -85,7 +85,7 @@ const TEMPORARY = '.vramkit-tmp';
 const DAY_MS = 24 * 3600 * 1000;
 // Chunks of a get that are read or given out and not yet done with.
 const READS = 4;
-// A blob of fewer bytes comes in one read: a second one would cost more than it saves.
+// No read is smaller but the last: another one would cost more than it saves.
 const LEAST_READ_BYTES = 2 ** 18;
 const PAGE_BYTES = 4096;
 // A concurrent delete may remove an empty folder between mkdir and rename; each try makes it anew.
@@ -201,9 +201,9 @@ class FileStore implements PosixStore {
         throw conflictError(this.name, key, lostCondition({ version }));
       }
       const end = rangeEnd(key, info.sizeBytes, offsetBytes, lengthBytes);
-      // A blob below two chunks comes in two reads: the consumer has work during the second.
-      const half = Math.ceil((end - offsetBytes) / 2 / PAGE_BYTES) * PAGE_BYTES;
-      const step = Math.min(this.#chunk, Math.max(LEAST_READ_BYTES, half));
+      // A blob below three chunks comes in three reads: the consumer has work during the last ones.
+      const third = Math.ceil((end - offsetBytes) / 3 / PAGE_BYTES) * PAGE_BYTES;
+      const step = Math.min(this.#chunk, Math.max(LEAST_READ_BYTES, third));
       const starts = function* () {
         for (let at = offsetBytes; at < end; at += step) yield at;
       };

@@ -271,6 +271,8 @@ class S3Store implements BlobStore {
         .catch((error: unknown) => void (failure ??= { error }))
         .finally(() => inFlight.delete(sent));
       inFlight.add(sent);
+      // The SDK hashes a part on this thread: between two of them the first has a turn to be sent.
+      await new Promise((resolve) => setImmediate(resolve));
       if (inFlight.size >= this.#parallelParts) await Promise.race(inFlight);
       if (failure !== undefined) throw failure.error;
     };
