@@ -111,20 +111,17 @@ export function packingPlot(model: string, rows: readonly RowResult[]): string {
       (row) => row.kind === 'uniform' && row.quantizer === quantizer && isCompact(row) === compact,
     );
   const mixed = (name: string): Curve =>
-    curve(name, (row) => row.quantizer === SEARCHED && row.name === `${name}, knapsack`);
+    curve(name, (row) => row.quantizer === SEARCHED && row.name === `${name}, knapsack, compact`);
   const curves = [
-    uniform('one width, optRtn', SEARCHED),
-    uniform('one width, by magnitude', BY_MAGNITUDE),
+    uniform('one width, two f16', SEARCHED),
     uniform('one width, compact', SEARCHED, true),
-    uniform('one width, compact, by magnitude', BY_MAGNITUDE, true),
+    uniform('by magnitude, compact', BY_MAGNITUDE, true),
     curve('types of llama.cpp', (row) => row.kind === 'llama.cpp'),
     mixed('outputError'),
+    mixed('imatrix error'),
     mixed('mopeq'),
     mixed('activationFrequency'),
-    curve(
-      'mopeq, by magnitude',
-      (row) => row.quantizer === BY_MAGNITUDE && row.name === 'mopeq, knapsack',
-    ),
+    mixed('measured loss'),
   ].filter(({ points }) => points.length > 0);
   return curvePlot(curves, {
     title: `${model}: perplexity by true bits a weight`,
