@@ -32,7 +32,9 @@ let created = 0;
 const log = (): void => undefined;
 const isSlow = process.env['VRAMKIT_ADAPTER'] === 'swiftshader' && usableAdapters().length > 1;
 if (isSlow) {
-  process.stderr.write('the combined pipeline skipped: minutes here, and another adapter runs it\n');
+  process.stderr.write(
+    'the combined pipeline skipped: minutes here, and another adapter runs it\n',
+  );
 }
 
 /** Counts the buffers of all devices from now on; gives the end of that. */
