@@ -10,7 +10,8 @@
  * after the first loaded the prefix.
  */
 import { parseArgs } from 'node:util';
-import { startWorker } from './worker-process.js';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { CLAIM_MS, startWorker } from './worker-process.js';
 
 const { values } = parseArgs({
   options: {
@@ -42,10 +43,12 @@ const kills = Number(values.kills);
 for (let kill = 0; kill < kills; kill += 1) {
   const victim = await startWorker(model, place);
   victim.send(`${prompts[kill % prompts.length]} `);
-  await new Promise((resolve) => setTimeout(resolve, (400 * (kill + 1)) / kills));
+  await sleep((400 * (kill + 1)) / kills);
   await victim.kill();
 }
 process.stdout.write(`${kills} killed in the middle of the first answer\n`);
+// Until then nobody stores the blocks that they had claimed, and the second worker may find none.
+await sleep(CLAIM_MS);
 
 let isRight = true;
 for (let i = 0; i < Number(values.workers); i += 1) {

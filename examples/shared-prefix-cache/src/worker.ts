@@ -23,6 +23,7 @@ import { openStore } from '@vramkit/storage/store-url';
 import pg from 'pg';
 import { PrefixIndex } from './prefix-index.js';
 import { SharedBlocks } from './shared-blocks.js';
+import { CLAIM_MS } from './worker-process.js';
 
 /** What a worker prints for each prompt. */
 export interface WorkerAnswer {
@@ -46,8 +47,7 @@ async function openShared(connection: string): Promise<SharedBlocks> {
   pool.on('error', () => undefined);
   const index = await PrefixIndex.open(pool, Math.random);
   const store = await openStore(blobs, { load, random: Math.random });
-  // What a killed worker had claimed is free again soon.
-  return new SharedBlocks(store, index, { workMs: 5000 });
+  return new SharedBlocks(store, index, { workMs: CLAIM_MS });
 }
 
 const shared = connectionString === undefined ? undefined : await openShared(connectionString);

@@ -123,7 +123,16 @@ describe('shared prefix cache', () => {
     await withFolder(async (folder) => {
       const program = 'examples/shared-prefix-cache/src/main.ts';
       const root = join(import.meta.dirname, '../../../..');
-      const args = ['--conditions=@vramkit/source', '--import', 'tsx', program, '--workers', '2'];
+      const args = [
+        '--conditions=@vramkit/source',
+        '--import',
+        'tsx',
+        program,
+        '--workers',
+        '2',
+        '--kills',
+        '8',
+      ];
       const place = ['--index', serviceVariable('VRAMKIT_PG_URL'), '--blobs', folder];
       const child = spawn(process.execPath, [...args, ...place], { cwd: root, stdio: 'pipe' });
       let text = '';
