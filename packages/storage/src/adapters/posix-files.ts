@@ -1,6 +1,6 @@
 /** Single files of the posix store: written and synced, described, and cleared away when stale. */
 import { randomUUID } from 'node:crypto';
-import type { BigIntStats } from 'node:fs';
+import { fstatSync, type BigIntStats } from 'node:fs';
 import { link, lstat, open, readdir, unlink, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { BlobInfo } from '../blob-store.js';
@@ -33,11 +33,15 @@ export async function prepareTemporary(folder: string, staleAfterMs: number): Pr
   return hasLinks;
 }
 
-/** Writes a new file and syncs it. */
+/**
+ * Writes a new file and syncs it.
+ * @param isLocal Whether the file system keeps the state of an open file in memory.
+ */
 export async function writeSynced(
   path: string,
   key: string,
   chunks: AsyncIterable<Uint8Array>,
+  isLocal: boolean,
 ): Promise<BlobInfo> {
   const file = await open(path, 'wx');
   try {
@@ -64,7 +68,8 @@ export async function writeSynced(
       await writing;
     }
     await file.sync();
-    return describe(key, await file.stat({ bigint: true }));
+    const asked = { bigint: true } as const;
+    return describe(key, isLocal ? fstatSync(file.fd, asked) : await file.stat(asked));
   } finally {
     await file.close();
   }

@@ -2,15 +2,29 @@
  * A file that is read by its descriptor: the calls of `FileHandle` take about twice the time, which
  * is felt where a blob is small.
  *
- * Each call runs on a thread of libuv's pool and comes back, 30 us on the machines measured. So the
- * state of an open file is asked for without one where the file system keeps it in memory, and a
- * small file is closed without one there; a file system that may have to ask a server would hold up
- * everything else, and so would the last close of a large file that was deleted meanwhile.
+ * Each call runs on a thread of libuv's pool and comes back, 30 to 100 us on the machines measured.
+ * What a file system has in memory comes sooner on this thread: the state of an open file, the last
+ * close of a small one, and names and small reads too (see {@link PageCache}). A file system that
+ * may have to ask a server would hold up everything else; there, and for the last close of a large
+ * file that was deleted meanwhile, all calls go to the threads.
  */
-import { close, closeSync, fstat, fstatSync, open, read, type BigIntStats } from 'node:fs';
+import {
+  close,
+  closeSync,
+  fstat,
+  fstatSync,
+  open,
+  openSync,
+  read,
+  readSync,
+  realpath,
+  realpathSync,
+} from 'node:fs';
+import type { BigIntStats } from 'node:fs';
 import { promisify } from 'node:util';
 
 const calls = {
+  realpath: promisify(realpath.native),
   open: promisify(open),
   read: promisify(read),
   // promisify takes the last of several signatures.
@@ -24,32 +38,86 @@ const LOCAL_TYPES: readonly number[] = [
 ];
 
 const SMALL_BYTES = 2n ** 21n;
+// What takes longer than both together did not come from memory.
+const WARM_MS = 0.05;
+const WARM_BYTES_PER_MS = 2 ** 20;
+const PAUSE = 20;
+
+/**
+ * The memory in which a local file system keeps names and pages, and a guess whether the next call
+ * finds all that it needs there.
+ *
+ * Node cannot ask, so each call is timed: after a slow one the next are left to the threads for
+ * twenty times as long. So a disk holds this thread up for 5 % of the time at most.
+ */
+export class PageCache {
+  #coldUntilMs = 0;
+
+  /** `undefined` where a file system of that type may have to ask a server. */
+  static of(type: number): PageCache | undefined {
+    const isLocal = process.platform === 'linux' && LOCAL_TYPES.includes(type);
+    return isLocal ? new PageCache() : undefined;
+  }
+
+  get seemsWarm(): boolean {
+    return performance.now() >= this.#coldUntilMs;
+  }
+
+  /** Does a call on this thread that moves so many bytes. */
+  timed<Result>(sizeBytes: number, call: () => Result): Result {
+    const begin = performance.now();
+    try {
+      return call();
+    } finally {
+      const now = performance.now();
+      const isSlow = now - begin > WARM_MS + sizeBytes / WARM_BYTES_PER_MS;
+      if (isSlow) this.#coldUntilMs = now + PAUSE * (now - begin);
+    }
+  }
+}
+
+/** The path without symbolic links. */
+export function realPath(path: string, cache?: PageCache): string | Promise<string> {
+  if (cache?.seemsWarm !== true) return calls.realpath(path);
+  return cache.timed(0, () => realpathSync.native(path));
+}
 
 /** An open file; whoever opened it closes it. */
 export class ReadFile {
   readonly #fd: number;
-  #closesAtOnce = false;
+  readonly #cache: PageCache | undefined;
+  #isSmall = false;
   #closing: Promise<void> | undefined;
 
-  private constructor(fd: number) {
+  private constructor(fd: number, cache: PageCache | undefined) {
     this.#fd = fd;
+    this.#cache = cache;
   }
 
-  /** @param flags Of open(2). */
-  static async open(path: string, flags: number): Promise<ReadFile> {
-    return new ReadFile(await calls.open(path, flags));
+  /**
+   * @param flags Of open(2).
+   * @param cache Of the file system, where it has one of its own.
+   */
+  static async open(path: string, flags: number, cache?: PageCache): Promise<ReadFile> {
+    const fd = cache?.seemsWarm
+      ? cache.timed(0, () => openSync(path, flags))
+      : await calls.open(path, flags);
+    return new ReadFile(fd, cache);
   }
 
-  /** @param type Of the file system. */
-  async stat(type: number): Promise<BigIntStats> {
-    const isLocal = process.platform === 'linux' && LOCAL_TYPES.includes(type);
-    if (!isLocal) return calls.stat(this.#fd, { bigint: true });
+  async stat(): Promise<BigIntStats> {
+    if (this.#cache === undefined) return calls.stat(this.#fd, { bigint: true });
     const stat = fstatSync(this.#fd, { bigint: true });
-    this.#closesAtOnce = stat.size <= SMALL_BYTES;
+    this.#isSmall = stat.size <= SMALL_BYTES;
     return stat;
   }
 
-  /** Bytes from `position` on into `target`; gives how many, 0 only at the end. */
+  /** Whether ranges are read on this thread for now: one read at a time, as large as it may be. */
+  get isNear(): boolean {
+    return this.#isSmall && this.#cache?.seemsWarm === true;
+  }
+
+  /** Bytes from `position` on into `target`, by a thread; gives how many, 0 only at the end. */
   async read(target: Uint8Array, position: number): Promise<number> {
     return (await calls.read(this.#fd, target, 0, target.length, position)).bytesRead;
   }
@@ -59,16 +127,22 @@ export class ReadFile {
     const chunk = into ?? new Uint8Array(Buffer.allocUnsafeSlow(to - from).buffer);
     let filled = 0;
     while (filled < chunk.length) {
-      const bytesRead = await this.read(chunk.subarray(filled), from + filled);
+      const bytesRead = await this.#readSome(chunk.subarray(filled), from + filled);
       if (bytesRead === 0) break;
       filled += bytesRead;
     }
     return chunk.subarray(0, filled);
   }
 
+  #readSome(target: Uint8Array, position: number): number | Promise<number> {
+    const { length } = target;
+    if (!this.isNear || this.#cache === undefined) return this.read(target, position);
+    return this.#cache.timed(length, () => readSync(this.#fd, target, 0, length, position));
+  }
+
   /** Once; a second call waits for the first. No read may be under way. */
   close(): Promise<void> {
-    this.#closing ??= this.#closesAtOnce ? closeAtOnce(this.#fd) : calls.close(this.#fd);
+    this.#closing ??= this.#isSmall ? closeAtOnce(this.#fd) : calls.close(this.#fd);
     return this.#closing;
   }
 }

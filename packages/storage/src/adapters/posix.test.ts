@@ -1,4 +1,6 @@
 /** Files keep the contract; links, sparse giants and foreign files are their own rules. */
+import { execFileSync } from 'node:child_process';
+import { constants } from 'node:fs';
 import {
   mkdir,
   mkdtemp,
@@ -13,9 +15,10 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { isVramError } from '@vramkit/core';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { posixStore, readBlob } from '../index.js';
 import { describeStore, testBytes } from '../testing.js';
+import { PageCache, ReadFile } from './posix-reads.js';
 
 const temporaryFolder = (): Promise<string> => mkdtemp(join(tmpdir(), 'vramkit-posix-'));
 
@@ -123,6 +126,35 @@ describe('posix', () => {
     await posixStore({ folder });
     expect(await readdir(join(folder, '.vramkit-tmp'))).toEqual(['young']);
     expect(await readBlob(store, 'kept')).toEqual(testBytes(3));
+  });
+
+  it('does not wait for a pipe', async () => {
+    const store = await posixStore({ folder });
+    execFileSync('mkfifo', [join(folder, 'pipe')]);
+    await expect(readBlob(store, 'pipe')).rejects.toMatchObject({ code: 'not-found' });
+  });
+
+  it('reads on threads after a call that took long, and the same bytes', async () => {
+    const path = join(folder, 'a');
+    await writeFile(path, testBytes(100_000));
+    const cache = new PageCache();
+    const readAll = async (): Promise<[boolean, Uint8Array]> => {
+      const file = await ReadFile.open(path, constants.O_RDONLY, cache);
+      await file.stat();
+      const { isNear } = file;
+      const bytes = await file.readRange(0, 100_000);
+      await file.close();
+      return [isNear, bytes];
+    };
+    vi.useFakeTimers({ toFake: ['performance'] });
+    try {
+      cache.timed(0, () => vi.advanceTimersByTime(10));
+      expect(await readAll()).toEqual([false, testBytes(100_000)]);
+      vi.advanceTimersByTime(200);
+      expect(await readAll()).toEqual([true, testBytes(100_000)]);
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   it('sees a change by another program as another version', async () => {

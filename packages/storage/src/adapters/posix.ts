@@ -46,7 +46,7 @@ import { walkFiles } from './folder-walk.js';
 import { readLustreLayout, setLustreLayout, type LustreLayout } from './lustre-layout.js';
 import { DirectFiles } from './posix-direct.js';
 import { describe, entriesOf, prepareTemporary, syncFolder, writeSynced } from './posix-files.js';
-import { ReadFile } from './posix-reads.js';
+import { PageCache, ReadFile, realPath } from './posix-reads.js';
 
 /** Options of {@link posixStore}. */
 export interface PosixStoreOptions {
@@ -90,7 +90,8 @@ const LEAST_READ_BYTES = 2 ** 18;
 const PAGE_BYTES = 4096;
 // A concurrent delete may remove an empty folder between mkdir and rename; each try makes it anew.
 const MAX_PUBLISH_TRIES = 16;
-const O_NOFOLLOW = constants.O_NOFOLLOW ?? 0; // absent on Windows
+// No link is followed, and a pipe without a writer is not waited for; both absent on Windows.
+const READ_ONLY = constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0);
 
 /**
  * Opens a folder as a store.
@@ -144,6 +145,7 @@ class FileStore implements PosixStore {
   readonly fileSystemType: number;
   readonly layout: LustreLayout | undefined;
   readonly #direct: DirectFiles | undefined;
+  readonly #cache: PageCache | undefined;
 
   constructor(
     readonly name: string,
@@ -153,6 +155,7 @@ class FileStore implements PosixStore {
     this.fileSystemType = type;
     this.layout = layout;
     this.#direct = direct;
+    this.#cache = direct === undefined ? PageCache.of(type) : undefined;
     this.capabilities = {
       createIfAbsent: hasLinks,
       compareAndSwap: false,
@@ -175,7 +178,7 @@ class FileStore implements PosixStore {
     try {
       const chunks = chunksOf(body, options);
       const info = await (this.#direct?.writeSynced(temporary, key, chunks) ??
-        writeSynced(temporary, key, chunks));
+        writeSynced(temporary, key, chunks, this.#cache !== undefined));
       const isNew = condition === 'absent';
       await this.#publish(temporary, path, isNew ? link : rename);
       isMoved = !isNew;
@@ -201,9 +204,12 @@ class FileStore implements PosixStore {
         throw conflictError(this.name, key, lostCondition({ version }));
       }
       const end = rangeEnd(key, info.sizeBytes, offsetBytes, lengthBytes);
-      // A blob below three chunks comes in three reads: the consumer has work during the last ones.
+      const isNear = file.isNear;
+      // A blob below three chunks comes in three reads, where threads read: the consumer has work
+      // during the last ones.
       const third = Math.ceil((end - offsetBytes) / 3 / PAGE_BYTES) * PAGE_BYTES;
-      const step = Math.min(this.#chunk, Math.max(LEAST_READ_BYTES, third));
+      const leastBytes = isNear ? this.#chunk : LEAST_READ_BYTES;
+      const step = Math.min(this.#chunk, Math.max(leastBytes, third));
       const starts = function* () {
         for (let at = offsetBytes; at < end; at += step) yield at;
       };
@@ -219,7 +225,7 @@ class FileStore implements PosixStore {
       };
       let at = offsetBytes;
       // Reads run on threads of their own while the consumer works; so does the close.
-      for await (const chunk of inOrder(starts(), READS, read)) {
+      for await (const chunk of inOrder(starts(), isNear ? 1 : READS, read)) {
         throwIfAborted(signal);
         at += chunk.length;
         if (at === end) file.close().catch(() => undefined); // awaited below
@@ -296,7 +302,7 @@ class FileStore implements PosixStore {
   async #isInside(path: string): Promise<boolean> {
     for (let parent = dirname(path); parent !== this.folder; parent = dirname(parent)) {
       try {
-        return (await realpath(parent)) === parent;
+        return (await realPath(parent, this.#cache)) === parent;
       } catch (error) {
         if (codeOf(error) !== 'ENOENT') throw error;
       }
@@ -310,9 +316,9 @@ class FileStore implements PosixStore {
     let file: ReadFile | undefined;
     try {
       if (!(await this.#isInside(path))) return undefined;
-      const flags = constants.O_RDONLY | O_NOFOLLOW | (this.#direct?.flags ?? 0);
-      file = await ReadFile.open(path, flags);
-      const stat = await file.stat(this.fileSystemType);
+      const flags = READ_ONLY | (this.#direct?.flags ?? 0);
+      file = await ReadFile.open(path, flags, this.#cache);
+      const stat = await file.stat();
       if (stat.isFile()) return { file, info: describe(key, stat) };
       await file.close();
       return undefined;
