@@ -4,7 +4,8 @@
  *     ./folder, file:///folder                  posix
  *     memory:                                   memory
  *     sqlite:///folder/file.db                  libsql
- *     s3://bucket/prefix?endpoint=URL&region=R  @aws-sdk/client-s3, credentials as it finds them
+ *     s3://bucket/prefix?endpoint=URL&region=R  @aws-sdk/client-s3, credentials as it finds them; the
+ *                                               HTTP of @smithy/undici-http-handler where it is
  *     rados://pool/namespace?conf=FILE&user=U   koffi and librados
  *     webhdfs://user@host:9870/folder           HTTP; swebhdfs: HTTPS
  *     postgres://user@host/database             pg; also postgresql, cockroachdb
@@ -129,6 +130,9 @@ async function openS3(url: URL, options: OpenStoreOptions): Promise<Opened> {
     ...(endpoint === null ? {} : { endpoint, forcePathStyle: true }),
     ...(region === null ? {} : { region }),
     ...s3ClientSettings,
+    ...(await fasterHttp(options)),
+    // Kept handlers hold the address of a bucket: right only for a client of one bucket.
+    cacheMiddleware: true,
   });
   const prefix = path === '' ? '' : `${path}/`;
   try {
@@ -137,6 +141,15 @@ async function openS3(url: URL, options: OpenStoreOptions): Promise<Opened> {
     client.destroy();
     throw error;
   }
+}
+
+/** Settings for the HTTP client of the SDK's authors, where it is installed. */
+async function fasterHttp({ load }: OpenStoreOptions): Promise<object> {
+  const module = await load('@smithy/undici-http-handler').catch(() => undefined);
+  if (module === undefined) return {};
+  // The class that npm exports, a foreign boundary.
+  const { UndiciHttpHandler } = module as { UndiciHttpHandler: new (options: object) => object };
+  return { requestHandler: new UndiciHttpHandler({ dispatcher: { connections: 50 } }) };
 }
 
 async function openRados(url: URL, options: OpenStoreOptions): Promise<Opened> {

@@ -50,6 +50,14 @@ export interface Sdk extends S3Sdk {
   readonly CreateBucketCommand: new (input: { Bucket: string }) => object;
 }
 
+/** Settings of a client for the HTTP that our store's documents recommend. */
+export async function undiciSettings(): Promise<object> {
+  const { UndiciHttpHandler } = (await client('@smithy/undici-http-handler')) as {
+    UndiciHttpHandler: new (options: object) => object;
+  };
+  return { requestHandler: new UndiciHttpHandler({ dispatcher: {} }) };
+}
+
 /** The SDK and a client of the gateway, with settings beside those of the SDK. */
 export async function awsClient(place: CephPlace, settings: object = {}) {
   const sdk = (await client('@aws-sdk/client-s3')) as Sdk; // what npm exports

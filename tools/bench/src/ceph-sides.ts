@@ -11,6 +11,7 @@ import {
   plainAws,
   plainOpenDal,
   plainRados,
+  undiciSettings,
   type CephPlace,
   type PlainClient,
 } from './ceph-rivals.js';
@@ -98,16 +99,20 @@ export async function measureS3(place: CephPlace, options: BenchOptions): Promis
   const bucket = 'bench';
   const { sdk, s3 } = await awsClient(place);
   await s3.send(new sdk.CreateBucketCommand({ Bucket: bucket }) as never);
-  const { s3: client } = await awsClient(place, s3ClientSettings);
+  // Ours as `openStore` opens it: a client of one bucket, with the HTTP that is recommended.
+  const ourSettings = { ...s3ClientSettings, ...(await undiciSettings()), cacheMiddleware: true };
+  const { s3: client } = await awsClient(place, ourSettings);
+  const { s3: undici } = await awsClient(place, await undiciSettings());
   const store = await s3Store({ sdk, client, bucket, prefix: 'ours/' });
   const rivals = {
     'aws-sdk': plainAws(sdk, s3, bucket),
+    'aws-sdk, undici': plainAws(sdk, undici, bucket),
     opendal: await plainOpenDal(place, bucket),
   };
   // Node's HTTP keeps one core busy with one get: where there are two, more in flight are slower.
   const small = (key: string) => readBlob(store, key);
   const results = await measureSides('s3', { store, parallelGets: 1, small }, rivals, options);
-  for (const each of [s3, client]) each.destroy();
+  for (const each of [s3, client, undici]) each.destroy();
   return results;
 }
 

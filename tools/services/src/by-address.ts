@@ -5,7 +5,7 @@ import { openStore } from '@vramkit/storage/store-url';
 import { testBytes } from '@vramkit/storage/testing';
 import { expect } from 'vitest';
 
-/** Opens, puts, gets, lists and deletes one blob; a second opening finds it. */
+/** Opens, puts, gets, lists and deletes; a second opening finds a blob, calls at once their own. */
 export async function expectOpens(address: string): Promise<void> {
   const options = { load: (name: string) => import(name), random: Math.random };
   const key = `by-address/${randomUUID()}`;
@@ -21,4 +21,8 @@ export async function expectOpens(address: string): Promise<void> {
   expect(keys).toEqual([key]);
   await store.delete(key);
   expect(await store.head(key)).toBeUndefined();
+  const blobs = Array.from({ length: 32 }, (_, i) => [`${key}/${i}`, testBytes(100 + i)] as const);
+  await Promise.all(blobs.map(([at, written]) => store.put(at, written)));
+  const read = await Promise.all(blobs.map(([at]) => readBlob(store, at)));
+  expect(read).toEqual(blobs.map(([, written]) => written));
 }

@@ -64,7 +64,7 @@ export async function bundleWorker(
     platform: 'node',
     format: 'esm',
     conditions: ['@vramkit/source'],
-    external: ['libsql', 'pg', '@aws-sdk/client-s3', 'koffi', 'webgpu'],
+    external: ['libsql', 'pg', '@aws-sdk/client-s3', '@smithy/*', 'koffi', 'webgpu'],
     logLevel: 'error',
   });
   return { script, remove: () => rm(folder, { recursive: true }) };

@@ -25,18 +25,27 @@ export interface OpenStore {
 /** The bucket of all suites. */
 export const bucket = 'vramkit';
 
+/** What differs between clients of the gateway. */
+export interface S3ClientOptions {
+  readonly secretAccessKey?: string;
+  readonly endpoint?: string;
+  /** Default: undici, which the package recommends. */
+  readonly http?: 'undici' | 'node';
+}
+
 /** A client of the gateway; the layers above it do the retries. */
-export async function s3Client(
-  secretAccessKey = serviceVariable('CEPH_S3_SECRET_KEY'),
-  endpoint = serviceVariable('CEPH_S3_ENDPOINT'),
-): Promise<S3Client> {
+export async function s3Client(options: S3ClientOptions = {}): Promise<S3Client> {
+  const { endpoint = serviceVariable('CEPH_S3_ENDPOINT'), http = 'undici' } = options;
+  const { secretAccessKey = serviceVariable('CEPH_S3_SECRET_KEY') } = options;
   const { S3Client } = await import('@aws-sdk/client-s3');
+  const { UndiciHttpHandler } = await import('@smithy/undici-http-handler');
   return new S3Client({
     endpoint,
     region: serviceVariable('CEPH_S3_REGION'),
     credentials: { accessKeyId: serviceVariable('CEPH_S3_ACCESS_KEY'), secretAccessKey },
     forcePathStyle: true,
     ...s3ClientSettings,
+    ...(http === 'node' ? {} : { requestHandler: new UndiciHttpHandler({ dispatcher: {} }) }),
   });
 }
 

@@ -85,6 +85,8 @@ export class S3Calls {
     });
     const { Body, ContentLength } = await this.#send(command, signal);
     if (Body === undefined) throw new VramError('unavailable', `${this.name} sent no body`);
+    // A body that is destroyed before its end may say so once nobody listens any more.
+    Body.on('error', () => undefined);
     return { body: Body, sizeBytes: ContentLength ?? 0 };
   }
 
@@ -220,7 +222,12 @@ export class S3Calls {
       const status = statusOf(error);
       const service = error instanceof Error ? codeOf(error) || error.name : 'failed';
       const reason = `${service} ${status ?? ''}`.trimEnd();
-      return { code: codeFor(status, service), reason, context: { status, service } };
+      const isLate = error instanceof Error && error.name === 'TimeoutError';
+      return {
+        code: isLate ? 'timeout' : codeFor(status, service),
+        reason,
+        context: { status, service },
+      };
     });
   }
 
@@ -229,7 +236,8 @@ export class S3Calls {
   }
 
   async #send(command: object, signal?: AbortSignal): Promise<S3Answer> {
-    const options = signal === undefined ? {} : { abortSignal: signal };
+    // A client that keeps its handlers makes new ones where there are options, even without one.
+    const options = signal === undefined ? undefined : { abortSignal: signal };
     // The client and the command come from one SDK; their types are not known here.
     return (await this.#client.send(command as never, options)) as S3Answer;
   }
@@ -272,5 +280,5 @@ function codeFor(status: number | undefined, service: string): VramErrorCode {
   if (status === 401 || status === 403) return 'access-denied';
   if (service === 'NoSuchBucket') return 'not-found';
   if (status === 400 || status === 501) return 'unsupported';
-  return service === 'TimeoutError' ? 'timeout' : 'unavailable';
+  return 'unavailable';
 }

@@ -11,7 +11,8 @@
  * The version of a blob is its ETag. SDK and client are the caller's: `import * as sdk from
  * '@aws-sdk/client-s3'`, and a client with {@link s3ClientSettings} under this package's retry
  * layer. (The SDK's own retry repeats a conditional put without knowing whether the first was
- * applied.)
+ * applied.) Large blobs move faster with the HTTP client that the SDK's authors give for it, npm
+ * `@smithy/undici-http-handler`, as `requestHandler` of the client.
  */
 import { randomUUID } from 'node:crypto';
 import { assertArgument, checkInteger, fail, throwIfAborted } from '@vramkit/core';
