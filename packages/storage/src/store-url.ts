@@ -4,8 +4,8 @@
  *     ./folder, file:///folder                  posix
  *     memory:                                   memory
  *     sqlite:///folder/file.db                  libsql
- *     s3://bucket/prefix?endpoint=URL&region=R  @aws-sdk/client-s3, credentials as it finds them; the
- *                                               HTTP of @smithy/undici-http-handler where it is
+ *     s3://bucket/prefix?endpoint=URL&region=R  @aws-sdk/client-s3, credentials as it finds them;
+ *                                               @smithy/undici-http-handler where it is installed
  *     rados://pool/namespace?conf=FILE&user=U   koffi and librados
  *     webhdfs://user@host:9870/folder           HTTP; swebhdfs: HTTPS
  *     postgres://user@host/database             pg; also postgresql, cockroachdb
