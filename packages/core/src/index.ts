@@ -34,6 +34,7 @@ export {
   type VramErrorContext,
   type VramErrorOptions,
 } from './errors.js';
+export { spawnWorker, type HostWorker, type SpawnWorker } from './host-worker.js';
 export {
   defineKernel,
   kernelSource,

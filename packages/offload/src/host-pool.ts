@@ -10,9 +10,8 @@
  *
  * The threads' program is a string, because a bundle has no file of its own to start them from.
  */
-import { VramError } from '@vramkit/core';
+import { spawnWorker, VramError, type HostWorker, type SpawnWorker } from '@vramkit/core';
 import { ADAM_WASM } from './adam/wasm-bytes.js';
-import { spawnWorker, type HostWorker, type SpawnWorker } from './host-worker.js';
 
 /** Kernels that threads run; see adam/wasm-source.ts. */
 export type HostKernel =

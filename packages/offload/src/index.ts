@@ -30,8 +30,7 @@ export {
   type StateTensor,
 } from './checkpoint.js';
 export type { CalibratedRate } from './fit-rate.js';
-export type { HostWorker, SpawnWorker } from './host-worker.js';
-export { spawnWorker } from './host-worker.js';
+export { spawnWorker, type HostWorker, type SpawnWorker } from '@vramkit/core';
 export { HostPool, type HostJob, type HostKernel, type HostPoolOptions } from './host-pool.js';
 export { buildIteration, type Iteration, type IterationOptions } from './iteration.js';
 export { warmupCosine, type LearningRate, type WarmupCosineOptions } from './learning-rate.js';

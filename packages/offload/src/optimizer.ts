@@ -21,6 +21,7 @@ import {
   fail,
   type BufferRange,
   type MemoryResource,
+  type SpawnWorker,
   type Tensor,
   type TraceSink,
   type VramDevice,
@@ -31,7 +32,6 @@ import { BOUNCE_BYTES, FLUSH_SLOTS } from './footprint.js';
 import { DeviceState } from './device-state.js';
 import { HostMemory } from './host-memory.js';
 import { HostPool } from './host-pool.js';
-import type { SpawnWorker } from './host-worker.js';
 import type { LearningRate } from './learning-rate.js';
 import {
   gradientScaleOf,

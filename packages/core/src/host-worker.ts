@@ -1,7 +1,8 @@
 /**
- * Starts a thread from program text: `node:worker_threads` in Node, `Worker` in a page.
+ * Starts a thread from program text: `node:worker_threads` in Node, `Worker` in a page. Text, because
+ * a bundle has no file of its own to start a thread from.
  */
-import { fail } from '@vramkit/core';
+import { fail } from './assert.js';
 
 /** One thread. */
 export interface HostWorker {
@@ -22,7 +23,9 @@ export type SpawnWorker = (program: string) => HostWorker;
 export function spawnWorker(program: string): HostWorker {
   const node = globalThis.process?.getBuiltinModule?.('node:worker_threads');
   if (node !== undefined) {
-    const worker = new node.Worker(program, { eval: true });
+    // Without the options of this process: a loader would slow the start down, and
+    // --input-type=module would make a module of the program, which has no `require`.
+    const worker = new node.Worker(program, { eval: true, execArgv: [] });
     return {
       post: (message) => worker.postMessage(message),
       onMessage: (listener) => void worker.on('message', listener),
