@@ -1,6 +1,6 @@
 /**
- * Starts a thread from program text: `node:worker_threads` in Node, `Worker` in a page. Text, because
- * a bundle has no file of its own to start a thread from.
+ * Starts a thread from program text: `node:worker_threads` in Node, `Worker` in a page. Text,
+ * because a bundle has no file of its own to start a thread from.
  */
 import { fail } from './assert.js';
 

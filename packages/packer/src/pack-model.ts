@@ -3,24 +3,40 @@
  *
  * Mental model: a plan says how each tensor is stored, and with it the exact size of the file,
  * before a weight is read. Then one tensor at a time is read, quantized and written where the plan
- * has it. Host memory is bounded by the largest tensor: its bytes, its f32 values, its codes. An
- * interrupted run goes on from the checksums of the tensors it has written; the file appears under
- * its name at the end.
+ * has it. Host memory is bounded by the largest tensor: its bytes, its f32 values, its codes. With
+ * threads it is as well, since they share the rows of one tensor (pack-threads.ts). An interrupted
+ * run goes on from the checksums of the tensors it has written; the file appears under its name at
+ * the end.
  */
-import { assertArgument, fail, throwIfAborted, type Clock } from '@vramkit/core';
+import {
+  assertArgument,
+  checkInteger,
+  fail,
+  throwIfAborted,
+  type Clock,
+  type SpawnWorker,
+} from '@vramkit/core';
 import { denseToF32, f32ArrayToF16 } from './formats/dense.js';
 import type { ByteSink } from './formats/file-sink.js';
 import { PackedWriter } from './formats/packed-file.js';
-import { planPackedFile, type PackedLayout, type PackedStorage } from './formats/packed-layout.js';
+import {
+  packedMatrixLayout,
+  planPackedFile,
+  type PackedLayout,
+  type PackedStorage,
+} from './formats/packed-layout.js';
 import { isDense, sourceValues, type SourceTensor } from './formats/weight-source.js';
 import type { HostMatrix } from './kernels/host-matrix.js';
 import { affineMatrixFormat, type CodeBits, type FactorFormat } from './matrix-layout.js';
+import { PackThreads, roomOf, type ThreadRoom } from './pack-threads.js';
 import {
+  checkMatrix,
   groupSizeFor,
   quantizeMatrix,
   type GroupChoice,
   type QuantizeOptions,
 } from './quantize-matrix.js';
+import { recipeOf } from './quantizers/built-in.js';
 import type { Quantizer } from './quantizers/quantizer.js';
 
 /** How one tensor is stored. */
@@ -115,8 +131,18 @@ export interface PackModelOptions {
   readonly onProgress?: (progress: PackProgress) => void | Promise<void>;
   /** Called with each packed matrix and its weights, for error reports. */
   readonly onMatrix?: (name: string, matrix: HostMatrix, weights: Float32Array) => void;
-  /** Stops between tensors; what was written stays in the part. */
+  /** Stops between tensors, and threads within one; what was written stays in the part. */
   readonly signal?: AbortSignal;
+  /**
+   * Threads that quantize, each some rows of a matrix; 0 and 1: this thread alone. Every number
+   * gives the same bytes. A quantizer of your own, and `gptq` with a `fit`, is a function, which no
+   * thread can be sent: it stays on this thread. Threads hold the weights of the largest matrix in
+   * shared memory and, for quantizers that need moments, a copy of these; gptq takes twice their
+   * bytes beside it. A page has shared memory where it is cross-origin isolated. Default: 1.
+   */
+  readonly workers?: number;
+  /** Starts a thread. Default: Node's worker threads, or a page's workers. */
+  readonly spawn?: SpawnWorker;
   /** Clock of the estimate, milliseconds. Default: `performance.now`. */
   readonly now?: Clock;
 }
@@ -124,7 +150,8 @@ export interface PackModelOptions {
 /**
  * Carries out a plan and commits the file; the caller closes the sink.
  * @throws VramError `aborted`; `corrupt-data` for weights that are not finite, naming the tensor;
- * what reading, the quantizer and the sink throw.
+ * `worker-lost` where a thread died, after which packing can be resumed; `unsupported` where the
+ * runtime has no threads to share memory with; what reading, the quantizer and the sink throw.
  */
 export async function packModel(
   plan: ModelPlan,
@@ -138,27 +165,53 @@ export async function packModel(
   let leftBytes = left.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   let packedBytes = 0;
   const start = now();
-  for (const tensor of left) {
-    throwIfAborted(signal);
-    const sections = await packTensor(plan, tensor, options);
-    const checksum = await writer.write(tensor.name, sections);
-    packedBytes += tensor.sizeBytes;
-    leftBytes -= tensor.sizeBytes;
-    await options.onProgress?.({
-      tensor: tensor.name,
-      checksum,
-      doneBytes: totalBytes - leftBytes,
-      totalBytes,
-      msLeft: ((now() - start) * leftBytes) / packedBytes,
-    });
+  const threads = startThreads(plan, left, options);
+  try {
+    for (const tensor of left) {
+      throwIfAborted(signal);
+      const sections = await packTensor(plan, tensor, options, threads);
+      const checksum = await writer.write(tensor.name, sections);
+      packedBytes += tensor.sizeBytes;
+      leftBytes -= tensor.sizeBytes;
+      await options.onProgress?.({
+        tensor: tensor.name,
+        checksum,
+        doneBytes: totalBytes - leftBytes,
+        totalBytes,
+        msLeft: ((now() - start) * leftBytes) / packedBytes,
+      });
+    }
+  } finally {
+    await threads?.dispose();
   }
   await writer.finish();
+}
+
+/** Threads with room for the largest tensor, where any is for them. */
+function startThreads(
+  plan: ModelPlan,
+  left: readonly SourceTensor[],
+  { workers = 1, spawn }: PackModelOptions,
+): PackThreads | undefined {
+  checkInteger('workers', workers);
+  const placed = new Map(plan.layout.tensors.map((tensor) => [tensor.name, tensor]));
+  const rooms = left.flatMap(({ name }): ThreadRoom[] => {
+    const tensorPlan = plan.plans.get(name) ?? 'keep';
+    const tensor = placed.get(name);
+    const layout = tensor && packedMatrixLayout(tensor);
+    if (tensorPlan === 'keep' || layout === undefined) return [];
+    const recipe = recipeOf(tensorPlan.quantizer);
+    return recipe === undefined ? [] : [roomOf(layout, tensorPlan.quantizer, recipe)];
+  });
+  if (workers < 2 || rooms.length === 0) return undefined;
+  return new PackThreads(workers, rooms, spawn);
 }
 
 async function packTensor(
   plan: ModelPlan,
   tensor: SourceTensor,
   { onMatrix, signal }: PackModelOptions,
+  threads: PackThreads | undefined,
 ): Promise<Uint8Array[]> {
   const tensorPlan = plan.plans.get(tensor.name) ?? 'keep';
   if (tensorPlan === 'keep') {
@@ -169,7 +222,6 @@ async function packTensor(
     }
     return [bytesOf(f32ArrayToF16(await sourceValues(tensor, signal)))];
   }
-  const values = await sourceValues(tensor, signal);
   const [rows = 0, columns = 0] = tensor.shape;
   const { unevenGroups = 'reject', nonFinite = 'reject' } = plan.options;
   const options: QuantizeOptions = {
@@ -180,9 +232,23 @@ async function packTensor(
     unevenGroups,
     nonFinite,
   };
-  const matrix = quantizeMatrix(values, options);
-  onMatrix?.(tensor.name, matrix, values);
-  return [bytesOf(matrix.codes), bytesOf(matrix.scales)];
+  const recipe = recipeOf(tensorPlan.quantizer);
+  if (threads === undefined || recipe === undefined) {
+    const values = await sourceValues(tensor, signal);
+    const matrix = quantizeMatrix(values, options);
+    onMatrix?.(tensor.name, matrix, values);
+    return sectionsOf(matrix);
+  }
+  const values = await sourceValues(tensor, signal, threads.values(rows * columns));
+  // The next tensor overwrites shared memory, so what the caller may keep is a copy.
+  const weights = onMatrix && values.slice();
+  const matrix = await threads.quantize(checkMatrix(values, options), recipe, signal);
+  if (weights !== undefined) onMatrix?.(tensor.name, matrix, weights);
+  return sectionsOf(matrix);
+}
+
+function sectionsOf({ codes, scales }: HostMatrix): Uint8Array[] {
+  return [bytesOf(codes), bytesOf(scales)];
 }
 
 function checkFinite(tensor: SourceTensor, values: Float32Array): void {

@@ -6,14 +6,15 @@
  */
 import { assertArgument, fail } from '@vramkit/core';
 import { packRows } from './code-words.js';
-import { hostMatrix, type HostMatrix } from './kernels/host-matrix.js';
+import type { HostMatrix } from './kernels/host-matrix.js';
 import {
   affineMatrixFormat,
   matrixLayout,
   type CodeBits,
   type FactorFormat,
+  type MatrixLayout,
 } from './matrix-layout.js';
-import type { Quantizer } from './quantizers/quantizer.js';
+import type { QuantizeInput, Quantizer } from './quantizers/quantizer.js';
 import { rtn } from './quantizers/rtn.js';
 
 /** Columns that share a scale, or a whole row of them. */
@@ -83,6 +84,32 @@ export function groupSizeFor(
   });
 }
 
+/** A matrix that has passed all checks. */
+export interface CheckedMatrix {
+  readonly layout: MatrixLayout;
+  /** What the quantizer is given. */
+  readonly input: QuantizeInput;
+}
+
+/** The checks of {@link quantizeMatrix}. @throws VramError as that does, but for the quantizer. */
+export function checkMatrix(values: Float32Array, options: QuantizeOptions): CheckedMatrix {
+  const { name, rows, columns, bits, factors, importance, moments } = options;
+  assertArgument(values.length === rows * columns, `'${name}' is not ${rows} x ${columns}`, {
+    tensor: name,
+    rows,
+    columns,
+    elements: values.length,
+  });
+  const { groupSize: choice = 32, unevenGroups = 'reject' } = options;
+  const groupSize = groupSizeFor(columns, choice, unevenGroups);
+  const format = affineMatrixFormat(bits);
+  const layout = matrixLayout({ rows, columns, format, groupSize, factors });
+  checkImportance(name, importance, columns);
+  const finite = finiteValues(values, options);
+  const input = { values: finite, rows, columns, bits, groupSize, factors, importance, moments };
+  return { layout, input };
+}
+
 /**
  * Quantizes a matrix.
  * @param values [rows, columns], row-major; left as they are.
@@ -99,25 +126,9 @@ export function groupSizeFor(
  * ```
  */
 export function quantizeMatrix(values: Float32Array, options: QuantizeOptions): HostMatrix {
-  const { name, rows, columns, bits, factors, importance, moments } = options;
-  const context = { tensor: name, rows, columns, elements: values.length };
-  const quantizer = options.quantizer ?? rtn();
-  assertArgument(
-    values.length === rows * columns,
-    `'${name}' is not ${rows} x ${columns}`,
-    context,
-  );
-  const groupSize = groupSizeFor(
-    columns,
-    options.groupSize ?? 32,
-    options.unevenGroups ?? 'reject',
-  );
-  const shape = { rows, columns, format: affineMatrixFormat(bits), groupSize, factors };
-  const layout = matrixLayout(shape);
-  checkImportance(name, importance, columns);
-  const finite = finiteValues(values, options);
-  const input = { values: finite, rows, columns, bits, groupSize, factors, importance, moments };
-  return hostMatrix(shape, packRows(layout, quantizer.quantize(input)));
+  const { layout, input } = checkMatrix(values, options);
+  const { quantizer = rtn() } = options;
+  return { layout, ...packRows(layout, quantizer.quantize(input)) };
 }
 
 function checkImportance(

@@ -6,7 +6,7 @@
  * branch. bf16 is the high half of f32. Narrowing rounds to nearest, ties to even, and keeps NaN
  * a NaN; f32 values above the f16 range become infinities.
  */
-import { f32ToF16, fail } from '@vramkit/core';
+import { assertArgument, f32ToF16, fail } from '@vramkit/core';
 
 /** Element type of a dense tensor. */
 export type DenseType = 'F32' | 'F16' | 'BF16';
@@ -73,14 +73,25 @@ export function f32ArrayToBf16(values: Float32Array): Uint16Array {
 }
 
 /**
- * f32 values of little-endian elements of `type`.
- * @throws VramError `invalid-argument` where `bytes` is not a whole number of elements.
+ * f32 values of little-endian elements of `type`, into `out` where given, which has their number.
+ * @throws VramError `invalid-argument` where `bytes` is not a whole number of elements, or not of
+ * those of `out`.
  */
-export function denseToF32(type: DenseType, bytes: Uint8Array): Float32Array {
+export function denseToF32(type: DenseType, bytes: Uint8Array, out?: Float32Array): Float32Array {
   checkWhole(type, bytes);
-  if (type === 'F32') return new Float32Array(alignedBuffer(bytes));
+  const count = bytes.byteLength / (type === 'F32' ? 4 : 2);
+  assertArgument(
+    out === undefined || out.length === count,
+    `${count} elements for ${out?.length} values`,
+    { elements: count, values: out?.length },
+  );
+  if (type === 'F32') {
+    if (out === undefined) return new Float32Array(alignedBuffer(bytes));
+    new Uint8Array(out.buffer, out.byteOffset, bytes.byteLength).set(bytes);
+    return out;
+  }
   const bits = new Uint16Array(alignedBuffer(bytes));
-  return type === 'F16' ? f16ArrayToF32(bits) : bf16ArrayToF32(bits);
+  return type === 'F16' ? f16ArrayToF32(bits, out) : bf16ArrayToF32(bits, out);
 }
 
 /**

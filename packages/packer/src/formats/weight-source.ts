@@ -27,13 +27,19 @@ export interface SourceTensor {
   readBytes(signal?: AbortSignal): Promise<Uint8Array>;
 }
 
-/** Values of a source tensor in f32. */
+/** Values of a source tensor in f32, into `out` where given, which has their number. */
 export async function sourceValues(
   tensor: SourceTensor,
   signal?: AbortSignal,
+  out?: Float32Array,
 ): Promise<Float32Array> {
   const bytes = await tensor.readBytes(signal);
-  return isDense(tensor.type) ? denseToF32(tensor.type, bytes) : dequantize(tensor.type, bytes);
+  if (isDense(tensor.type)) return denseToF32(tensor.type, bytes, out);
+  const values = dequantize(tensor.type, bytes);
+  if (out === undefined) return values;
+  assertArgument(values.length === out.length, `'${tensor.name}' has ${values.length} values`);
+  out.set(values);
+  return out;
 }
 
 /** Whether elements of the type are floats of their own. */

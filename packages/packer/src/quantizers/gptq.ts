@@ -8,15 +8,16 @@
  * sample used (H_ii = 0) becomes 0 first. Columns go in their stored order: reordering by power
  * would tear groups apart.
  *
- * Cost: columns^3 once for a matrix, rows * columns^2 for its rows. Memory: two matrices of
+ * Cost: columns^3 / 3 once for a matrix, rows * columns^2 / 2 for its rows. Memory: two matrices of
  * columns^2 in f64.
  *
  * Source: Frantar et al., GPTQ (2022). Differs: f64 throughout and no blocks of 128 columns, which
  * only order the same sums for a GPU.
  */
-import { fail } from '@vramkit/core';
 import { factorCodec } from '../factor-codec.js';
+import { builtIn } from './built-in.js';
 import { nearestCode } from './group-codes.js';
+import { alone, inverseFactor } from './inverse-factor.js';
 import { optRtnFit } from './opt-rtn.js';
 import { requireMoments, type GroupFit, type QuantizeInput, type Quantizer } from './quantizer.js';
 
@@ -28,63 +29,10 @@ export interface GptqOptions {
   readonly fit?: GroupFit;
 }
 
-/** The upper factor U with U^T U = inverse(H), and the columns that no sample used. */
-function inverseFactor(moments: Float64Array, n: number, damping: number): Float64Array {
-  const h = moments.slice();
-  let mean = 0;
-  for (let i = 0; i < n; i++) mean += (h[i * n + i] ?? 0) / n;
-  for (let i = 0; i < n; i++) {
-    const diagonal = h[i * n + i] ?? 0;
-    h[i * n + i] = (diagonal === 0 ? 1 : diagonal) + damping * mean;
-  }
-  const lower = cholesky(h, n);
-  const inverse = new Float64Array(n * n);
-  // Columns of the inverse of L, by forward substitution; inverse(H) = inverse(L)^T inverse(L).
-  for (let column = 0; column < n; column++) {
-    for (let i = column; i < n; i++) {
-      let sum = i === column ? 1 : 0;
-      for (let k = column; k < i; k++) {
-        sum -= (lower[i * n + k] ?? 0) * (inverse[k * n + column] ?? 0);
-      }
-      inverse[i * n + column] = sum / (lower[i * n + i] ?? 1);
-    }
-  }
-  const product = new Float64Array(n * n);
-  for (let k = 0; k < n; k++) {
-    for (let i = 0; i <= k; i++) {
-      const left = inverse[k * n + i] ?? 0;
-      for (let j = 0; j <= k; j++) {
-        product[i * n + j] = (product[i * n + j] ?? 0) + left * (inverse[k * n + j] ?? 0);
-      }
-    }
-  }
-  const factor = cholesky(product, n);
-  const upper = new Float64Array(n * n);
-  for (let i = 0; i < n; i++) {
-    for (let j = 0; j <= i; j++) upper[j * n + i] = factor[i * n + j] ?? 0;
-  }
-  return upper;
-}
-
-function cholesky(matrix: Float64Array, n: number): Float64Array {
-  const lower = new Float64Array(n * n);
-  for (let i = 0; i < n; i++) {
-    for (let j = 0; j <= i; j++) {
-      let sum = matrix[i * n + j] ?? 0;
-      for (let k = 0; k < j; k++) sum -= (lower[i * n + k] ?? 0) * (lower[j * n + k] ?? 0);
-      if (i !== j) lower[i * n + j] = sum / (lower[j * n + j] ?? 1);
-      else if (sum > 0) lower[i * n + i] = Math.sqrt(sum);
-      else fail('invalid-argument', `moments are not positive definite at column ${i}`, { i });
-    }
-  }
-  return lower;
-}
-
-function quantize(input: QuantizeInput, damping: number, fit: GroupFit) {
+function quantize(input: QuantizeInput, upper: Float64Array, fit: GroupFit) {
   const { rows, columns, bits, groupSize, importance, factors: format = 'f16' } = input;
   const codec = factorCodec(format, bits);
   const moments = requireMoments('gptq', input);
-  const upper = inverseFactor(moments, columns, damping);
   const codes = new Uint8Array(rows * columns);
   const factors = new Uint32Array((rows * columns) / groupSize);
   const maxCode = fit.maxCode(bits);
@@ -116,8 +64,30 @@ function quantize(input: QuantizeInput, damping: number, fit: GroupFit) {
   return { codes, factors };
 }
 
+/** What `damping` is by default. */
+export const DAMPING = 0.01;
+
+/** The quantizer that takes U of each input from `upperOf`. */
+export function gptqWith(
+  upperOf: (input: QuantizeInput) => Float64Array,
+  fit: GroupFit = optRtnFit('asymmetric'),
+): Quantizer {
+  return {
+    name: 'gptq',
+    needs: 'moments',
+    quantize: (input) => quantize(input, upperOf(input), fit),
+  };
+}
+
 /** GPTQ; see the head of this file. Needs moments. */
 export function gptq(options: GptqOptions = {}): Quantizer {
-  const { damping = 0.01, fit = optRtnFit('asymmetric') } = options;
-  return { name: 'gptq', needs: 'moments', quantize: (input) => quantize(input, damping, fit) };
+  const { damping = DAMPING, fit } = options;
+  const upperOf = (input: QuantizeInput): Float64Array => {
+    const team = alone(input.columns);
+    inverseFactor(requireMoments('gptq', input), input.columns, damping, team);
+    return team.upper;
+  };
+  const quantizer = gptqWith(upperOf, fit);
+  // A fit is a function, which cannot be sent to a thread.
+  return fit === undefined ? builtIn({ make: 'gptq', options }, quantizer) : quantizer;
 }

@@ -14,6 +14,7 @@
  *
  * Source: Badri and Shaji, Half-Quadratic Quantization (2023).
  */
+import { builtIn } from './built-in.js';
 import { nearestCode } from './group-codes.js';
 import { groupQuantizer, type GroupFit, type GroupOfWeights, type Quantizer } from './quantizer.js';
 import { rtnFit } from './rtn.js';
@@ -69,7 +70,7 @@ function fitGroup(group: GroupOfWeights, iterations: number, exponent: number): 
 
 /** Half-quadratic quantization; see the head of this file. */
 export function hqq(options: HqqOptions = {}): Quantizer {
-  return groupQuantizer(hqqFit(options));
+  return builtIn({ make: 'hqq', options }, groupQuantizer(hqqFit(options)));
 }
 
 /** The fit of {@link hqq}. */

@@ -18,6 +18,7 @@
  */
 import { assertArgument } from '@vramkit/core';
 import { f16Codec, MAX_ZERO, nextScale, type FactorCodec } from '../factor-codec.js';
+import { builtIn } from './built-in.js';
 import { groupWord, minimumOf, roundEven, scaleOf } from './group-codes.js';
 import { groupQuantizer, type GroupFit, type GroupOfWeights, type Quantizer } from './quantizer.js';
 import { centredWord, extremeOf, rtnFit } from './rtn.js';
@@ -289,7 +290,7 @@ export function optRtn(options: OptRtnOptions = {}): Quantizer {
     convention === 'asymmetric' || emphasis === 'even',
     'the symmetric search does not weigh by magnitude',
   );
-  return groupQuantizer(optRtnFit(convention, emphasis));
+  return builtIn({ make: 'optRtn', options }, groupQuantizer(optRtnFit(convention, emphasis)));
 }
 
 /** The fit of {@link optRtn}. */

@@ -15,6 +15,7 @@
  */
 import type { FactorCodec } from '../factor-codec.js';
 import type { CodeBits, FactorFormat } from '../matrix-layout.js';
+import { builtIn } from './built-in.js';
 import { nearestCode } from './group-codes.js';
 import { groupQuantizer, type GroupFit, type GroupOfWeights, type Quantizer } from './quantizer.js';
 
@@ -106,7 +107,8 @@ export function rtnFit(convention: RtnConvention): GroupFit {
 
 /** Round to nearest. The fastest quantizer, and the one that the GPU also has. */
 export function rtn(options: RtnOptions = {}): Quantizer {
-  return groupQuantizer(rtnFit(options.convention ?? 'asymmetric'));
+  const quantizer = groupQuantizer(rtnFit(options.convention ?? 'asymmetric'));
+  return builtIn({ make: 'rtn', options }, quantizer);
 }
 
 /** Whether a stored pair has an integer zero point, and which; `undefined` where it has none. */

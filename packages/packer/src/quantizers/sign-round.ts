@@ -17,6 +17,7 @@
  * Cost: rows * iterations * columns^2.
  */
 import { factorCodec, type FactorCodec } from '../factor-codec.js';
+import { builtIn } from './built-in.js';
 import { roundEven } from './group-codes.js';
 import { requireMoments, type QuantizeInput, type Quantizer } from './quantizer.js';
 
@@ -167,5 +168,8 @@ function quantize(input: QuantizeInput, options: SignRoundOptions) {
 
 /** SignRound; see the head of this file. Needs moments. */
 export function signRound(options: SignRoundOptions = {}): Quantizer {
-  return { name: 'signRound', needs: 'moments', quantize: (input) => quantize(input, options) };
+  return builtIn(
+    { make: 'signRound', options },
+    { name: 'signRound', needs: 'moments', quantize: (input) => quantize(input, options) },
+  );
 }

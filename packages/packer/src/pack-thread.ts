@@ -1,0 +1,164 @@
+/**
+ * The program of a thread that packs rows of matrices; bundled into `pack-program.ts`.
+ *
+ * Matrices lie in memory that all threads share. A job is the same message to each of them: they
+ * take runs of rows from an atomic counter until none is left, write the words of these in place,
+ * and answer. After an error no further rows are taken; all earlier ones were, so the error of the
+ * first rows among the answers is the one that a single thread would have met.
+ */
+import { isVramError, type VramErrorCode, type VramErrorContext } from '@vramkit/core';
+import { packRows } from './code-words.js';
+import type { CodeBits, MatrixLayout } from './matrix-layout.js';
+import type { QuantizerRecipe } from './quantizers/built-in.js';
+import { gptqWith } from './quantizers/gptq.js';
+import { hqq } from './quantizers/hqq.js';
+import { inverseFactor } from './quantizers/inverse-factor.js';
+import { optRtn } from './quantizers/opt-rtn.js';
+import type { Quantizer } from './quantizers/quantizer.js';
+import { rtn } from './quantizers/rtn.js';
+import { signRound } from './quantizers/sign-round.js';
+
+/** Memory that the threads and their owner share; each array has room for the largest tensor. */
+export interface SharedArrays {
+  /** Weights, [rows, columns]. */
+  readonly values: Float32Array;
+  /** Words of the packed matrix. */
+  readonly codes: Uint32Array;
+  readonly scales: Uint32Array;
+  /** Second moments of activations, [columns, columns]. */
+  readonly moments: Float64Array;
+  /** See `FactorTeam`. */
+  readonly root: Float64Array;
+  readonly upper: Float64Array;
+  readonly progress: Int32Array;
+  /** The first row that nobody has taken. */
+  readonly nextRow: Int32Array;
+}
+
+/** What a thread is told first. */
+export interface StartThread {
+  readonly kind: 'start';
+  readonly arrays: SharedArrays;
+  /** Number of this thread, and how many there are. */
+  readonly index: number;
+  readonly count: number;
+}
+
+/** Work for all threads together. */
+export type ThreadJob =
+  /** The factor that gptq needs of the moments. */
+  | { readonly kind: 'factor'; readonly columns: number; readonly damping: number }
+  /** A matrix, `chunk` rows at a time. */
+  | {
+      readonly kind: 'rows';
+      readonly recipe: QuantizerRecipe;
+      readonly layout: MatrixLayout;
+      readonly importance: Float32Array | undefined;
+      readonly chunk: number;
+    };
+
+/** Why a thread did not do its part. */
+export interface ThreadFailure {
+  /** First of the rows that it met the error in. */
+  readonly row: number;
+  /** A VramError, which a message would make a plain error of. */
+  readonly typed?: {
+    readonly code: VramErrorCode;
+    readonly message: string;
+    readonly context: VramErrorContext;
+    readonly retryable: boolean;
+  };
+  /** Any other error. */
+  readonly other?: unknown;
+}
+
+function failure(row: number, error: unknown): ThreadFailure {
+  if (!isVramError(error)) return { row, other: error };
+  const { code, context, retryable } = error;
+  return { row, typed: { code, message: error.message, context, retryable } };
+}
+
+function quantizerOf({ make, options }: QuantizerRecipe, { upper }: SharedArrays): Quantizer {
+  switch (make) {
+    case 'gptq':
+      return gptqWith(() => upper);
+    case 'hqq':
+      return hqq(options);
+    case 'optRtn':
+      return optRtn(options);
+    case 'rtn':
+      return rtn(options);
+    case 'signRound':
+      return signRound(options);
+  }
+}
+
+/** Takes rows until none is left. */
+function packShare(
+  { recipe, layout, importance, chunk }: ThreadJob & { readonly kind: 'rows' },
+  arrays: SharedArrays,
+): ThreadFailure | undefined {
+  const { rows, columns, bits, groupSize, factors, codeWordsPerRow, scaleWordsPerRow } = layout;
+  const { values, codes, scales, nextRow } = arrays;
+  const moments = arrays.moments.subarray(0, columns * columns);
+  const quantizer = quantizerOf(recipe, arrays);
+  for (;;) {
+    const first = Atomics.add(nextRow, 0, chunk);
+    if (first >= rows) return undefined;
+    const end = Math.min(rows, first + chunk);
+    try {
+      const input = {
+        values: values.subarray(first * columns, end * columns),
+        rows: end - first,
+        columns,
+        // The layout of an affine matrix has the bits of a code.
+        bits: bits as CodeBits,
+        groupSize,
+        factors,
+        importance,
+        moments,
+      };
+      const words = packRows(layout, quantizer.quantize(input));
+      codes.set(words.codes, first * codeWordsPerRow);
+      scales.set(words.scales, first * scaleWordsPerRow);
+    } catch (error) {
+      Atomics.store(nextRow, 0, rows);
+      return failure(first, error);
+    }
+  }
+}
+
+/** This thread's part of the factor. */
+function factorShare(
+  { columns, damping }: ThreadJob & { readonly kind: 'factor' },
+  { index, count, arrays }: StartThread,
+): ThreadFailure | undefined {
+  try {
+    inverseFactor(arrays.moments, columns, damping, { index, count, ...arrays });
+    return undefined;
+  } catch (error) {
+    return failure(0, error);
+  }
+}
+
+/** Answers the messages of one owner. */
+function answer(post: (message: unknown) => void): (message: StartThread | ThreadJob) => void {
+  let thread: StartThread | undefined;
+  return (message) => {
+    if (message.kind === 'start') thread = message;
+    else if (thread === undefined) throw new Error('a job before the start');
+    else if (message.kind === 'rows') post(packShare(message, thread.arrays));
+    else post(factorShare(message, thread));
+  };
+}
+
+const port = globalThis.process?.getBuiltinModule?.('node:worker_threads').parentPort;
+if (port)
+  port.on(
+    'message',
+    answer((message) => port.postMessage(message)),
+  );
+else {
+  const receive = answer((message) => globalThis.postMessage(message));
+  globalThis.onmessage = ({ data }) => receive(data);
+}
