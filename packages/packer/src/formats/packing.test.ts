@@ -89,7 +89,7 @@ describe('checklist 7: fused experts stored as [experts, columns, rows]', () => 
 });
 
 describe('checklist 23: host memory', () => {
-  it('holds no more than one tensor, measured', async () => {
+  it.each([0, 2])('holds no more than one tensor, measured, by %i threads', async (workers) => {
     setFlagsFromString('--expose-gc');
     const collect = runInNewContext('gc') as () => void;
     const folder = await mkdtemp(join(tmpdir(), 'vramkit-memory-'));
@@ -125,7 +125,7 @@ describe('checklist 23: host memory', () => {
         },
       };
       const plan = planModel(tensors, { plan: () => ({ bits: 4, quantizer }) });
-      await packModel(plan, sink, { onProgress: look });
+      await packModel(plan, sink, { onProgress: look, workers });
       await inner.close();
       await source.close();
       // The bytes of a tensor, its weights in f32, its codes and its words; never a second one.
