@@ -233,4 +233,5 @@ export {
   type ExpertRequest,
 } from './expert-cache.js';
 export { planExpertSlots, type ExpertDemand } from './expert-slots.js';
+export { PackThreads, type PackThreadsOptions } from './pack-threads.js';
 export { packOnDevice, type PackOnDeviceOptions } from './pack-on-device.js';

@@ -27,10 +27,14 @@ import {
 } from './formats/packed-layout.js';
 import { isDense, sourceValues, type SourceTensor } from './formats/weight-source.js';
 import type { HostMatrix } from './kernels/host-matrix.js';
-import { affineMatrixFormat, type CodeBits, type FactorFormat } from './matrix-layout.js';
-import { PackThreads, roomOf, type ThreadRoom } from './pack-threads.js';
 import {
-  checkMatrix,
+  affineMatrixFormat,
+  type CodeBits,
+  type FactorFormat,
+  type MatrixLayout,
+} from './matrix-layout.js';
+import { PackThreads } from './pack-threads.js';
+import {
   groupSizeFor,
   quantizeMatrix,
   type GroupChoice,
@@ -195,16 +199,17 @@ function startThreads(
 ): PackThreads | undefined {
   checkInteger('workers', workers);
   const placed = new Map(plan.layout.tensors.map((tensor) => [tensor.name, tensor]));
-  const rooms = left.flatMap(({ name }): ThreadRoom[] => {
-    const tensorPlan = plan.plans.get(name) ?? 'keep';
+  const matrices = left.flatMap(({ name }): [MatrixLayout, Quantizer][] => {
+    const how = plan.plans.get(name) ?? 'keep';
     const tensor = placed.get(name);
     const layout = tensor && packedMatrixLayout(tensor);
-    if (tensorPlan === 'keep' || layout === undefined) return [];
-    const recipe = recipeOf(tensorPlan.quantizer);
-    return recipe === undefined ? [] : [roomOf(layout, tensorPlan.quantizer, recipe)];
+    if (how === 'keep' || layout === undefined) return [];
+    return recipeOf(how.quantizer) === undefined ? [] : [[layout, how.quantizer]];
   });
-  if (workers < 2 || rooms.length === 0) return undefined;
-  return new PackThreads(workers, rooms, spawn);
+  if (workers < 2 || matrices.length === 0) return undefined;
+  const threads = new PackThreads({ workers, ...(spawn && { spawn }) });
+  threads.reserve(matrices);
+  return threads;
 }
 
 async function packTensor(
@@ -232,8 +237,7 @@ async function packTensor(
     unevenGroups,
     nonFinite,
   };
-  const recipe = recipeOf(tensorPlan.quantizer);
-  if (threads === undefined || recipe === undefined) {
+  if (threads === undefined || recipeOf(tensorPlan.quantizer) === undefined) {
     const values = await sourceValues(tensor, signal);
     const matrix = quantizeMatrix(values, options);
     onMatrix?.(tensor.name, matrix, values);
@@ -242,7 +246,7 @@ async function packTensor(
   const values = await sourceValues(tensor, signal, threads.values(rows * columns));
   // The next tensor overwrites shared memory, so what the caller may keep is a copy.
   const weights = onMatrix && values.slice();
-  const matrix = await threads.quantize(checkMatrix(values, options), recipe, signal);
+  const matrix = await threads.quantize(values, options, signal);
   if (weights !== undefined) onMatrix?.(tensor.name, matrix, weights);
   return sectionsOf(matrix);
 }

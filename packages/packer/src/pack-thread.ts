@@ -1,5 +1,6 @@
 /**
- * The program of a thread that packs rows of matrices; bundled into `pack-program.ts`.
+ * The program of a thread that packs rows of matrices, or measures them; bundled into
+ * `pack-program.ts`.
  *
  * Matrices lie in memory that all threads share. A job is the same message to each of them: they
  * take runs of rows from an atomic counter until none is left, write the words of these in place,
@@ -10,13 +11,15 @@ import { isVramError, type VramErrorCode, type VramErrorContext } from '@vramkit
 import { packRows } from './code-words.js';
 import type { CodeBits, MatrixLayout } from './matrix-layout.js';
 import type { QuantizerRecipe } from './quantizers/built-in.js';
-import { gptqWith } from './quantizers/gptq.js';
+import { gptq, gptqWith } from './quantizers/gptq.js';
 import { hqq } from './quantizers/hqq.js';
 import { inverseFactor } from './quantizers/inverse-factor.js';
 import { optRtn } from './quantizers/opt-rtn.js';
 import type { Quantizer } from './quantizers/quantizer.js';
 import { rtn } from './quantizers/rtn.js';
 import { signRound } from './quantizers/sign-round.js';
+import { measureUnit, type MeasureOptions } from './scorers/output-error.js';
+import type { UnitTensor } from './scorers/scorer.js';
 
 /** Memory that the threads and their owner share; each array has room for the largest tensor. */
 export interface SharedArrays {
@@ -31,8 +34,10 @@ export interface SharedArrays {
   readonly root: Float64Array;
   readonly upper: Float64Array;
   readonly progress: Int32Array;
-  /** The first row that nobody has taken. */
-  readonly nextRow: Int32Array;
+  /** Measured errors. */
+  readonly errors: Float64Array;
+  /** The first row, or width, that nobody has taken. */
+  readonly next: Int32Array;
 }
 
 /** What a thread is told first. */
@@ -55,11 +60,23 @@ export type ThreadJob =
       readonly layout: MatrixLayout;
       readonly importance: Float32Array | undefined;
       readonly chunk: number;
+    }
+  /** The error of a tensor at each of some widths, one at a time. */
+  | {
+      readonly kind: 'measure';
+      readonly tensor: Omit<UnitTensor, 'values' | 'moments'> & {
+        /** Elements of its values and of its moments, 0 where it has none. */
+        readonly length: number;
+        readonly square: number;
+      };
+      readonly widths: readonly (Omit<MeasureOptions, 'quantizer'> & {
+        readonly recipe: QuantizerRecipe;
+      })[];
     };
 
 /** Why a thread did not do its part. */
 export interface ThreadFailure {
-  /** First of the rows that it met the error in. */
+  /** First of the rows that it met the error in, or the width. */
   readonly row: number;
   /** A VramError, which a message would make a plain error of. */
   readonly typed?: {
@@ -78,10 +95,11 @@ function failure(row: number, error: unknown): ThreadFailure {
   return { row, typed: { code, message: error.message, context, retryable } };
 }
 
-function quantizerOf({ make, options }: QuantizerRecipe, { upper }: SharedArrays): Quantizer {
+/** The quantizer of a recipe; gptq with the factor where it is there already. */
+function quantizerOf({ make, options }: QuantizerRecipe, upper?: Float64Array): Quantizer {
   switch (make) {
     case 'gptq':
-      return gptqWith(() => upper);
+      return upper === undefined ? gptq(options) : gptqWith(() => upper);
     case 'hqq':
       return hqq(options);
     case 'optRtn':
@@ -99,11 +117,11 @@ function packShare(
   arrays: SharedArrays,
 ): ThreadFailure | undefined {
   const { rows, columns, bits, groupSize, factors, codeWordsPerRow, scaleWordsPerRow } = layout;
-  const { values, codes, scales, nextRow } = arrays;
+  const { values, codes, scales, next } = arrays;
   const moments = arrays.moments.subarray(0, columns * columns);
-  const quantizer = quantizerOf(recipe, arrays);
+  const quantizer = quantizerOf(recipe, arrays.upper);
   for (;;) {
-    const first = Atomics.add(nextRow, 0, chunk);
+    const first = Atomics.add(next, 0, chunk);
     if (first >= rows) return undefined;
     const end = Math.min(rows, first + chunk);
     try {
@@ -122,7 +140,7 @@ function packShare(
       codes.set(words.codes, first * codeWordsPerRow);
       scales.set(words.scales, first * scaleWordsPerRow);
     } catch (error) {
-      Atomics.store(nextRow, 0, rows);
+      Atomics.store(next, 0, rows);
       return failure(first, error);
     }
   }
@@ -141,6 +159,31 @@ function factorShare(
   }
 }
 
+/** Takes widths until none is left. */
+function measureShare(
+  { tensor, widths }: ThreadJob & { readonly kind: 'measure' },
+  { values, moments, errors, next }: SharedArrays,
+): ThreadFailure | undefined {
+  const { length, square, ...rest } = tensor;
+  const own = {
+    ...rest,
+    values: values.subarray(0, length),
+    moments: square === 0 ? undefined : moments.subarray(0, square),
+  };
+  const unit = { id: tensor.name, layer: -1, tensors: [own] };
+  for (;;) {
+    const index = Atomics.add(next, 0, 1);
+    const width = widths[index];
+    if (width === undefined) return undefined;
+    try {
+      errors[index] = measureUnit(unit, { ...width, quantizer: quantizerOf(width.recipe) });
+    } catch (error) {
+      Atomics.store(next, 0, widths.length);
+      return failure(index, error);
+    }
+  }
+}
+
 /** Answers the messages of one owner. */
 function answer(post: (message: unknown) => void): (message: StartThread | ThreadJob) => void {
   let thread: StartThread | undefined;
@@ -148,6 +191,7 @@ function answer(post: (message: unknown) => void): (message: StartThread | Threa
     if (message.kind === 'start') thread = message;
     else if (thread === undefined) throw new Error('a job before the start');
     else if (message.kind === 'rows') post(packShare(message, thread.arrays));
+    else if (message.kind === 'measure') post(measureShare(message, thread.arrays));
     else post(factorShare(message, thread));
   };
 }

@@ -1,200 +1,203 @@
 /**
- * Threads that quantize a matrix together, for `packModel`.
+ * Threads that quantize a matrix together, or measure what widths make of it.
  *
  * The weights lie in memory that all threads share, and so do the words that they make of them; a
- * message carries only what to do. That memory is taken once, for the largest matrix. Any number of
- * threads gives the same bytes: rows do not depend on each other, and what gptq needs of all
- * columns is summed in one order.
- *
- * A thread that dies, or an abort, ends the work on the matrix; the owner then ends all threads.
+ * message carries only what to do. Any number of threads gives the same bytes and the same errors:
+ * rows do not depend on each other, what gptq needs of all columns is summed in one order, and an
+ * error is summed by one thread.
  */
-import {
-  fail,
-  spawnWorker,
-  throwIfAborted,
-  VramError,
-  type HostWorker,
-  type SpawnWorker,
-} from '@vramkit/core';
+import { checkInteger, fail, spawnWorker, type SpawnWorker } from '@vramkit/core';
 import type { HostMatrix } from './kernels/host-matrix.js';
 import type { MatrixLayout } from './matrix-layout.js';
-import { PACK_PROGRAM } from './pack-program.js';
-import type { SharedArrays, ThreadFailure, ThreadJob } from './pack-thread.js';
-import type { CheckedMatrix } from './quantize-matrix.js';
-import type { QuantizerRecipe } from './quantizers/built-in.js';
+import type { SharedArrays } from './pack-thread.js';
+import { checkMatrix, quantizeMatrix, type QuantizeOptions } from './quantize-matrix.js';
+import { recipeOf, type QuantizerRecipe } from './quantizers/built-in.js';
 import { DAMPING, type GptqOptions } from './quantizers/gptq.js';
 import { requireMoments, type Quantizer } from './quantizers/quantizer.js';
-
-/** Elements that a matrix needs of each array. */
-export interface ThreadRoom {
-  readonly values: number;
-  readonly codes: number;
-  readonly scales: number;
-  /** 0 for quantizers that need no moments. */
-  readonly moments: number;
-  /** Of R and of U; 0 for all but gptq. */
-  readonly factor: number;
-}
-
-/** The room that a matrix needs. */
-export function roomOf(
-  { rows, columns, codeWordsPerRow, scaleWordsPerRow }: MatrixLayout,
-  { needs }: Quantizer,
-  { make }: QuantizerRecipe,
-): ThreadRoom {
-  return {
-    values: rows * columns,
-    codes: rows * codeWordsPerRow,
-    scales: rows * scaleWordsPerRow,
-    moments: needs === 'moments' ? columns * columns : 0,
-    factor: make === 'gptq' ? columns * columns : 0,
-  };
-}
+import { rtn } from './quantizers/rtn.js';
+import { measureUnit, type MeasureOptions } from './scorers/output-error.js';
+import type { UnitTensor } from './scorers/scorer.js';
+import { ThreadTeam, type ThreadRoom } from './thread-team.js';
 
 /** Each thread comes back for rows about so many times a matrix, so that all end at one time. */
 const TURNS = 8;
 
-/** What threads have to answer. */
-interface PendingJob {
-  waiting: number;
-  readonly failures: ThreadFailure[];
-  readonly resolve: (failures: readonly ThreadFailure[]) => void;
-  readonly reject: (error: unknown) => void;
+/** Options of {@link PackThreads}. */
+export interface PackThreadsOptions {
+  /** How many threads, at least one. */
+  readonly workers: number;
+  /** Starts a thread. Default: Node's worker threads, or a page's workers. */
+  readonly spawn?: SpawnWorker;
 }
 
-/** See the head of this file; one matrix at a time. */
+/**
+ * Threads for quantizers of this package; another one stays on the thread of the caller. One matrix
+ * at a time. After an abort or the loss of a thread nothing but `dispose` is left to do.
+ *
+ * Memory: the weights and words of the largest matrix so far; for quantizers that need moments a
+ * copy of these, and for gptq twice their bytes beside it.
+ * @example
+ * ```ts
+ * import { optRtn, PackThreads } from '@vramkit/packer';
+ * const threads = new PackThreads({ workers: 2 });
+ * const values = Float32Array.from({ length: 64 }, (_, i) => Math.sin(i));
+ * const options = { name: 'w', rows: 2, columns: 32, bits: 3, quantizer: optRtn() } as const;
+ * const { codes } = await threads.quantize(values, options);
+ * console.log(codes.length); // 4
+ * await threads.dispose();
+ * ```
+ */
 export class PackThreads {
-  readonly #arrays: SharedArrays;
-  readonly #workers: readonly HostWorker[];
-  #pending: PendingJob | undefined;
-  #lost: VramError | undefined;
-  #disposed = false;
-  /** What `moments` holds, and the damping of the factor of it that `upper` holds. */
-  #moments: Float64Array | undefined;
-  #damping: number | undefined;
+  readonly #team: ThreadTeam;
+  #busy = false;
+  /** Shared memory with moments in it, and the damping of the factor of them that is there. */
+  #held: { readonly arrays: SharedArrays; readonly square: number; damping?: number } | undefined;
 
   /**
-   * Starts `count` threads with room for each of `rooms`.
-   * @throws VramError `unsupported` where the runtime has no threads or they can share nothing.
+   * Starts the threads.
+   * @throws VramError `unsupported` where the runtime has no threads or no memory that they share,
+   * which a page has where it is cross-origin isolated.
    */
-  constructor(count: number, rooms: readonly ThreadRoom[], spawn: SpawnWorker = spawnWorker) {
-    if (typeof SharedArrayBuffer === 'undefined') {
-      fail('unsupported', 'threads need shared memory: isolate the page, or set workers to 1');
+  constructor({ workers, spawn = spawnWorker }: PackThreadsOptions) {
+    this.#team = new ThreadTeam(checkInteger('workers', workers, 1), spawn);
+  }
+
+  /** Makes room for these matrices at once; to grow step by step would waste memory. */
+  reserve(matrices: Iterable<readonly [layout: MatrixLayout, quantizer: Quantizer]>): void {
+    const room = { values: 0, codes: 0, scales: 0, moments: 0, factor: 0 };
+    for (const [layout, quantizer] of matrices) {
+      const own = roomOf(layout, quantizer);
+      for (const key of ['values', 'codes', 'scales', 'moments', 'factor'] as const) {
+        room[key] = Math.max(room[key], own[key]);
+      }
     }
-    const most = (key: keyof ThreadRoom): number =>
-      rooms.reduce((length, room) => Math.max(length, room[key]), 0);
-    const words = (length: number) => new SharedArrayBuffer(4 * length);
-    const floats = (length: number) => new Float64Array(words(2 * length));
-    this.#arrays = {
-      values: new Float32Array(words(most('values'))),
-      codes: new Uint32Array(words(most('codes'))),
-      scales: new Uint32Array(words(most('scales'))),
-      moments: floats(most('moments')),
-      root: floats(most('factor')),
-      upper: floats(most('factor')),
-      progress: new Int32Array(words(2)),
-      nextRow: new Int32Array(words(1)),
+    this.#team.arrays(room);
+  }
+
+  /**
+   * Shared memory to read the next weights into, which then need no copy; what it holds now is
+   * overwritten.
+   */
+  values(length: number): Float32Array {
+    return this.#team.arrays({ values: length }).values.subarray(0, length);
+  }
+
+  /**
+   * `quantizeMatrix` by all threads, with the same checks and bytes.
+   * @throws VramError as that does; `aborted`; `worker-lost`; `disposed`.
+   */
+  async quantize(
+    values: Float32Array,
+    options: QuantizeOptions,
+    signal?: AbortSignal,
+  ): Promise<HostMatrix> {
+    const { quantizer = rtn() } = options;
+    const recipe = recipeOf(quantizer);
+    if (recipe === undefined) return quantizeMatrix(values, options);
+    return this.#alone(() => this.#quantize(values, options, [quantizer, recipe], signal));
+  }
+
+  async #quantize(
+    values: Float32Array,
+    options: QuantizeOptions,
+    [quantizer, recipe]: readonly [Quantizer, QuantizerRecipe],
+    signal: AbortSignal | undefined,
+  ): Promise<HostMatrix> {
+    const { layout, input } = checkMatrix(values, options);
+    const { rows, columns, codeWordsPerRow, scaleWordsPerRow } = layout;
+    const moments = quantizer.needs === 'moments' ? requireMoments(recipe.make, input) : undefined;
+    const arrays = this.#team.arrays(roomOf(layout, quantizer));
+    if (input.values.buffer !== arrays.values.buffer) arrays.values.set(input.values);
+    if (moments !== undefined) this.#hold(arrays, moments);
+    // The options of gptq are what its maker was given.
+    if (recipe.make === 'gptq') await this.#factor(columns, recipe.options, signal);
+    const chunk = Math.max(1, Math.ceil(rows / (TURNS * this.#team.count)));
+    const { importance } = input;
+    await this.#team.run({ kind: 'rows', recipe, layout, importance, chunk }, signal);
+    return {
+      layout,
+      codes: arrays.codes.slice(0, rows * codeWordsPerRow),
+      scales: arrays.scales.slice(0, rows * scaleWordsPerRow),
     };
-    this.#workers = Array.from({ length: count }, () => spawn(PACK_PROGRAM));
-    this.#workers.forEach((worker, index) => {
-      worker.onMessage((message) => this.#receive(message));
-      worker.onLost((reason) => this.#lose(reason));
-      worker.post({ kind: 'start', arrays: this.#arrays, index, count });
+  }
+
+  /**
+   * `measureUnit` of one tensor for each of some options, each by one thread.
+   * @returns The errors, in the order of the options.
+   * @throws VramError as that does; `aborted`; `worker-lost`; `disposed`.
+   */
+  async measure(
+    tensor: UnitTensor,
+    options: readonly MeasureOptions[],
+    signal?: AbortSignal,
+  ): Promise<number[]> {
+    const widths = options.flatMap(({ quantizer = rtn(), ...how }) => {
+      const recipe = recipeOf(quantizer);
+      return recipe === undefined ? [] : [{ ...how, recipe }];
+    });
+    if (widths.length < options.length) {
+      const unit = { id: tensor.name, layer: -1, tensors: [tensor] };
+      return options.map((each) => measureUnit(unit, each));
+    }
+    const { values, moments, ...rest } = tensor;
+    const [length, square] = [values.length, moments?.length ?? 0];
+    const room = { values: length, moments: square, errors: options.length };
+    return this.#alone(async () => {
+      const arrays = this.#team.arrays(room);
+      if (values.buffer !== arrays.values.buffer) arrays.values.set(values);
+      if (moments !== undefined) this.#hold(arrays, moments);
+      const job = { kind: 'measure', tensor: { ...rest, length, square }, widths } as const;
+      await this.#team.run(job, signal);
+      return Array.from(arrays.errors.subarray(0, options.length));
     });
   }
 
-  /** The memory for the weights of the next matrix; what it holds now is overwritten. */
-  values(length: number): Float32Array {
-    return this.#arrays.values.subarray(0, length);
-  }
-
-  /**
-   * Quantizes a matrix by the quantizer that a recipe makes.
-   * @throws VramError what the quantizer throws; `aborted`; `worker-lost` where a thread died.
-   */
-  async quantize(
-    { layout, input }: CheckedMatrix,
-    recipe: QuantizerRecipe,
-    signal?: AbortSignal,
-  ): Promise<HostMatrix> {
-    const { values, codes, scales, nextRow } = this.#arrays;
-    const { rows, codeWordsPerRow, scaleWordsPerRow } = layout;
-    if (input.values.buffer !== values.buffer) values.set(input.values);
-    if (recipe.make === 'gptq' || recipe.make === 'signRound') {
-      this.#take(requireMoments(recipe.make, input));
+  async #alone<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#busy) fail('invalid-argument', 'these threads are at work on another matrix');
+    this.#busy = true;
+    try {
+      return await work();
+    } finally {
+      this.#busy = false;
     }
-    // The options of gptq are what its maker was given.
-    if (recipe.make === 'gptq') await this.#factor(layout.columns, recipe.options, signal);
-    Atomics.store(nextRow, 0, 0);
-    const chunk = Math.max(1, Math.ceil(rows / (TURNS * this.#workers.length)));
-    const { importance } = input;
-    await this.#run({ kind: 'rows', recipe, layout, importance, chunk }, signal);
-    return {
-      layout,
-      codes: codes.slice(0, rows * codeWordsPerRow),
-      scales: scales.slice(0, rows * scaleWordsPerRow),
-    };
   }
 
-  #take(moments: Float64Array): void {
-    if (this.#moments === moments) return;
-    this.#arrays.moments.set(moments);
-    this.#moments = moments;
-    this.#damping = undefined;
+  #hold(arrays: SharedArrays, moments: Float64Array): void {
+    const { length: square } = moments;
+    const isHeld =
+      this.#held?.arrays === arrays &&
+      this.#held.square === square &&
+      moments.every((value, i) => value === arrays.moments[i]);
+    if (isHeld) return;
+    arrays.moments.set(moments);
+    this.#held = { arrays, square };
   }
 
   /** Matrices that multiply the same activations share the factor. */
   async #factor(columns: number, options: GptqOptions, signal?: AbortSignal): Promise<void> {
     const { damping = DAMPING } = options;
-    if (this.#damping === damping) return;
-    this.#arrays.progress.fill(columns);
-    await this.#run({ kind: 'factor', columns, damping }, signal);
-    this.#damping = damping;
-  }
-
-  /** Has all threads do a job; throws the error of the first rows that had one. */
-  async #run(job: ThreadJob, signal: AbortSignal | undefined): Promise<void> {
-    throwIfAborted(signal);
-    if (this.#lost !== undefined) throw this.#lost;
-    let stop = (): void => undefined;
-    const failures = await new Promise<readonly ThreadFailure[]>((resolve, reject) => {
-      this.#pending = { waiting: this.#workers.length, failures: [], resolve, reject };
-      stop = () =>
-        reject(new VramError('aborted', 'packing was aborted', { cause: signal?.reason }));
-      signal?.addEventListener('abort', stop, { once: true });
-      for (const worker of this.#workers) worker.post(job);
-    }).finally(() => signal?.removeEventListener('abort', stop));
-    const [first] = [...failures].sort((a, b) => a.row - b.row);
-    if (first === undefined) return;
-    if (first.typed === undefined) throw first.other;
-    const { code, message, context, retryable } = first.typed;
-    throw new VramError(code, message.slice(code.length + 2), { context, retryable });
-  }
-
-  #receive(message: unknown): void {
-    const pending = this.#pending;
-    if (pending === undefined) return;
-    // Only our program posts here, and only this.
-    const failure = message as ThreadFailure | undefined;
-    if (failure !== undefined) pending.failures.push(failure);
-    if (--pending.waiting > 0) return;
-    this.#pending = undefined;
-    pending.resolve(pending.failures);
-  }
-
-  #lose(reason: string): void {
-    if (this.#disposed) return;
-    this.#lost ??= new VramError(
-      'worker-lost',
-      `a thread that packs ended: ${reason}; packing can be resumed`,
-      { retryable: true, context: { reason } },
-    );
-    this.#pending?.reject(this.#lost);
+    const held = this.#held;
+    if (held === undefined || held.damping === damping) return;
+    held.arrays.progress.fill(columns);
+    delete held.damping;
+    await this.#team.run({ kind: 'factor', columns, damping }, signal);
+    held.damping = damping;
   }
 
   /** Ends the threads, whatever they are doing. Idempotent. */
-  async dispose(): Promise<void> {
-    this.#disposed = true;
-    await Promise.all(this.#workers.map((worker) => worker.terminate()));
+  dispose(): Promise<void> {
+    return this.#team.dispose();
   }
+}
+
+function roomOf(layout: MatrixLayout, quantizer: Quantizer): Omit<ThreadRoom, 'errors'> {
+  const { rows, columns, codeWordsPerRow, scaleWordsPerRow } = layout;
+  const square = columns * columns;
+  return {
+    values: rows * columns,
+    codes: rows * codeWordsPerRow,
+    scales: rows * scaleWordsPerRow,
+    moments: quantizer.needs === 'moments' ? square : 0,
+    factor: recipeOf(quantizer)?.make === 'gptq' ? square : 0,
+  };
 }

@@ -8,6 +8,8 @@ import { readSafetensors } from './formats/safetensors.js';
 import { sourceTensors } from './formats/weight-source.js';
 import type { CodeBits, FactorFormat } from './matrix-layout.js';
 import { packModel, planModel, type PackModelOptions, type TensorPlan } from './pack-model.js';
+import { PackThreads } from './pack-threads.js';
+import { quantizeMatrix } from './quantize-matrix.js';
 import { gptq } from './quantizers/gptq.js';
 import { hqq } from './quantizers/hqq.js';
 import { activationMoments } from './quantizers/moments.js';
@@ -15,6 +17,7 @@ import { optRtn } from './quantizers/opt-rtn.js';
 import type { Quantizer } from './quantizers/quantizer.js';
 import { rtn } from './quantizers/rtn.js';
 import { signRound } from './quantizers/sign-round.js';
+import { measureUnit } from './scorers/output-error.js';
 import { buildSafetensors } from './testing/build-safetensors.js';
 
 const COLUMNS = 64;
@@ -172,6 +175,67 @@ describe('checklist 22: threads', () => {
     expect([...done.keys()]).toEqual(['a']);
     await packModel(plan, sink, { ...options, done });
     expect(sink.bytes()).toEqual(await packed(inputs, {}));
+  });
+});
+
+describe('checklist 22: threads without a file', () => {
+  it('measure what this thread measures, by weights, importance and outputs', async () => {
+    const importance = floats(COLUMNS, 9).map(Math.abs);
+    const threads = new PackThreads({ workers: 2 });
+    try {
+      for (const [rows, extra] of [
+        [3, {}],
+        [9, { importance }],
+        [7, { moments }],
+        [2, { moments, importance }],
+      ] as const) {
+        const values = floats(rows * COLUMNS, rows);
+        const tensor = { name: 'w', rows, columns: COLUMNS, values, ...extra };
+        const options = [...QUANTIZERS, { ...rtn() }].flatMap((quantizer, i) =>
+          'moments' in extra || quantizer.needs === 'nothing'
+            ? BITS.map((bits) => ({ bits, quantizer, factors: FACTORS[i % 2] }))
+            : [],
+        );
+        const unit = { id: 'w', layer: -1, tensors: [tensor] };
+        const expected = options.map((each) => measureUnit(unit, each));
+        expect(await threads.measure(tensor, options)).toEqual(expected);
+        const ours = options.slice(0, -BITS.length);
+        expect(await threads.measure(tensor, ours)).toEqual(expected.slice(0, -BITS.length));
+      }
+    } finally {
+      await threads.dispose();
+    }
+  });
+
+  it('take one matrix at a time, of any size, until they are ended', async () => {
+    const { counts, spawn } = watched();
+    const threads = new PackThreads({ workers: 3, spawn });
+    const options = (rows: number) =>
+      ({ name: 'w', rows, columns: COLUMNS, bits: 3, quantizer: gptq(), moments }) as const;
+    for (const rows of [2, 40, 1]) {
+      const values = floats(rows * COLUMNS, rows);
+      const expected = quantizeMatrix(values, options(rows));
+      expect(await threads.quantize(values, options(rows))).toEqual(expected);
+    }
+    const values = floats(40 * COLUMNS, 3);
+    const first = threads.quantize(values, options(40));
+    const second = threads.quantize(floats(40 * COLUMNS, 4), options(40));
+    await expect(second).rejects.toMatchObject({ code: 'invalid-argument' });
+    expect(await first).toEqual(quantizeMatrix(values, options(40)));
+    // Moments that changed in place are other moments.
+    const changed = moments.slice();
+    const own = { ...options(40), moments: changed };
+    expect(await threads.quantize(values, own)).toEqual(
+      await threads.quantize(values, options(40)),
+    );
+    changed[0] = 10 * (changed[0] ?? 0);
+    expect(await threads.quantize(values, own)).toEqual(quantizeMatrix(values, own));
+    await threads.dispose();
+    await threads.dispose();
+    const late = threads.quantize(values, options(40));
+    await expect(late).rejects.toMatchObject({ code: 'disposed' });
+    expect(counts.started).toBe(3);
+    expect(() => new PackThreads({ workers: 0 })).toThrow(/invalid-argument/);
   });
 });
 
