@@ -1,6 +1,7 @@
 /**
  * What the options of `vramkit pack` ask for, checked before any file is opened.
  */
+import { availableParallelism } from 'node:os';
 import { fail } from '@vramkit/core';
 import {
   hqq,
@@ -34,6 +35,8 @@ export interface PackRequest {
   readonly imatrix: string | undefined;
   /** File of errors that were measured before, and that those of this run go to. */
   readonly scores: string | undefined;
+  /** Threads that quantize. */
+  readonly workers: number;
   readonly dryRun: boolean;
   readonly resume: boolean;
   readonly requantize: boolean;
@@ -73,6 +76,15 @@ function widthOf(value: string): CodeBits {
   const bits = Number(value);
   if (bits === 2 || bits === 3 || bits === 4 || bits === 8) return bits;
   return fail('invalid-argument', `${value} bits: widths are 2, 3, 4 and 8`, { value });
+}
+
+/** Beyond these, reading and writing are what a packing waits for. */
+const MOST_WORKERS = 8;
+
+function workersOf(value: string | undefined): number {
+  if (value === undefined) return Math.min(availableParallelism(), MOST_WORKERS);
+  if (/^\d{1,3}$/.test(value)) return Number(value);
+  return fail('invalid-argument', `--workers ${value} is no number of threads`, { value });
 }
 
 function parseRule(rule: string): WidthRule {
@@ -126,6 +138,7 @@ export function parsePackRequest(options: OptionValues): PackRequest {
     keep: text(options, 'keep') === undefined ? KEPT : list(text(options, 'keep')),
     imatrix,
     scores: text(options, 'scores'),
+    workers: workersOf(text(options, 'workers')),
     dryRun: options['dry-run'] === true,
     resume: options['resume'] === true,
     requantize: options['requantize'] === true,

@@ -160,6 +160,19 @@ describe('vramkit pack', { timeout: 120_000 }, () => {
     expect(cut.stderr).toMatch(/corrupt-data/);
   });
 
+  it('checklist 22: gives the same file by any number of threads, widths measured too', () => {
+    const pack = (workers: string) => {
+      const path = join(folder, `threads-${workers}.safetensors`);
+      const args = ['--model', model, '--keep', keep, '--group', '32', '--target-bits', '4.5'];
+      const { status, stderr } = vramkit('pack', ...args, '--out', path, `--workers=${workers}`);
+      expect(status, stderr).toBe(0);
+      return readFileSync(path);
+    };
+    const expected = pack('1');
+    expect(pack('2').equals(expected)).toBe(true);
+    expect(pack('3').equals(expected)).toBe(true);
+  });
+
   it('checklist 24: says how long is left in a few characters', () => {
     expect([0, 400, 89_000, 90_000, 3_600_000, 9_000_000].map(formatTime)).toEqual([
       '0 s',
@@ -203,6 +216,7 @@ describe('vramkit pack', { timeout: 120_000 }, () => {
     [['--group', '7'], /groups of 7/],
     [['--rules', 'x'], /is not PATTERN=BITS/],
     [['--target-bits', 'many'], /is no number of bits/],
+    [['--workers=-1'], /--workers -1 is no number of threads/],
   ])('refuses %j', (wrong, message) => {
     const { status, stderr } = vramkit('pack', ...how, '--out', out, ...wrong);
     expect(status).toBe(2);

@@ -1,124 +1,27 @@
 /**
  * `vramkit pack`: weights of a model file in 2, 3, 4 or 8 bits, to one width or to a byte target.
  *
- * With a target, every tensor is quantized at every width first and the knapsack chooses; no more
- * than one tensor is in memory at any time. A run that was stopped goes on with `--resume`: a
- * journal beside the part lists what was written, for the same plan.
+ * Widths are chosen first (pack-widths.ts), then one tensor after the other is packed. A run that
+ * was stopped goes on with `--resume`: a journal beside the part lists what was written, for the
+ * same plan.
  */
 import { createHash } from 'node:crypto';
 import { appendFile, readFile, rm, writeFile } from 'node:fs/promises';
 import {
-  allocateBits,
-  applyRules,
-  bytesForBits,
   fileSink,
-  knapsackAllocator,
   matrixBytes,
-  measureUnit,
   packedMatrixLayout,
   packModel,
-  planModel,
-  ruleFor,
-  sourceValues,
   unmatchedRules,
-  unitDigest,
-  widthsOf,
-  type AllocationUnit,
-  type CodeBits,
   type ModelPlan,
   type SourceTensor,
-  type TensorPlan,
-  type WidthChoice,
 } from '@vramkit/packer';
 import type { Command, OptionValues, Terminal } from '../command-line.js';
 import { createProgress, type Progress } from '../progress.js';
 import { openModelSource } from './model-source.js';
-import { formatTime, openImportance, openScores, type Importance } from './pack-inputs.js';
+import { formatTime, openImportance, type Importance } from './pack-inputs.js';
 import { isKept, parsePackRequest, type PackRequest } from './pack-options.js';
-
-const WIDTHS: readonly CodeBits[] = [2, 3, 4, 8];
-
-/** A request, and what was read for it. */
-interface Work extends PackRequest {
-  readonly importance: Importance | undefined;
-}
-
-function planWith(
-  request: Work,
-  tensors: readonly SourceTensor[],
-  widthOf: (name: string) => CodeBits,
-): ModelPlan {
-  const { quantizer, groupSize, factors } = request;
-  return planModel(tensors, {
-    plan: ({ name, shape }): TensorPlan => {
-      if (isKept(request, name, shape)) return 'keep';
-      const importance = request.importance?.of(name, shape[1] ?? 0);
-      return { bits: widthOf(name), groupSize, factors, quantizer, importance };
-    },
-    allowRequantize: request.requantize,
-    unevenGroups: 'smaller',
-    notes: { packedBy: 'vramkit pack' },
-  });
-}
-
-/** Error and bytes of every tensor at every width. */
-async function measure(
-  request: Work,
-  tensors: readonly SourceTensor[],
-  progress: Progress,
-): Promise<AllocationUnit[]> {
-  const packed = tensors.filter(({ name, shape }) => !isKept(request, name, shape));
-  const sizes = WIDTHS.map((bits) => {
-    const { layout } = planWith(request, packed, () => bits);
-    return new Map(layout.tensors.map((tensor) => [tensor.name, packedMatrixLayout(tensor)]));
-  });
-  const units: AllocationUnit[] = [];
-  const kept = await openScores(request.scores);
-  const start = performance.now();
-  let [doneBytes, leftBytes] = [0, packed.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)];
-  for (const [index, tensor] of packed.entries()) {
-    const msLeft = doneBytes === 0 ? 0 : ((performance.now() - start) * leftBytes) / doneBytes;
-    const left = doneBytes === 0 ? '' : `, ${formatTime(msLeft)} left`;
-    progress.part(index, packed.length, `measuring${left}  ${tensor.name}`);
-    doneBytes += tensor.sizeBytes;
-    leftBytes -= tensor.sizeBytes;
-    const values = await sourceValues(tensor);
-    const { name } = tensor;
-    const [rows = 0, columns = 0] = tensor.shape;
-    const importance = request.importance?.of(name, columns);
-    const unit = { id: name, layer: -1, tensors: [{ name, rows, columns, values, importance }] };
-    const choices: WidthChoice[] = [];
-    for (const [i, bits] of WIDTHS.entries()) {
-      const layout = sizes[i]?.get(name);
-      const groupSize = layout?.groupSize === columns ? 'row' : layout?.groupSize;
-      const { quantizer, factors } = request;
-      // The plan chose one of the group sizes, or the whole row.
-      const how = { bits, quantizer, factors, groupSize: groupSize as 32 | 'row' };
-      // Named only where it is not the default, so that scores of before still count.
-      const named = [bits, quantizer.name, groupSize, ...(factors === 'f16' ? [] : [factors])];
-      const key = await unitDigest(unit, JSON.stringify(named));
-      const error = kept.scores.get(key) ?? measureUnit(unit, how);
-      kept.scores.set(key, error);
-      choices.push({ bits, sizeBytes: layout === undefined ? 0 : matrixBytes(layout), error });
-    }
-    units.push({ id: name, layer: -1, weights: rows * columns, score: 0, choices });
-  }
-  await kept.save();
-  return units;
-}
-
-async function chooseWidths(
-  request: Work,
-  tensors: readonly SourceTensor[],
-  progress: Progress,
-): Promise<(name: string) => CodeBits> {
-  const { targetBits, rules, bits } = request;
-  if (targetBits === undefined) return (name) => ruleFor(rules, name)?.bits ?? bits;
-  const units = applyRules(await measure(request, tensors, progress), rules);
-  const budgetBytes = bytesForBits(units, targetBits);
-  const widths = widthsOf(allocateBits(units, knapsackAllocator({ budgetBytes })));
-  return (name) => widths.get(name) ?? bits;
-}
+import { chooseWidths, planWith, type Work } from './pack-widths.js';
 
 /** A digest of the plan, so that a journal of another one is not taken for this one's. */
 function planDigest(plan: ModelPlan, request: Work): string {
@@ -238,6 +141,7 @@ async function write(request: Work, plan: ModelPlan, progress: Progress): Promis
     if (done.size === 0) await writeFile(journal, `${digest}\n`);
     await packModel(plan, sink, {
       done,
+      workers: request.workers,
       onProgress: async ({ tensor, checksum, doneBytes, totalBytes, msLeft }) => {
         await appendFile(journal, `${checksum} ${JSON.stringify(tensor)}\n`);
         progress.part(doneBytes, totalBytes, `${formatTime(msLeft)} left  ${tensor}`);
@@ -296,6 +200,11 @@ export const pack: Command = {
       type: 'string',
       value: 'FILE',
       summary: 'keep measured errors here, and measure only what changed (with --target-bits)',
+    },
+    workers: {
+      type: 'string',
+      value: 'COUNT',
+      summary: 'threads that quantize; 1: none (default: one for each core, at most 8)',
     },
     requantize: { type: 'boolean', summary: 'also pack tensors that are quantized already' },
     'dry-run': { type: 'boolean', summary: 'say what would be written, and its exact size' },
