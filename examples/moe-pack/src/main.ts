@@ -1,10 +1,11 @@
 /**
  * Packs tiny-moe with a width for each expert and prints what every way to choose them costs.
  *
- * `--quick` runs a few rows; `--windows N` and `--bytes N` set the evaluation text.
+ * `--quick` runs a few rows; `--windows N` and `--bytes N` set the evaluation text; `--compact`
+ * stores scales and minimums in 16 bits; `--workers N` packs on that many threads.
  */
 import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -17,11 +18,13 @@ const { values } = parseArgs({
     quick: { type: 'boolean', default: false },
     windows: { type: 'string', default: '12' },
     bytes: { type: 'string', default: '513' },
+    compact: { type: 'boolean', default: false },
+    workers: { type: 'string', default: String(Math.min(availableParallelism(), 8)) },
   },
 });
 
 const HEAD = ['widths', 'quantizer', 'group', 'bits/weight', 'file', 'MSE', 'SQNR', 'perplexity'];
-const SIZES = [40, 22, 6, 12, 10, 10, 9, 10] as const;
+const SIZES = [40, 22, 10, 12, 10, 10, 9, 10] as const;
 const line = (cells: readonly string[]): string =>
   cells
     .map((cell, i) => (i < 3 ? cell.padEnd(SIZES[i] ?? 0) : cell.padStart(SIZES[i] ?? 0)))
@@ -52,6 +55,8 @@ try {
     windows: Number(values.windows),
     windowBytes: Number(values.bytes),
     quick: values.quick,
+    factors: values.compact ? 'compact' : 'f16',
+    workers: Number(values.workers),
     onRow: print,
     onCorrelations: (report) => {
       const text = report.map(({ score, correlation }) => `${score} ${correlation.toFixed(3)}`);

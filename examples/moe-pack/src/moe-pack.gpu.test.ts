@@ -69,6 +69,21 @@ describe('a packed mixture of experts', () => {
     expect(Math.abs(mixed - (await meanLoss(device, folder, windows)))).toBeGreaterThan(2e-3);
   });
 
+  it('checklist 22: packs compact factors, by any number of threads the same', async () => {
+    const model = await openMoeModel(folder);
+    const widths = new Map(model.experts.slice(0, 6).map(({ id }, i) => [id, WIDTHS[i % 4] ?? 4]));
+    const how = { widths, groupSize: 32, factors: 'compact', quantizer: rtn() } as const;
+    const files = [];
+    for (const workers of [1, 2]) {
+      const packed = await packWith(model, join(work, `by-${workers}`), { ...how, workers });
+      // Widths of 2, 3, 4, 8, 2 and 3 bits, and 16 bits for 32 weights.
+      expect(packed.bitsPerWeight).toBeCloseTo(22 / 6 + 0.5, 10);
+      files.push(await readFile(join(packed.folder, 'model.safetensors')));
+    }
+    await model.close();
+    expect(files[1]?.equals(files[0] ?? Buffer.of())).toBe(true);
+  });
+
   it('checklist 9: counts the tokens of each expert as PyTorch routes them', async () => {
     const text = await readFile(join(folder, 'reference.json'), 'utf8');
     const { input, experts } = JSON.parse(text) as Reference;

@@ -10,6 +10,7 @@ import {
   packModel,
   planModel,
   type CodeBits,
+  type FactorFormat,
   type GroupChoice,
   type Quantizer,
 } from '@vramkit/packer';
@@ -32,31 +33,36 @@ export interface PackedModel {
   readonly sqnrDb: number;
 }
 
-/** Packs into `folder`, which is made. */
+/** Packs into `folder`, which is made; the same file for every number of `workers`. */
 export async function packWith(
   model: MoeModel,
   folder: string,
   options: {
     readonly widths: ReadonlyMap<string, CodeBits>;
     readonly groupSize: GroupChoice;
+    /** How scales and minimums are stored. Default: 'f16'. */
+    readonly factors?: FactorFormat | undefined;
     readonly quantizer: Quantizer;
     readonly calibration?: Calibration | undefined;
+    /** Threads that quantize. Default: 1. */
+    readonly workers?: number;
   },
 ): Promise<PackedModel> {
-  const { widths, groupSize, quantizer, calibration } = options;
+  const { widths, groupSize, factors = 'f16', quantizer, calibration, workers = 1 } = options;
   await mkdir(folder, { recursive: true });
   const plan = planModel(model.tensors, {
     plan: ({ name }) => {
       const unit = model.unitOf.get(name);
       const bits = unit === undefined ? undefined : widths.get(unit);
       if (unit === undefined || bits === undefined) return 'keep';
-      return { bits, groupSize, quantizer, moments: momentsOf(calibration, unit, name) };
+      return { bits, groupSize, factors, quantizer, moments: momentsOf(calibration, unit, name) };
     },
   });
   let [bytes, weights, noise, signal] = [0, 0, 0, 0];
   const sink = await fileSink(join(folder, 'model.safetensors'));
   try {
     await packModel(plan, sink, {
+      workers,
       onMatrix: (_name, matrix, values) => {
         const { columns } = matrix.layout;
         bytes += matrixBytes(matrix.layout);

@@ -7,6 +7,7 @@ import {
   quantizeMatrix,
   type AllocationUnit,
   type CodeBits,
+  type FactorFormat,
   type GroupChoice,
   type Quantizer,
   type Scorer,
@@ -47,16 +48,17 @@ export async function measureErrors(
   options: {
     readonly widths: readonly CodeBits[];
     readonly groupSize: GroupChoice;
+    readonly factors?: FactorFormat | undefined;
     readonly quantizer: Quantizer;
     readonly calibration?: Calibration | undefined;
   },
 ): Promise<number[][]> {
-  const { widths, groupSize, quantizer, calibration } = options;
+  const { widths, calibration, ...how } = options;
   const errors: number[][] = [];
   for (const unit of model.experts) {
     const loaded = await loadUnit(unit, (tensor) => momentsOf(calibration, unit.id, tensor));
     const weight = calibration === undefined ? 1 : (calibration.counts.get(unit.id) ?? 0);
-    errors.push(widths.map((bits) => weight * measureUnit(loaded, { bits, groupSize, quantizer })));
+    errors.push(widths.map((bits) => weight * measureUnit(loaded, { bits, ...how })));
   }
   return errors;
 }
@@ -67,17 +69,19 @@ export function toAllocationUnits(
   options: {
     readonly widths: readonly CodeBits[];
     readonly groupSize: GroupChoice;
+    readonly factors?: FactorFormat | undefined;
     readonly scores: readonly number[];
     readonly errors: readonly (readonly number[])[];
   },
 ): AllocationUnit[] {
-  const { widths, groupSize, scores, errors } = options;
+  const { widths, groupSize, factors, scores, errors } = options;
   return model.experts.map(({ id, layer, tensors }, i) => {
     const sizes = tensors.map(({ shape }) => ({ rows: shape[0] ?? 0, columns: shape[1] ?? 0 }));
     const bytes = (bits: CodeBits): number =>
       sizes.reduce((sum, { rows, columns }) => {
         const row = new Float32Array(columns);
-        const { layout } = quantizeMatrix(row, { name: id, rows: 1, columns, bits, groupSize });
+        const how = { name: id, rows: 1, columns, bits, groupSize, factors };
+        const { layout } = quantizeMatrix(row, how);
         return sum + rows * matrixBytes(layout);
       }, 0);
     return {

@@ -23,6 +23,7 @@ import {
   type AllocationUnit,
   type Allocator,
   type CodeBits,
+  type FactorFormat,
   type GroupChoice,
   type Quantizer,
 } from '@vramkit/packer';
@@ -57,6 +58,10 @@ export interface StudyOptions {
   readonly windowBytes: number;
   /** Leaves out all but a few rows. */
   readonly quick: boolean;
+  /** How scales and minimums are stored; compact ones of half the group take as many bits. */
+  readonly factors: FactorFormat;
+  /** Threads that quantize. */
+  readonly workers: number;
   readonly onRow: (row: StudyRow) => void;
   readonly onCorrelations: (report: ReturnType<typeof correlationReport>) => void;
 }
@@ -141,18 +146,20 @@ class Study {
     chosen: ReadonlyMap<string, CodeBits>,
     how: { readonly quantizer: Quantizer; readonly groupSize: GroupChoice },
   ): Promise<void> {
-    const { workFolder, calibration, evaluation, onRow } = this.#options;
+    const { workFolder, calibration, evaluation, onRow, factors, workers } = this.#options;
     const packed = await packWith(this.#model, workFolder, {
       ...how,
       widths: chosen,
       calibration,
+      factors,
+      workers,
     });
     const loss = await meanLoss(this.#device, packed.folder, evaluation);
     const { folder: _, ...figures } = packed;
     onRow({
       widths,
       quantizer: how.quantizer.name,
-      group: String(how.groupSize),
+      group: `${how.groupSize}${factors === 'compact' ? ' compact' : ''}`,
       ...figures,
       perplexity: Math.exp(loss),
     });
@@ -179,22 +186,19 @@ class Study {
 
   /** A width for each expert, by several scores and allocators, to a number of true bits. */
   async mixed(quick: boolean): Promise<void> {
-    const { calibration, onCorrelations } = this.#options;
+    const { calibration, onCorrelations, factors } = this.#options;
     const model = this.#model;
     const frequency = activationFrequency({ counts: calibration.counts });
     const scorers = [mopeq(), frequency, hybrid([{ scorer: mopeq() }, { scorer: frequency }])];
     const scores = new Map<string, number[]>();
     for (const scorer of scorers) scores.set(scorer.name, await scoreUnits(model, scorer));
-    const targets = quick
-      ? ([[3, 64]] as const)
-      : ([
-          [2.5, 128],
-          [3, 64],
-        ] as const);
+    const groups = factors === 'compact' ? ([64, 32] as const) : ([128, 64] as const);
+    const all = [[2.5, groups[0]] as const, [3, groups[1]] as const];
+    const targets = quick ? all.slice(1) : all;
     for (const [bits, groupSize] of targets) {
       // Errors are measured by round to nearest: what they are to each other changes little, and
       // the search takes 30 times as long.
-      const how = { widths: WIDTHS, groupSize, quantizer: rtn() };
+      const how = { widths: WIDTHS, groupSize, factors, quantizer: rtn() };
       const errors = await measureErrors(model, { ...how, calibration });
       onCorrelations(
         correlationReport(
@@ -204,7 +208,7 @@ class Study {
       );
       const unitsFor = (name: string | undefined): AllocationUnit[] => {
         const own = scores.get(name ?? '') ?? [];
-        return toAllocationUnits(model, { widths: WIDTHS, groupSize, scores: own, errors });
+        return toAllocationUnits(model, { ...how, scores: own, errors });
       };
       const run = async (label: string, units: AllocationUnit[], by: Allocator): Promise<void> => {
         const chosen = widthsOf(allocateBits(units, by));
