@@ -85,12 +85,15 @@ function rest(a: Float64Array, b: Float64Array, j: number, start: number): numbe
   return sum;
 }
 
+/** Times to look before a thread sleeps, for some microseconds: to be woken takes longer. */
+const SPIN = 2000;
+
 /** Waits until `row` is done; false where it never will be. */
 function isDone(progress: Int32Array, step: number, row: number): boolean {
-  for (;;) {
+  for (let turn = 0; ; turn++) {
     const least = Atomics.load(progress, step);
     if (least <= row) return least >= 0;
-    Atomics.wait(progress, step, least);
+    if (turn >= SPIN) Atomics.wait(progress, step, least);
   }
 }
 
