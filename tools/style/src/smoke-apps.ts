@@ -1,6 +1,6 @@
 /**
- * What a user makes of the installed archives: a project of ES modules, one of CommonJS, a Vite app
- * that runs in a headless Chromium, and bundles that import one function.
+ * What a user makes of the installed archives: a project of ES modules, one of CommonJS, both with
+ * threads, a Vite app that runs in a headless Chromium, and bundles that import one function.
  *
  * The bundles show that `sideEffects: false` is true: what is not imported is not in them. Their
  * ceilings are in bytes, minified; whole packages are 25 to 220 KB. That of storage is for Node:
@@ -32,6 +32,18 @@ const imports = Object.entries(NAMES).map(([name, what]) => `import { ${what} } 
 const requires = Object.entries(NAMES).map(
   ([name, what]) => `const { ${what} } = require('${name}');\n`,
 );
+
+/** A program for Node that packs on two threads, which have no file of their own to start from. */
+const THREADS = `
+const threads = new PackThreads({ workers: 2 });
+const how = { name: 'w', rows: 8, columns: 32, bits: 4, quantizer: optRtn() };
+const values = Float32Array.from({ length: 256 }, (_, i) => Math.sin(i));
+threads.quantize(values, how).then(({ codes }) => {
+  show(codes.join() === quantizeMatrix(values, how).codes.join() ? '${EXPECTED}' : 'other codes');
+  return threads.dispose();
+});
+`;
+const THREAD_NAMES = 'optRtn, PackThreads, quantizeMatrix';
 
 /** One function of a package, and how large a bundle of it may be. */
 const SHAKEN: readonly (readonly [name: string, what: string, mostBytes: number])[] = [
@@ -105,13 +117,17 @@ export async function smokeApps(folder: string): Promise<void> {
   const esm = project(folder, 'esm', {
     'package.json': '{ "private": true, "type": "module" }',
     'main.js': `${imports.join('')}${show}${PROGRAM}`,
+    'threads.js': `import { ${THREAD_NAMES} } from '@vramkit/packer';\n${show}${THREADS}`,
   });
   same('a project of ES modules', node(esm, 'main.js'));
+  same('packing on threads from an ES module', node(esm, 'threads.js'));
   const cjs = project(folder, 'cjs', {
     'package.json': '{ "private": true }',
     'main.js': `${requires.join('')}${show}${PROGRAM}`,
+    'threads.js': `const { ${THREAD_NAMES} } = require('@vramkit/packer');\n${show}${THREADS}`,
   });
   same('a project of CommonJS', node(cjs, 'main.js'));
+  same('packing on threads from CommonJS', node(cjs, 'threads.js'));
   await viteApp(folder);
   SHAKEN.forEach(([name, what, mostBytes], index) => {
     const bytes = bundleBytes(folder, index, name, what);
