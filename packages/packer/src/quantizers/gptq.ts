@@ -29,6 +29,9 @@ export interface GptqOptions {
   readonly fit?: GroupFit;
 }
 
+/** Rows that go through U together, which is read from memory once for all of them. */
+const TOGETHER = 4;
+
 function quantize(input: QuantizeInput, upper: Float64Array, fit: GroupFit) {
   const { rows, columns, bits, groupSize, importance, factors: format = 'f16' } = input;
   const codec = factorCodec(format, bits);
@@ -37,31 +40,64 @@ function quantize(input: QuantizeInput, upper: Float64Array, fit: GroupFit) {
   const factors = new Uint32Array((rows * columns) / groupSize);
   const maxCode = fit.maxCode(bits);
   // Weights as changed so far: f64 for the sums, f32 for the fit of a group.
-  const row = new Float64Array(columns);
+  const changed = Array.from({ length: TOGETHER }, () => new Float64Array(columns));
   const values = new Float32Array(columns);
-  for (let r = 0; r < rows; r++) {
-    for (let i = 0; i < columns; i++) {
-      const unused = (moments[i * columns + i] ?? 0) === 0;
-      row[i] = unused ? 0 : (input.values[r * columns + i] ?? 0);
-    }
-    let word = 0;
-    for (let i = 0; i < columns; i++) {
-      if (i % groupSize === 0) {
-        values.set(row.subarray(i, i + groupSize), i);
-        word = fit.fit({ values, start: i, count: groupSize, column: i, bits, importance, codec });
-        factors[(r * columns + i) / groupSize] = word;
+  const words = new Uint32Array(TOGETHER);
+  const errors = new Float64Array(TOGETHER);
+  for (let first = 0; first < rows; first += TOGETHER) {
+    const some = changed.slice(0, rows - first);
+    some.forEach((row, r) => {
+      for (let i = 0; i < columns; i++) {
+        const unused = (moments[i * columns + i] ?? 0) === 0;
+        row[i] = unused ? 0 : (input.values[(first + r) * columns + i] ?? 0);
       }
-      const scale = codec.scaleOf(word);
-      const minimum = codec.minimumOf(word);
-      const value = row[i] ?? 0;
-      const code = nearestCode(value, scale, minimum, maxCode);
-      codes[r * columns + i] = code;
-      const at = i * columns;
-      const error = (value - (scale * code + minimum)) / (upper[at + i] ?? 1);
-      for (let j = i + 1; j < columns; j++) row[j] = (row[j] ?? 0) - error * (upper[at + j] ?? 0);
+    });
+    for (let i = 0; i < columns; i++) {
+      some.forEach((row, r) => {
+        const at = (first + r) * columns + i;
+        if (i % groupSize === 0) {
+          values.set(row.subarray(i, i + groupSize), i);
+          const group = { values, start: i, count: groupSize, column: i, bits, importance, codec };
+          words[r] = fit.fit(group);
+          factors[at / groupSize] = words[r] ?? 0;
+        }
+        const scale = codec.scaleOf(words[r] ?? 0);
+        const minimum = codec.minimumOf(words[r] ?? 0);
+        const value = row[i] ?? 0;
+        const code = nearestCode(value, scale, minimum, maxCode);
+        codes[at] = code;
+        errors[r] = (value - (scale * code + minimum)) / (upper[i * columns + i] ?? 1);
+      });
+      spread(some, errors, upper.subarray(i * columns, (i + 1) * columns), i + 1);
     }
   }
   return { codes, factors };
+}
+
+/** Makes up for the errors of a column in the columns from `from` on. */
+function spread(
+  rows: readonly Float64Array[],
+  errors: Float64Array,
+  factor: Float64Array,
+  from: number,
+): void {
+  const [a, b, c, d] = rows;
+  const [ea = 0, eb = 0, ec = 0, ed = 0] = errors;
+  if (a === undefined) return;
+  if (b === undefined || c === undefined || d === undefined) {
+    rows.forEach((row, r) => {
+      const error = errors[r] ?? 0;
+      for (let j = from; j < row.length; j++) row[j] = (row[j] ?? 0) - error * (factor[j] ?? 0);
+    });
+    return;
+  }
+  for (let j = from; j < factor.length; j++) {
+    const by = factor[j] ?? 0;
+    a[j] = (a[j] ?? 0) - ea * by;
+    b[j] = (b[j] ?? 0) - eb * by;
+    c[j] = (c[j] ?? 0) - ec * by;
+    d[j] = (d[j] ?? 0) - ed * by;
+  }
 }
 
 /** What `damping` is by default. */
