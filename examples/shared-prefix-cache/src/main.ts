@@ -11,7 +11,8 @@
  */
 import { parseArgs } from 'node:util';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { CLAIM_MS, startWorker } from './worker-process.js';
+import { CLAIM_MS } from './shared-blocks.js';
+import { startWorker } from './worker-process.js';
 
 const { values } = parseArgs({
   options: {

@@ -23,6 +23,9 @@ export interface SharedBlocksOptions {
   readonly clock?: () => number;
 }
 
+/** How long a claim of this example's workers holds, in ms: blocks of a killed one wait so long. */
+export const CLAIM_MS = 2000;
+
 const FOLDER = 'shared-kv/';
 const PAGE = 256;
 

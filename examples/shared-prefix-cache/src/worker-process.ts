@@ -5,9 +5,6 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { WorkerAnswer } from './worker.js';
 
-/** How long a worker's claim on a block holds, in ms: blocks of a killed one wait so long. */
-export const CLAIM_MS = 2000;
-
 /** A process of its own. */
 export class WorkerProcess {
   readonly #process: ChildProcess;

@@ -22,8 +22,7 @@ import { resolveModel } from '@vramkit/models';
 import { openStore } from '@vramkit/storage/store-url';
 import pg from 'pg';
 import { PrefixIndex } from './prefix-index.js';
-import { SharedBlocks } from './shared-blocks.js';
-import { CLAIM_MS } from './worker-process.js';
+import { CLAIM_MS, SharedBlocks } from './shared-blocks.js';
 
 /** What a worker prints for each prompt. */
 export interface WorkerAnswer {

@@ -13,7 +13,7 @@ import type { CodeBits, MatrixLayout } from './matrix-layout.js';
 import type { QuantizerRecipe } from './quantizers/built-in.js';
 import { gptq, gptqWith } from './quantizers/gptq.js';
 import { hqq } from './quantizers/hqq.js';
-import { inverseFactor } from './quantizers/inverse-factor.js';
+import { columnsInOrder, inverseFactor, type ColumnOrder } from './quantizers/inverse-factor.js';
 import { optRtn } from './quantizers/opt-rtn.js';
 import type { Quantizer } from './quantizers/quantizer.js';
 import { rtn } from './quantizers/rtn.js';
@@ -52,7 +52,12 @@ export interface StartThread {
 /** Work for all threads together. */
 export type ThreadJob =
   /** The factor that gptq needs of the moments. */
-  | { readonly kind: 'factor'; readonly columns: number; readonly damping: number }
+  | {
+      readonly kind: 'factor';
+      readonly columns: number;
+      readonly damping: number;
+      readonly order: ColumnOrder;
+    }
   /** A matrix, `chunk` rows at a time. */
   | {
       readonly kind: 'rows';
@@ -99,7 +104,7 @@ function failure(row: number, error: unknown): ThreadFailure {
 function quantizerOf({ make, options }: QuantizerRecipe, upper?: Float64Array): Quantizer {
   switch (make) {
     case 'gptq':
-      return upper === undefined ? gptq(options) : gptqWith(() => upper);
+      return upper === undefined ? gptq(options) : gptqWith(() => upper, options);
     case 'hqq':
       return hqq(options);
     case 'optRtn':
@@ -148,11 +153,12 @@ function packShare(
 
 /** This thread's part of the factor. */
 function factorShare(
-  { columns, damping }: ThreadJob & { readonly kind: 'factor' },
+  job: ThreadJob & { readonly kind: 'factor' },
   { index, count, arrays }: StartThread,
 ): ThreadFailure | undefined {
   try {
-    inverseFactor(arrays.moments, columns, damping, { index, count, ...arrays });
+    const order = columnsInOrder(arrays.moments, job.columns, job.order);
+    inverseFactor(arrays.moments, order, job.damping, { index, count, ...arrays });
     return undefined;
   } catch (error) {
     return failure(0, error);

@@ -50,8 +50,8 @@ export interface PackThreadsOptions {
 export class PackThreads {
   readonly #team: ThreadTeam;
   #busy = false;
-  /** Shared memory with moments in it, and the damping of the factor of them that is there. */
-  #held: { readonly arrays: SharedArrays; readonly square: number; damping?: number } | undefined;
+  /** Shared memory with moments in it, and what the factor of them that is there was made with. */
+  #held: { readonly arrays: SharedArrays; readonly square: number; factor?: string } | undefined;
 
   /**
    * Starts the threads.
@@ -175,13 +175,14 @@ export class PackThreads {
 
   /** Matrices that multiply the same activations share the factor. */
   async #factor(columns: number, options: GptqOptions, signal?: AbortSignal): Promise<void> {
-    const { damping = DAMPING } = options;
+    const { damping = DAMPING, order = 'stored' } = options;
+    const factor = `${damping} ${order}`;
     const held = this.#held;
-    if (held === undefined || held.damping === damping) return;
+    if (held === undefined || held.factor === factor) return;
     held.arrays.progress.fill(columns);
-    delete held.damping;
-    await this.#team.run({ kind: 'factor', columns, damping }, signal);
-    held.damping = damping;
+    delete held.factor;
+    await this.#team.run({ kind: 'factor', columns, damping, order }, signal);
+    held.factor = factor;
   }
 
   /** Ends the threads, whatever they are doing. Idempotent. */

@@ -39,6 +39,7 @@ const QUANTIZERS: readonly Quantizer[] = [
   hqq({ iterations: 5 }),
   gptq(),
   gptq({ damping: 0.1 }),
+  gptq({ order: 'power' }),
   signRound({ iterations: 4 }),
 ];
 

@@ -5,8 +5,8 @@
  * With U the upper Cholesky factor of the inverse of the damped moments H, column i with error
  * e = (w_i - q_i) / U_ii changes every later column j by -e U_ij. A group's scale and minimum are
  * fitted when its first column is reached, to the weights as changed until then. A column that no
- * sample used (H_ii = 0) becomes 0 first. Columns go in their stored order: reordering by power
- * would tear groups apart.
+ * sample used (H_ii = 0) becomes 0 first. Columns go in their stored order, or those of most power
+ * first: groups stay those of the stored order and are all fitted before the first column then.
  *
  * Cost: columns^3 / 3 once for a matrix, rows * columns^2 / 2 for its rows. Memory: two matrices of
  * columns^2 in f64.
@@ -14,10 +14,11 @@
  * Source: Frantar et al., GPTQ (2022). Differs: f64 throughout and no blocks of 128 columns, which
  * only order the same sums for a GPU.
  */
+import type { AffineCodes } from '../code-words.js';
 import { factorCodec } from '../factor-codec.js';
 import { builtIn } from './built-in.js';
 import { nearestCode } from './group-codes.js';
-import { alone, inverseFactor } from './inverse-factor.js';
+import { alone, columnsInOrder, inverseFactor, type ColumnOrder } from './inverse-factor.js';
 import { optRtnFit } from './opt-rtn.js';
 import { requireMoments, type GroupFit, type QuantizeInput, type Quantizer } from './quantizer.js';
 
@@ -27,42 +28,55 @@ export interface GptqOptions {
   readonly damping?: number;
   /** How scale and minimum of a group are found. Default: the search of `optRtn`. */
   readonly fit?: GroupFit;
+  /** Columns are rounded as they are stored, or those of most power first. Default: 'stored'. */
+  readonly order?: ColumnOrder;
 }
 
 /** Rows that go through U together, which is read from memory once for all of them. */
 const TOGETHER = 4;
 
-function quantize(input: QuantizeInput, upper: Float64Array, fit: GroupFit) {
+function quantize(
+  input: QuantizeInput,
+  upper: Float64Array,
+  { fit, order: how }: Required<Pick<GptqOptions, 'fit' | 'order'>>,
+): AffineCodes {
   const { rows, columns, bits, groupSize, importance, factors: format = 'f16' } = input;
   const codec = factorCodec(format, bits);
   const moments = requireMoments('gptq', input);
   const codes = new Uint8Array(rows * columns);
   const factors = new Uint32Array((rows * columns) / groupSize);
   const maxCode = fit.maxCode(bits);
-  // Weights as changed so far: f64 for the sums, f32 for the fit of a group.
+  const order = columnsInOrder(moments, columns, how);
+  // Weights as changed so far: f64 in order for the sums, f32 as stored for the fit of a group.
   const changed = Array.from({ length: TOGETHER }, () => new Float64Array(columns));
   const values = new Float32Array(columns);
-  const words = new Uint32Array(TOGETHER);
   const errors = new Float64Array(TOGETHER);
+  const fitGroup = (row: number, start: number): void => {
+    const group = { values, start, count: groupSize, column: start, bits, importance, codec };
+    factors[(row * columns + start) / groupSize] = fit.fit(group);
+  };
   for (let first = 0; first < rows; first += TOGETHER) {
     const some = changed.slice(0, rows - first);
     some.forEach((row, r) => {
-      for (let i = 0; i < columns; i++) {
-        const unused = (moments[i * columns + i] ?? 0) === 0;
-        row[i] = unused ? 0 : (input.values[(first + r) * columns + i] ?? 0);
-      }
+      order.forEach((column, i) => {
+        const unused = (moments[column * columns + column] ?? 0) === 0;
+        row[i] = unused ? 0 : (input.values[(first + r) * columns + column] ?? 0);
+        values[column] = row[i] ?? 0;
+      });
+      if (how === 'stored') return;
+      for (let start = 0; start < columns; start += groupSize) fitGroup(first + r, start);
     });
     for (let i = 0; i < columns; i++) {
+      const column = order[i] ?? 0;
       some.forEach((row, r) => {
-        const at = (first + r) * columns + i;
-        if (i % groupSize === 0) {
+        const at = (first + r) * columns + column;
+        if (how === 'stored' && i % groupSize === 0) {
           values.set(row.subarray(i, i + groupSize), i);
-          const group = { values, start: i, count: groupSize, column: i, bits, importance, codec };
-          words[r] = fit.fit(group);
-          factors[at / groupSize] = words[r] ?? 0;
+          fitGroup(first + r, i);
         }
-        const scale = codec.scaleOf(words[r] ?? 0);
-        const minimum = codec.minimumOf(words[r] ?? 0);
+        const word = factors[Math.floor(at / groupSize)] ?? 0;
+        const scale = codec.scaleOf(word);
+        const minimum = codec.minimumOf(word);
         const value = row[i] ?? 0;
         const code = nearestCode(value, scale, minimum, maxCode);
         codes[at] = code;
@@ -106,24 +120,25 @@ export const DAMPING = 0.01;
 /** The quantizer that takes U of each input from `upperOf`. */
 export function gptqWith(
   upperOf: (input: QuantizeInput) => Float64Array,
-  fit: GroupFit = optRtnFit('asymmetric'),
+  { fit = optRtnFit('asymmetric'), order = 'stored' }: GptqOptions = {},
 ): Quantizer {
   return {
-    name: 'gptq',
+    name: order === 'stored' ? 'gptq' : 'gptq-power',
     needs: 'moments',
-    quantize: (input) => quantize(input, upperOf(input), fit),
+    quantize: (input) => quantize(input, upperOf(input), { fit, order }),
   };
 }
 
 /** GPTQ; see the head of this file. Needs moments. */
 export function gptq(options: GptqOptions = {}): Quantizer {
-  const { damping = DAMPING, fit } = options;
+  const { damping = DAMPING, order = 'stored' } = options;
   const upperOf = (input: QuantizeInput): Float64Array => {
+    const moments = requireMoments('gptq', input);
     const team = alone(input.columns);
-    inverseFactor(requireMoments('gptq', input), input.columns, damping, team);
+    inverseFactor(moments, columnsInOrder(moments, input.columns, order), damping, team);
     return team.upper;
   };
-  const quantizer = gptqWith(upperOf, fit);
+  const quantizer = gptqWith(upperOf, options);
   // A fit is a function, which cannot be sent to a thread.
-  return fit === undefined ? builtIn({ make: 'gptq', options }, quantizer) : quantizer;
+  return options.fit === undefined ? builtIn({ make: 'gptq', options }, quantizer) : quantizer;
 }

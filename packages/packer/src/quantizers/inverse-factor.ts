@@ -12,6 +12,20 @@
  */
 import { fail } from '@vramkit/core';
 
+/** Columns as they are stored, or those of most power first. */
+export type ColumnOrder = 'stored' | 'power';
+
+/** The columns of moments in that order; of equal power the first is first. */
+export function columnsInOrder(
+  moments: Float64Array,
+  columns: number,
+  how: ColumnOrder,
+): Uint32Array {
+  const order = Uint32Array.from({ length: columns }, (_, i) => i);
+  const power = (i: number): number => moments[i * columns + i] ?? 0;
+  return how === 'stored' ? order : order.sort((a, b) => power(b) - power(a) || a - b);
+}
+
 /** What threads that compute a factor together share. */
 export interface FactorTeam {
   /** This thread, and how many there are. */
@@ -36,16 +50,20 @@ export function alone(columns: number): FactorTeam {
  * Computes this thread's rows; U is whole when all threads have returned.
  * @param moments [columns, columns]; the diagonal grows by `damping` times its mean, a 0 on it
  * counts as 1.
+ * @param order Which columns the rows of U stand for, one after the other.
  * @throws VramError `invalid-argument` in the thread that finds that there is no factor; the others
  * return.
  */
 export function inverseFactor(
   moments: Float64Array,
-  columns: number,
+  order: Uint32Array,
   damping: number,
   team: FactorTeam,
 ): void {
   const { index, count, root, upper, progress } = team;
+  const columns = order.length;
+  const momentOf = (i: number, j: number): number =>
+    moments[(order[i] ?? 0) * columns + (order[j] ?? 0)] ?? 0;
   let mean = 0;
   for (let i = 0; i < columns; i++) mean += (moments[i * columns + i] ?? 0) / columns;
   for (let i = columns - 1 - index; i >= 0; i -= count) {
@@ -53,14 +71,14 @@ export function inverseFactor(
     for (let j = columns - 1; j > i; j--) {
       if (!isDone(progress, 0, j)) return;
       const other = root.subarray(j * columns, (j + 1) * columns);
-      const sum = rest(row, other, j, moments[i * columns + j] ?? 0);
+      const sum = rest(row, other, j, momentOf(i, j));
       row[j] = sum / (other[j] ?? 1);
     }
-    const diagonal = moments[i * columns + i] ?? 0;
+    const diagonal = momentOf(i, i);
     const sum = rest(row, row, i, (diagonal === 0 ? 1 : diagonal) + damping * mean);
     if (!(sum > 0)) {
       for (const step of [0, 1]) finish(progress, step, -1);
-      fail('invalid-argument', `moments are not positive definite at column ${i}`, { i });
+      fail('invalid-argument', `moments are not positive definite at column ${order[i]}`, { i });
     }
     row[i] = Math.sqrt(sum);
     finish(progress, 0, i);

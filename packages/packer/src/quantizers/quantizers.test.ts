@@ -29,7 +29,7 @@ const GROUP_WISE: readonly Quantizer[] = [
   optRtn({ convention: 'symmetric' }),
   hqq(),
 ];
-const ALL = [...GROUP_WISE, gptq(), signRound({ iterations: 20 })];
+const ALL = [...GROUP_WISE, gptq(), gptq({ order: 'power' }), signRound({ iterations: 20 })];
 
 /** About normal: the sum of four uniform numbers. */
 function normals(count: number, seed: number): Float32Array {
@@ -240,6 +240,23 @@ describe('checklist 21: the searching ones beat round to nearest', () => {
     const plain = outputError(rtn());
     expect(outputError(gptq())).toBeLessThan(0.7 * plain);
     expect(outputError(signRound({ iterations: 60 }))).toBeLessThan(0.7 * plain);
+  });
+
+  it.each([2, 3, 4] as const)('gptq at %i bits, by columns of most power first', (bits) => {
+    // A few columns carry most of the power, and lie last.
+    const uneven = correlated(200, columns, 7).map((value, i) => value * 1.1 ** (i % columns));
+    const own = activationMoments(uneven, columns);
+    const outputError = (quantizer: Quantizer): number => {
+      const rows = values.length / columns;
+      const shape = { name: 'w', rows, columns, bits, quantizer, moments: own } as const;
+      const stored = matrixValues(quantizeMatrix(values, shape));
+      return outputErrorOf(
+        Float64Array.from(values, (value, i) => (stored[i] ?? 0) - value),
+        own,
+        columns,
+      );
+    };
+    expect(outputError(gptq({ order: 'power' }))).toBeLessThan(0.5 * outputError(gptq()));
   });
 
   it('checklist 16: importance moves the error to columns that count less', () => {
