@@ -14,11 +14,13 @@
  *
  * Source: Cheng et al., SignRound (2023), and AutoRound. Differs: the loss is that of one linear
  * layer, from its moments, not of a transformer block; so rows are independent and no model is run.
- * Cost: rows * iterations * columns^2.
+ * Cost: rows * columns^2 * (2 + iterations * (2 / groupSize + part of the codes that a step
+ * changes)); see `row-gradient.ts`. A step moves most codes of 8 bits and few of 2 to 4.
  */
 import { factorCodec, type FactorCodec } from '../factor-codec.js';
 import { builtIn } from './built-in.js';
 import { roundEven } from './group-codes.js';
+import { RowGradient } from './row-gradient.js';
 import { requireMoments, type QuantizeInput, type Quantizer } from './quantizer.js';
 
 /** Options of {@link signRound}. */
@@ -36,14 +38,15 @@ class RowTraining {
   readonly #columns: number;
   readonly #groupSize: number;
   readonly #maxCode: number;
-  readonly #moments: Float64Array;
   readonly #codec: FactorCodec;
   readonly #offset: Float64Array;
   readonly #factors: Float64Array;
   readonly #range: Float64Array;
   readonly #position: Float64Array;
   readonly #error: Float64Array;
-  readonly #gradient: Float64Array;
+  readonly #gradient: RowGradient;
+  readonly #scales: Float64Array;
+  readonly #minimums: Float64Array;
 
   constructor(input: QuantizeInput, moments: Float64Array) {
     const { columns, groupSize, bits, factors = 'f16' } = input;
@@ -51,7 +54,6 @@ class RowTraining {
     this.#columns = columns;
     this.#groupSize = groupSize;
     this.#maxCode = 2 ** bits - 1;
-    this.#moments = moments;
     this.words = new Uint32Array(columns / groupSize);
     this.codes = new Uint8Array(columns);
     this.#offset = new Float64Array(columns);
@@ -59,13 +61,16 @@ class RowTraining {
     this.#range = new Float64Array((2 * columns) / groupSize);
     this.#position = new Float64Array(columns);
     this.#error = new Float64Array(columns);
-    this.#gradient = new Float64Array(columns);
+    this.#gradient = new RowGradient(moments, columns, groupSize);
+    this.#scales = new Float64Array(columns / groupSize);
+    this.#minimums = new Float64Array(columns / groupSize);
   }
 
   /** Starts on a row: no offsets, full ranges. */
   start(weights: Float32Array): void {
     this.#offset.fill(0);
     this.#factors.fill(1);
+    this.#gradient.start(weights);
     for (let group = 0; group < this.words.length; group++) {
       let lowest = 0;
       let highest = 0;
@@ -87,6 +92,8 @@ class RowTraining {
       this.words[group] = word;
       const scale = this.#codec.scaleOf(word);
       const minimum = this.#codec.minimumOf(word);
+      this.#scales[group] = scale;
+      this.#minimums[group] = minimum;
       for (let i = group * this.#groupSize; i < (group + 1) * this.#groupSize; i++) {
         const weight = weights[i] ?? 0;
         const position = scale === 0 ? 0 : (weight - minimum) / scale + (this.#offset[i] ?? 0);
@@ -96,30 +103,21 @@ class RowTraining {
         this.#error[i] = scale * code + minimum - weight;
       }
     }
-    return this.#propagate();
-  }
-
-  /** Gradient of the loss by the error of each weight; gives the loss. */
-  #propagate(): number {
-    const n = this.#columns;
+    this.#gradient.update(this.codes, this.#scales, this.#minimums);
+    const gradient = this.#gradient.values;
     let loss = 0;
-    for (let i = 0; i < n; i++) {
-      let sum = 0;
-      for (let j = 0; j < n; j++) sum += (this.#moments[i * n + j] ?? 0) * (this.#error[j] ?? 0);
-      this.#gradient[i] = sum;
-      loss += sum * (this.#error[i] ?? 0);
-    }
+    for (let i = 0; i < this.#columns; i++) loss += (gradient[i] ?? 0) * (this.#error[i] ?? 0);
     return loss;
   }
 
   /** Moves every parameter by `rate` against the sign of its gradient. */
   step(rate: number): void {
     for (let group = 0; group < this.words.length; group++) {
-      const scale = this.#codec.scaleOf(this.words[group] ?? 0);
+      const scale = this.#scales[group] ?? 0;
       let byScale = 0;
       let byMinimum = 0;
       for (let i = group * this.#groupSize; i < (group + 1) * this.#groupSize; i++) {
-        const gradient = this.#gradient[i] ?? 0;
+        const gradient = this.#gradient.values[i] ?? 0;
         const position = this.#position[i] ?? 0;
         const offset = this.#offset[i] ?? 0;
         const code = this.codes[i] ?? 0;
