@@ -15,14 +15,13 @@ import type { Replaceable, ReplaceableModel } from './replaceable-model.js';
 import { storedBytes, widthName, type Stored, type Width } from './stored.js';
 
 /** What a unit loses at a width. */
-interface Losses {
+export interface Losses {
   /** Squared error of its weights. */
   readonly weights: number;
-  /**
-   * Squared change of its outputs, summed over the calibration tokens that use it; where inputs are
-   * taken column by column, as if these did not depend on each other.
-   */
+  /** Squared change of its outputs, summed over the calibration tokens that use it. */
   readonly outputs: number;
+  /** That change as if columns of the inputs did not depend on each other: what an imatrix sees. */
+  readonly columns: number;
 }
 
 /** Losses by unit, then by name of the width. */
@@ -59,7 +58,7 @@ export async function measureErrors(
   widths: readonly Width[],
   store: (tensor: Replaceable, width: Width) => Promise<Stored>,
 ): Promise<MeasuredErrors> {
-  const errors: Record<string, Record<string, { weights: number; outputs: number }>> = {};
+  const errors: Record<string, Record<string, { -readonly [part in keyof Losses]: number }>> = {};
   const counts = await inputs.counts();
   for (const tensor of model.tensors) {
     const { unit, values, columns } = tensor;
@@ -69,12 +68,13 @@ export async function measureErrors(
     for (const width of widths) {
       const stored = await store(tensor, width);
       const difference = Float64Array.from(values, (value, i) => (stored.values[i] ?? 0) - value);
-      const sums = (own[widthName(width)] ??= { weights: 0, outputs: 0 });
+      const sums = (own[widthName(width)] ??= { weights: 0, outputs: 0, columns: 0 });
       sums.weights += difference.reduce((sum, each) => sum + each * each, 0);
       const tokens = counts === undefined ? 1 : (counts.get(unit) ?? 0);
-      sums.outputs += inputs.byColumn
-        ? difference.reduce((sum, each, i) => sum + (power[i % columns] ?? 0) * each * each, 0)
-        : tokens * outputErrorOf(difference, moments, columns);
+      sums.outputs += tokens * outputErrorOf(difference, moments, columns);
+      sums.columns +=
+        tokens *
+        difference.reduce((sum, each, i) => sum + (power[i % columns] ?? 0) * each * each, 0);
     }
   }
   return errors;

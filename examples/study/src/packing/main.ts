@@ -17,6 +17,7 @@ usage: npm run study -- packing [options]
 
   --model NAME[,NAME...]      smollm2, tiny-moe (default: both)
   --out FOLDER                results, tables and plots (default: reports/packing-study)
+  --rows REGEXP               only rows whose quantizer, widths and target match
   --report                    write tables and plots from the results that are there, run nothing
 
 Results are kept row by row: a study that was stopped goes on where it was.
@@ -29,6 +30,7 @@ export async function packingMain(args: readonly string[], from: string): Promis
     options: {
       model: { type: 'string', default: 'tiny-moe,smollm2' },
       out: { type: 'string', default: 'reports/packing-study' },
+      rows: { type: 'string', default: '' },
       report: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
@@ -48,7 +50,8 @@ export async function packingMain(args: readonly string[], from: string): Promis
     const { gpu, adapter, driver } = await createGpu();
     using device = await openDevice({ gpu });
     const { signal } = controller;
-    const options = { folder, driver: `${adapter} (${driver})`, log, signal };
+    const only = new RegExp(values.rows);
+    const options = { folder, only, driver: `${adapter} (${driver})`, log, signal };
     for (const model of models) await runPacking(device, model, documents, options);
   }
   log(`Tables and plots: ${await writePackingReport(folder, models)}`);

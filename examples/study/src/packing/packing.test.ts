@@ -53,7 +53,10 @@ it('packedOnce gives the same values from its file', async () => {
 it('gives the bits to the unit that loses more', () => {
   const errors = Object.fromEntries(
     units.map(({ unit }) => {
-      const own = WIDTHS.map((width, i) => [widthName(width), { weights: 4 - 3 * i, outputs: 0 }]);
+      const own = WIDTHS.map((width, i) => [
+        widthName(width),
+        { weights: 4 - 3 * i, outputs: 0, columns: 0 },
+      ]);
       return [unit, Object.fromEntries(own)];
     }),
   );

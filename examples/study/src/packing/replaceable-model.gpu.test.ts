@@ -9,7 +9,7 @@ import { openDevice, type VramDevice } from '@vramkit/core';
 import { meanLoss, openMoeModel, packWith } from '@vramkit/example-moe-pack';
 import { outputErrorOf, rtn, type CodeBits } from '@vramkit/packer';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { modelInputs } from './inputs.js';
+import { expertInputs } from './expert-inputs.js';
 import { openReplaceable } from './replaceable-model.js';
 import { packed } from './stored.js';
 
@@ -48,7 +48,7 @@ it('gives the loss of the packed file, and the first one when all is put back', 
 it('finds the moments of what each matrix multiplies', async () => {
   const text = await readFile(join(folder, 'eval.txt'));
   using model = await openReplaceable(device, folder);
-  const inputs = modelInputs(model, [Uint32Array.from(text.subarray(0, 64))]);
+  const inputs = expertInputs(model, [Uint32Array.from(text.subarray(0, 64))]);
   const [gate] = model.tensors;
   if (gate === undefined) throw new Error('no tensors');
   const moments = await inputs.momentsOf(gate);

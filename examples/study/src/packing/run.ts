@@ -11,11 +11,19 @@ import { resolveModel } from '@vramkit/models';
 import { optRtn, type FactorFormat } from '@vramkit/packer';
 import type { StudyDocument } from '../documents.js';
 import { kept, measureErrors } from './allocation.js';
-import { modelInputs } from './inputs.js';
+import { denseInputs } from './dense-inputs.js';
+import { expertInputs } from './expert-inputs.js';
 import { openReplaceable, type ReplaceableModel } from './replaceable-model.js';
-import { compactWidths, mixedWidths, studyRows, widthsAndGroups, type StudyRow } from './rows.js';
+import { studyRows } from './rows.js';
 import { measureSensitivity } from './sensitivity.js';
 import { packedOnce } from './stored.js';
+import {
+  compactWidths,
+  isMixture,
+  mixedWidths,
+  widthsAndGroups,
+  type StudyRow,
+} from './study-row.js';
 import { studyTexts, type StudyTexts, type TextPart, type TextSizes } from './texts.js';
 
 /** Mean loss of one window, nats. */
@@ -47,6 +55,8 @@ export interface RowResult {
 /** Options of {@link runPacking}. */
 export interface PackingRun {
   readonly folder: string;
+  /** Which rows, by their names. */
+  readonly only: RegExp;
   readonly driver: string;
   readonly log: (line: string) => void;
   readonly signal: AbortSignal;
@@ -56,7 +66,7 @@ export interface PackingRun {
 export function textSizes(modelName: string): TextSizes {
   return modelName === 'tiny-moe'
     ? { tokens: 257, textWindows: 8, documentWindows: 1 }
-    : { tokens: 65, textWindows: 2, documentWindows: 1 };
+    : { tokens: 65, textWindows: 2, documentWindows: 1, calibrationTokens: 1024 };
 }
 
 const fileOf = (name: string): string => `${name.replaceAll(/[^\w.]+/g, '-')}.json`;
@@ -71,13 +81,16 @@ export async function runPacking(
   const { path } = await resolveModel(modelName);
   const file = await openModelFile(path);
   const tokenizer = await loadTokenizer(file).finally(() => file.close());
-  const texts = await studyTexts(tokenizer, documents, textSizes(modelName));
+  const sizes = textSizes(modelName);
+  const texts = await studyTexts(tokenizer, documents, sizes);
   using model = await openReplaceable(device, path);
   await using peer = new ProductPeer('ggml');
   const folder = join(options.folder, modelName);
   const work = join(folder, 'stored');
   await mkdir(join(folder, 'rows'), { recursive: true });
-  const inputs = modelInputs(model, texts.calibration);
+  const inputs = isMixture(model)
+    ? expertInputs(model, texts.calibration)
+    : denseInputs(model, texts.calibration, work);
   const restore = async (): Promise<void> => {
     for (const tensor of model.tensors) await model.write(tensor, tensor.values);
   };
@@ -85,7 +98,7 @@ export async function runPacking(
     kept(join(folder, factors === 'f16' ? 'errors.json' : `errors-${factors}.json`), async () => {
       options.log(`measuring the errors of every width with ${factors} factors`);
       await restore();
-      const widths = factors === 'f16' ? widthsAndGroups(model) : compactWidths(model);
+      const widths = factors === 'f16' ? widthsAndGroups(model) : compactWidths();
       return measureErrors(model, inputs, widths, (t, w) => packedOnce(work, t, w, optRtn()));
     });
   const sensitivity = async () => {
@@ -93,7 +106,9 @@ export async function runPacking(
       options.log('measuring what every unit costs alone');
       await restore();
       const narrowest = mixedWidths(model)[0] ?? { bits: 2, groupSize: 64 };
-      return measureSensitivity(model, texts.calibration, narrowest, work, options.signal);
+      // Windows as long as those of the judgement: a pass for every part.
+      const windows = texts.calibration.map((window) => window.subarray(0, sizes.tokens));
+      return measureSensitivity(model, windows, narrowest, work, options.signal);
     });
     return new Map(Object.entries(found));
   };
@@ -102,7 +117,7 @@ export async function runPacking(
   const runner = { model, modelName, texts, folder, options, restore };
   if (!done.has('reference.json')) await runRow(runner, undefined, -1);
   for (const [order, row] of rows.entries()) {
-    if (done.has(fileOf(rowName(row)))) continue;
+    if (done.has(fileOf(rowName(row))) || !options.only.test(rowName(row))) continue;
     throwIfAborted(options.signal);
     await runRow(runner, row, order);
   }

@@ -73,12 +73,13 @@ async function readFloats(path: string): Promise<Float32Array> {
   return new Float32Array(Uint8Array.from(await readFile(path)).buffer);
 }
 
-/** {@link packed} with its values kept in `folder`. */
+/** {@link packed} with its values kept in `folder`; moments are asked for where they are used. */
 export async function packedOnce(
   folder: string,
   tensor: Replaceable,
   width: Width,
   quantizer: Quantizer,
+  moments?: () => Promise<Float64Array>,
 ): Promise<Stored> {
   const own = join(folder, `${quantizer.name} ${widthName(width)}`.replaceAll(/[^\w]+/g, '-'));
   const path = join(own, `${tensor.name}.f32`);
@@ -87,7 +88,7 @@ export async function packedOnce(
     return { values: await readFloats(path), bytes };
   } catch {
     await mkdir(own, { recursive: true });
-    const stored = packed(tensor, width, quantizer);
+    const stored = packed(tensor, width, quantizer, await moments?.());
     await writeFile(`${path}.part`, bytesOf(stored.values));
     await rename(`${path}.part`, path);
     return stored;

@@ -35,36 +35,40 @@ export interface TextSizes {
   readonly textWindows: number;
   /** Windows of each document. */
   readonly documentWindows: number;
+  /** Tokens of a calibration window. Default: those of a window. */
+  readonly calibrationTokens?: number;
 }
 
 /** Splits the texts into windows. */
 export async function studyTexts(
   tokenizer: Tokenizer,
   documents: readonly StudyDocument[],
-  { tokens, textWindows, documentWindows }: TextSizes,
+  sizes: TextSizes,
 ): Promise<StudyTexts> {
+  const { tokens, textWindows, documentWindows, calibrationTokens = tokens } = sizes;
   const evalText = await readFile(join(workspaceFolder, 'tools/models/tiny-moe/eval.txt'), 'utf8');
   const evaluation: TextWindow[] = [];
   const calibration: Uint32Array[] = [];
   // Places of both kinds alternate, so that both see all of its parts.
   const all = tokenizer.encode(evalText, { addSpecial: false });
   const step = Math.floor(all.length / (2 * textWindows));
+  if (calibrationTokens > step) throw new RangeError('calibration would read what is judged');
   for (let i = 0; i < textWindows; i++) {
     const start = 2 * i * step;
-    calibration.push(all.slice(start, start + tokens));
+    calibration.push(all.slice(start, start + calibrationTokens));
     const ids = all.slice(start + step, start + step + tokens);
     evaluation.push({ part: 'evaluation text', text: 'eval.txt', ids });
   }
   for (const { name, half, text } of documents) {
     // Enough characters for the windows, whatever the tokenizer.
-    const head = text.slice(0, 12 * tokens * (documentWindows + 1));
+    const head = text.slice(0, 12 * (tokens * documentWindows + calibrationTokens));
     const ids = tokenizer.encode(head, { addSpecial: false });
     for (let i = 0; i < documentWindows; i++) {
       const window = ids.slice(i * tokens, (i + 1) * tokens);
       evaluation.push({ part: `${half} documents`, text: name, ids: window });
     }
     const next = documentWindows * tokens;
-    if (half === 'seen') calibration.push(ids.slice(next, next + tokens));
+    if (half === 'seen') calibration.push(ids.slice(next, next + calibrationTokens));
   }
   return { evaluation, calibration };
 }
