@@ -18,7 +18,10 @@ import { storedBytes, widthName, type Stored, type Width } from './stored.js';
 export interface Losses {
   /** Squared error of its weights. */
   readonly weights: number;
-  /** Squared change of its outputs, summed over the calibration tokens that use it. */
+  /**
+   * Squared change of its outputs, summed over the calibration tokens that use it; of a dense model
+   * the mean over tokens.
+   */
   readonly outputs: number;
   /** That change as if columns of the inputs did not depend on each other: what an imatrix sees. */
   readonly columns: number;
@@ -51,6 +54,13 @@ export function unitsOf({ tensors }: ReplaceableModel): Map<string, Replaceable[
   return units;
 }
 
+/** Of a dense model's outputs one in so many is taken: all would take many minutes. */
+const DENSE_ROWS = 4;
+
+function everyRow(values: Float64Array, columns: number, every: number): Float64Array {
+  return every === 1 ? values : values.filter((_, i) => Math.floor(i / columns) % every === 0);
+}
+
 /** Measures all units at all widths; the weights in the model have to be those of the file. */
 export async function measureErrors(
   model: ReplaceableModel,
@@ -60,6 +70,7 @@ export async function measureErrors(
 ): Promise<MeasuredErrors> {
   const errors: Record<string, Record<string, { -readonly [part in keyof Losses]: number }>> = {};
   const counts = await inputs.counts();
+  const every = counts === undefined ? DENSE_ROWS : 1;
   for (const tensor of model.tensors) {
     const { unit, values, columns } = tensor;
     const moments = await inputs.momentsOf(tensor);
@@ -71,7 +82,8 @@ export async function measureErrors(
       const sums = (own[widthName(width)] ??= { weights: 0, outputs: 0, columns: 0 });
       sums.weights += difference.reduce((sum, each) => sum + each * each, 0);
       const tokens = counts === undefined ? 1 : (counts.get(unit) ?? 0);
-      sums.outputs += tokens * outputErrorOf(difference, moments, columns);
+      const taken = everyRow(difference, columns, every);
+      sums.outputs += tokens * every * outputErrorOf(taken, moments, columns);
       sums.columns +=
         tokens *
         difference.reduce((sum, each, i) => sum + (power[i % columns] ?? 0) * each * each, 0);

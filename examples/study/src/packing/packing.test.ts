@@ -2,6 +2,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Tokenizer } from '@vramkit/example-runtime';
 import { bytesForBits, knapsackAllocator, optRtn, rtn } from '@vramkit/packer';
 import { describe, expect, it } from 'vitest';
 import { curvePlot, logTicks } from '../report/plots.js';
@@ -9,6 +10,7 @@ import { allocationUnits, chooseWidths, kept, lossByScore } from './allocation.j
 import type { Replaceable, ReplaceableModel } from './replaceable-model.js';
 import { mixedTable, perplexityOf, riseOver } from './report.js';
 import type { RowResult } from './run.js';
+import { studyTexts } from './texts.js';
 import { packed, packedOnce, storedBytes, widthName, type Width } from './stored.js';
 
 const WIDTHS: readonly Width[] = [
@@ -48,6 +50,30 @@ it('packedOnce gives the same values from its file', async () => {
   expect(await kept(join(folder, 'once.json'), make)).toBe(1);
   expect(await kept(join(folder, 'once.json'), make)).toBe(1);
   await rm(folder, { recursive: true });
+});
+
+it('calibrates on windows of the same length that no loss is judged on', async () => {
+  const encode = (text: string): Uint32Array =>
+    Uint32Array.from(text, (each) => each.charCodeAt(0));
+  // Every character of a document occurs once.
+  const textOf = (first: number): string =>
+    String.fromCharCode(...Array.from({ length: 4000 }, (_, i) => first + i));
+  const documents = [
+    { name: 'a', half: 'seen', text: textOf(1000) },
+    { name: 'b', half: 'unseen', text: textOf(6000) },
+  ] as const;
+  const sizes = { tokens: 20, textWindows: 2, documentWindows: 2, calibrationWindows: 3 };
+  const tokenizer = { encode } as unknown as Tokenizer;
+  const { evaluation, calibration } = await studyTexts(tokenizer, documents, sizes);
+  expect(calibration).toHaveLength(3 * (2 + 1));
+  expect(evaluation).toHaveLength(2 + 2 * 2);
+  const windows = [...calibration, ...evaluation.map(({ ids }) => ids)];
+  expect(windows.every(({ length }) => length === sizes.tokens)).toBe(true);
+  const ofDocuments = windows.flatMap((ids) => [...ids]).filter((id) => id >= 1000);
+  expect(new Set(ofDocuments).size).toBe(ofDocuments.length);
+  expect(calibration.some((ids) => ids.some((id) => id >= 6000))).toBe(false);
+  const most = { ...sizes, calibrationWindows: 1000 };
+  await expect(studyTexts(tokenizer, documents, most)).rejects.toThrow(/judged/);
 });
 
 it('gives the bits to the unit that loses more', () => {

@@ -66,7 +66,7 @@ export interface PackingRun {
 export function textSizes(modelName: string): TextSizes {
   return modelName === 'tiny-moe'
     ? { tokens: 257, textWindows: 8, documentWindows: 1 }
-    : { tokens: 65, textWindows: 2, documentWindows: 1, calibrationTokens: 1024 };
+    : { tokens: 65, textWindows: 2, documentWindows: 1, calibrationWindows: 16 };
 }
 
 const fileOf = (name: string): string => `${name.replaceAll(/[^\w.]+/g, '-')}.json`;
@@ -106,8 +106,10 @@ export async function runPacking(
       options.log('measuring what every unit costs alone');
       await restore();
       const narrowest = mixedWidths(model)[0] ?? { bits: 2, groupSize: 64 };
-      // Windows as long as those of the judgement: a pass for every part.
-      const windows = texts.calibration.map((window) => window.subarray(0, sizes.tokens));
+      // Of many windows a few: the model reads them again for every part.
+      const { calibrationWindows = 1 } = sizes;
+      const step = calibrationWindows === 1 ? 1 : 2 * calibrationWindows;
+      const windows = texts.calibration.filter((_, i) => i % step === 0);
       return measureSensitivity(model, windows, narrowest, work, options.signal);
     });
     return new Map(Object.entries(found));

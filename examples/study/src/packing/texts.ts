@@ -35,8 +35,8 @@ export interface TextSizes {
   readonly textWindows: number;
   /** Windows of each document. */
   readonly documentWindows: number;
-  /** Tokens of a calibration window. Default: those of a window. */
-  readonly calibrationTokens?: number;
+  /** Calibration windows at each place, one after the other. Default: 1. */
+  readonly calibrationWindows?: number;
 }
 
 /** Splits the texts into windows. */
@@ -45,17 +45,23 @@ export async function studyTexts(
   documents: readonly StudyDocument[],
   sizes: TextSizes,
 ): Promise<StudyTexts> {
-  const { tokens, textWindows, documentWindows, calibrationTokens = tokens } = sizes;
+  const { tokens, textWindows, documentWindows, calibrationWindows = 1 } = sizes;
+  const calibrationTokens = calibrationWindows * tokens;
   const evalText = await readFile(join(workspaceFolder, 'tools/models/tiny-moe/eval.txt'), 'utf8');
   const evaluation: TextWindow[] = [];
   const calibration: Uint32Array[] = [];
+  const calibrate = (ids: Uint32Array, first: number): void => {
+    for (let i = 0; i < calibrationWindows; i++) {
+      calibration.push(ids.slice(first + i * tokens, first + (i + 1) * tokens));
+    }
+  };
   // Places of both kinds alternate, so that both see all of its parts.
   const all = tokenizer.encode(evalText, { addSpecial: false });
   const step = Math.floor(all.length / (2 * textWindows));
   if (calibrationTokens > step) throw new RangeError('calibration would read what is judged');
   for (let i = 0; i < textWindows; i++) {
     const start = 2 * i * step;
-    calibration.push(all.slice(start, start + calibrationTokens));
+    calibrate(all, start);
     const ids = all.slice(start + step, start + step + tokens);
     evaluation.push({ part: 'evaluation text', text: 'eval.txt', ids });
   }
@@ -68,7 +74,7 @@ export async function studyTexts(
       evaluation.push({ part: `${half} documents`, text: name, ids: window });
     }
     const next = documentWindows * tokens;
-    if (half === 'seen') calibration.push(ids.slice(next, next + calibrationTokens));
+    if (half === 'seen') calibrate(ids, next);
   }
   return { evaluation, calibration };
 }

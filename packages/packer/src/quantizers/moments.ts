@@ -2,7 +2,9 @@
  * Second moments of activations: what a linear layer's output error depends on.
  *
  * With H = mean over samples of x x^T, the mean squared change of an output whose weights change by
- * d is d^T H d. One matrix of columns by columns stands for any number of samples.
+ * d is d^T H d. One matrix of columns by columns stands for any number of samples. These should be
+ * more than the columns, and come from windows as long as those that the model will read: its first
+ * tokens, which all others attend to, count by their share (see ADR 0097).
  */
 import { assertArgument } from '@vramkit/core';
 
