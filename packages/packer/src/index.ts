@@ -112,6 +112,7 @@ export {
   type QuantizeOptions,
 } from './quantize-matrix.js';
 export { gptq, type GptqOptions } from './quantizers/gptq.js';
+export type { ColumnOrder } from './quantizers/inverse-factor.js';
 export { hqq, type HqqOptions } from './quantizers/hqq.js';
 export { activationMoments, columnPower, outputErrorOf } from './quantizers/moments.js';
 export { optRtn, type OptRtnOptions } from './quantizers/opt-rtn.js';
