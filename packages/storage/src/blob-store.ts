@@ -61,6 +61,12 @@ export interface GetOptions {
    * ended. Default: new memory.
    */
   readonly into?: Uint8Array | undefined;
+  /**
+   * Each chunk is done with when the next is asked for: a store may use its memory again, which
+   * large gets gain most from. For bytes that are hashed, sent or copied on. Default: false, chunks
+   * to keep.
+   */
+  readonly lend?: boolean | undefined;
   /** Stops reading between chunks. Default: never. */
   readonly signal?: AbortSignal | undefined;
 }
@@ -120,8 +126,9 @@ export interface BlobStore {
   put(key: string, body: BlobBody, options?: PutOptions): Promise<BlobInfo>;
 
   /**
-   * The bytes of a blob or of a range of it, in order, in chunks that the caller owns. Nothing
-   * happens before the first chunk is asked for; leaving the loop gives everything back.
+   * The bytes of a blob or of a range of it, in order, in chunks that the caller owns, unless it
+   * has them lent. Nothing happens before the first chunk is asked for; leaving the loop gives
+   * everything back.
    * @throws VramError while iterating: `not-found`; `conflict` where the blob has another version,
    * or was replaced while it was read in several steps; `invalid-argument` for a range outside.
    */

@@ -4,6 +4,7 @@ import type { VramDevice } from '@vramkit/core';
 import type { CallOptions } from './blob-store.js';
 import type { Checkpoints } from './checkpoint.js';
 import type { CheckpointManifest } from './checkpoint-format.js';
+import { chunkPool } from './chunk-pool.js';
 import { inParallel } from './parallel.js';
 
 /** Options of {@link readToDevice}. */
@@ -50,14 +51,15 @@ export async function readToDevice(
   await inParallel(count, parallel, async (index) => {
     const at = index * chunkBytes;
     const length = Math.min(chunkBytes, lengthBytes - at);
-    const chunk = new Uint8Array(Math.ceil(length / 4) * 4);
+    const chunk = chunkPool.take(Math.ceil(length / 4) * 4).fill(0, length);
     await checkpoints.read(manifest, tensor, {
       offsetBytes: offsetBytes + at,
       lengthBytes: length,
       into: chunk.subarray(0, length),
       signal,
     });
-    writeRange(device, range, chunk, at);
+    writeRange(device, range, chunk, at); // copies the chunk
+    chunkPool.give(chunk);
   });
   return lengthBytes;
 }

@@ -16,6 +16,7 @@
  */
 import { assertArgument, checkInteger, fail, isVramError } from '@vramkit/core';
 import { checkKey } from './blob-key.js';
+import { chunkPool } from './chunk-pool.js';
 import type { BlobStore, CallOptions } from './blob-store.js';
 import {
   decodeManifest,
@@ -30,7 +31,7 @@ import {
 } from './checkpoint-format.js';
 import { hashShard, planShards, storeShard, type PlannedShard } from './checkpoint-shards.js';
 import { inParallel } from './parallel.js';
-import { readBlob } from './read-blob.js';
+import { readBlob, type ReadBlobOptions } from './read-blob.js';
 import { failNotFound } from './store-error.js';
 import { openXxh64 } from './xxh64.js';
 
@@ -192,7 +193,8 @@ export class Checkpoints {
       const from = first + index * step;
       const until = Math.ceil(Math.min(end, from + step) / HASHED_BYTES) * HASHED_BYTES;
       const to = Math.min(until, shard.sizeBytes);
-      const range = { offsetBytes: from, lengthBytes: to - from, signal };
+      const memory = chunkPool.take(to - from);
+      const range = { offsetBytes: from, lengthBytes: to - from, signal, into: memory };
       const bytes = await this.#readShard(key, range);
       for (let at = 0; at < bytes.length; at += HASHED_BYTES) {
         const hash = xxh64.hex(bytes.subarray(at, at + HASHED_BYTES));
@@ -200,6 +202,7 @@ export class Checkpoints {
       }
       const chosen = bytes.subarray(Math.max(0, begin - from), Math.min(bytes.length, end - from));
       target.set(chosen, Math.max(0, from - begin));
+      chunkPool.give(memory); // not after a failure: what failed may still be reading into it
     });
     return target;
   }
@@ -271,7 +274,7 @@ export class Checkpoints {
 
   async #hash(key: string, options: CallOptions): Promise<string | undefined> {
     try {
-      return await sha256Of(this.#store.get(key, options));
+      return await sha256Of(this.#store.get(key, { ...options, lend: true }));
     } catch (error) {
       if (isVramError(error, 'not-found')) return undefined;
       throw error;
@@ -281,7 +284,7 @@ export class Checkpoints {
   /** A shard that is too short or gone is damage to the checkpoint, not a caller's mistake. */
   async #readShard(
     key: string,
-    range: { readonly offsetBytes: number; readonly lengthBytes: number } & CallOptions,
+    range: ReadBlobOptions & { readonly offsetBytes: number },
   ): Promise<Uint8Array> {
     try {
       return await readBlob(this.#store, key, range);

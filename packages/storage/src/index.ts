@@ -25,13 +25,8 @@ export {
   type WorkloadKind,
 } from './advice.js';
 export { memoryStore, type MemoryStoreOptions } from './adapters/memory.js';
-export { type LustreComponent, type LustreLayout } from './adapters/lustre-layout.js';
-export {
-  LUSTRE_TYPE,
-  posixStore,
-  type PosixStore,
-  type PosixStoreOptions,
-} from './adapters/posix.js';
+export { LUSTRE_TYPE, type LustreComponent, type LustreLayout } from './adapters/lustre-layout.js';
+export { posixStore, type PosixStore, type PosixStoreOptions } from './adapters/posix.js';
 export { readBlob, type ReadBlobOptions } from './read-blob.js';
 export { cachedStore, type CachedStore, type CacheOptions } from './layers/cached.js';
 export { chaoticStore, type ChaosOptions } from './layers/chaotic.js';

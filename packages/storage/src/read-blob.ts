@@ -48,6 +48,7 @@ export async function readBlob(
       lengthBytes: part.length,
       version,
       into: part,
+      lend: true,
       signal,
     })) {
       if (at + chunk.length > part.length) fail('corrupt-data', `'${key}' gave too many bytes`);

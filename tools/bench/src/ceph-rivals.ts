@@ -17,7 +17,8 @@ const services = join(import.meta.dirname, '../../services');
 /** Puts and gets whole blobs by name, with as little as the client allows. */
 export interface PlainClient {
   put(name: string, bytes: Uint8Array): Promise<unknown>;
-  get(name: string): Promise<{ readonly length: number }>;
+  /** @param into Memory of the blob's size, for a client that can read into it. */
+  get(name: string, into?: Uint8Array): Promise<{ readonly length: number }>;
 }
 
 /** Where a cluster is, as its start script said it. */
@@ -170,8 +171,8 @@ export async function plainRados(place: CephPlace, namespace: string): Promise<P
       sizes.set(name, bytes.length);
       await stripes(bytes, (i, part) => wait(write, `${name}.${i}`, part, part.length));
     },
-    async get(name) {
-      const bytes = new Uint8Array(Buffer.allocUnsafeSlow(sizes.get(name) ?? 0).buffer);
+    async get(name, into) {
+      const bytes = into ?? new Uint8Array(Buffer.allocUnsafeSlow(sizes.get(name) ?? 0).buffer);
       await stripes(bytes, (i, part) => wait(read, `${name}.${i}`, part, part.length, 0));
       return bytes;
     },

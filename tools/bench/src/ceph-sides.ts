@@ -29,7 +29,7 @@ function asPlain(store: BlobStore, parallelGets: number, lengthBytes: number): P
   return {
     put: (key, bytes) => store.put(key, bytes),
     // Whoever reads a large blob knows its size, as the plain loops do, or asks for it.
-    get: (key) => readBlob(store, key, { parallelGets, lengthBytes }),
+    get: (key, into) => readBlob(store, key, { parallelGets, lengthBytes, into }),
   };
 }
 
@@ -49,6 +49,11 @@ function smallGets(get: (name: string) => Promise<unknown>, count: number): Meas
 interface OurSide {
   readonly store: BlobStore;
   readonly parallelGets: number;
+  /**
+   * Whether large gets go to memory that is there. New memory of the size has the collector run in
+   * the middle of a get, for as long as a tenth of it takes.
+   */
+  readonly readsInto: boolean;
   /** Gets a small blob, with its size told where the rival is told it. */
   readonly small: (key: string) => Promise<unknown>;
 }
@@ -56,7 +61,7 @@ interface OurSide {
 /** One of our stores beside its rivals, large and small. */
 async function measureSides(
   driver: string,
-  { store, parallelGets, small: getSmall }: OurSide,
+  { store, parallelGets, readsInto, small: getSmall }: OurSide,
   rivals: Readonly<Record<string, PlainClient>>,
   { quick, log }: BenchOptions,
 ): Promise<BenchResult[]> {
@@ -76,7 +81,10 @@ async function measureSides(
   const put = await each(9, (client) =>
     movedPerSecond(data.length, () => client.put('large', data)),
   );
-  const get = await each(9, (client) => movedPerSecond(data.length, () => client.get('large')));
+  const into = readsInto ? new Uint8Array(data.length) : undefined;
+  const get = await each(9, (client) =>
+    movedPerSecond(data.length, () => client.get('large', into)),
+  );
   log(`${driver}: ${sizeName(smallBytes)}`);
   for (const client of [ours, ...Object.values(rivals)]) {
     for (let i = 0; i < smallBlobs; i += 1) {
@@ -111,7 +119,12 @@ export async function measureS3(place: CephPlace, options: BenchOptions): Promis
   };
   // Node's HTTP keeps one core busy with one get: where there are two, more in flight are slower.
   const small = (key: string) => readBlob(store, key);
-  const results = await measureSides('s3', { store, parallelGets: 1, small }, rivals, options);
+  const results = await measureSides(
+    's3',
+    { store, parallelGets: 1, readsInto: false, small },
+    rivals,
+    options,
+  );
   for (const each of [s3, client, undici]) each.destroy();
   return results;
 }
@@ -127,5 +140,10 @@ export async function measureRados(
   const rivals = { 'rados FFI': await plainRados(place, 'plain') };
   // A get of a striped blob has its own parallel reads.
   const small = (key: string) => readBlob(store, key, { lengthBytes: smallBytes });
-  return await measureSides('rados', { store, parallelGets: 1, small }, rivals, options);
+  return await measureSides(
+    'rados',
+    { store, parallelGets: 1, readsInto: true, small },
+    rivals,
+    options,
+  );
 }

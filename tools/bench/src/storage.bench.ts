@@ -18,7 +18,6 @@ import { mkdtemp, open, rename, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Checkpoints, checksummedStore, posixStore } from '@vramkit/storage';
-import type { BlobStore } from '@vramkit/storage';
 import { measureRados, measureS3 } from './ceph-sides.js';
 import { startCeph, stopCeph } from './ceph-rivals.js';
 import type { BenchOptions } from './command-line.js';
@@ -52,21 +51,25 @@ async function plainPut(folder: string, name: string, data: Uint8Array): Promise
   await parent.close();
 }
 
-/** Reads a file in chunks that the caller owns, as a store's get gives them. */
-async function plainGet(path: string, sizeBytes: number): Promise<number> {
+/** Reads a file in chunks, into memory that `allocate` gives. */
+async function plainGet(
+  path: string,
+  sizeBytes: number,
+  allocate: (sizeBytes: number) => Buffer,
+): Promise<number> {
   const file = await open(path, 'r');
   let total = 0;
   while (total < sizeBytes) {
-    const chunk = Buffer.allocUnsafeSlow(Math.min(chunkBytes, sizeBytes - total));
+    const chunk = allocate(Math.min(chunkBytes, sizeBytes - total));
     total += (await file.read(chunk, 0, chunk.length)).bytesRead;
   }
   await file.close();
   return total;
 }
 
-async function drain(store: BlobStore, key: string): Promise<number> {
+async function drain(chunks: AsyncIterable<Uint8Array>): Promise<number> {
   let total = 0;
-  for await (const chunk of store.get(key)) total += chunk.length;
+  for await (const chunk of chunks) total += chunk.length;
   return total;
 }
 
@@ -97,17 +100,31 @@ async function measureFiles(folder: string, { quick, log }: BenchOptions): Promi
       },
       { runs: 7 },
     );
-    const get = await measureInTurn(
-      {
-        ours: rate((i) => drain(store, `ours-${i}`)),
-        peers: { 'node:fs': rate((i) => plainGet(join(folder, `plain-${i}`), sizeBytes)) },
-      },
-      // A round takes milliseconds: more of them, and more before them for the compiler.
-      { runs: 25, warmUps: 10 },
-    );
     const name = { ...figure, case: sizeName(sizeBytes) };
     results.push(toResult({ ...name, metric: 'put, synced' }, put));
-    results.push(toResult({ ...name, metric: 'get, cached pages' }, get));
+    const one = Buffer.alloc(chunkBytes);
+    const gets = {
+      'get, chunks lent': {
+        ours: (key: string) => store.get(key, { lend: true }),
+        plain: (size: number) => one.subarray(0, size),
+      },
+      'get, chunks to keep': {
+        ours: (key: string) => store.get(key),
+        plain: (size: number) => Buffer.allocUnsafeSlow(size),
+      },
+    };
+    for (const [metric, { ours, plain }] of Object.entries(gets)) {
+      const plainPath = (i: number): string => join(folder, `plain-${i}`);
+      const get = await measureInTurn(
+        {
+          ours: rate((i) => drain(ours(`ours-${i}`))),
+          peers: { 'node:fs': rate((i) => plainGet(plainPath(i), sizeBytes, plain)) },
+        },
+        // A round takes milliseconds: more of them, and more before them for the compiler.
+        { runs: 101, warmUps: 30 },
+      );
+      results.push(toResult({ ...name, metric }, get));
+    }
   }
   return results;
 }

@@ -4,8 +4,7 @@
  * its steps.
  */
 import { spawn } from 'node:child_process';
-import { promises } from 'node:fs';
-import { open } from 'node:fs/promises';
+import fs from 'node:fs';
 import http from 'node:http';
 import { syncBuiltinESMExports } from 'node:module';
 import type { StoreKind } from './stores.js';
@@ -39,10 +38,10 @@ function endSoon(kind: StoreKind): void {
   else setTimeout(end, 1);
 }
 
-/** Puts itself before the driver's calls; call it before the store is opened. */
+/** Puts itself before the driver's calls; call it before the module of the store is loaded. */
 export async function watchDriver(kind: StoreKind, step: number, moment: KillMoment) {
-  const around = (call: Functions[string]) =>
-    function (this: unknown, ...values: unknown[]): unknown {
+  const around = (call: Functions[string]) => {
+    const watched = function (this: unknown, ...values: unknown[]): unknown {
       if (steps.count === undefined || (steps.count += 1) !== step) {
         return call.apply(this, values);
       }
@@ -50,6 +49,9 @@ export async function watchDriver(kind: StoreKind, step: number, moment: KillMom
       endSoon(kind);
       return call.apply(this, values);
     };
+    // With what `promisify` finds there.
+    return Object.defineProperties(watched, Object.getOwnPropertyDescriptors(call));
+  };
   const watch = (owner: object, ...names: string[]): void => {
     const functions = owner as Functions; // the names are those of functions that it has
     for (const name of names) {
@@ -59,14 +61,11 @@ export async function watchDriver(kind: StoreKind, step: number, moment: KillMom
     }
   };
   switch (kind) {
-    case 'posix': {
-      const file = await open('/dev/null');
-      watch(Object.getPrototypeOf(file) as object, 'writev', 'sync');
-      await file.close();
-      watch(promises, 'open', 'mkdir', 'rename', 'link', 'unlink');
+    case 'posix':
+      watch(fs, 'open', 'openSync', 'writev', 'fsync', 'close', 'closeSync');
+      watch(fs.promises, 'mkdir', 'rename', 'link', 'unlink');
       syncBuiltinESMExports();
       return;
-    }
     case 'sqlite': {
       const { default: Database } = await import('libsql');
       watch(Database.prototype as object, 'exec');

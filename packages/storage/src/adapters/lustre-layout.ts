@@ -12,7 +12,7 @@
  */
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
-import { assertArgument, checkInteger, VramError } from '@vramkit/core';
+import { assertArgument, checkInteger, fail, VramError } from '@vramkit/core';
 import { codeOf } from '../store-error.js';
 
 /** The layout of one extent of a file. */
@@ -27,6 +27,9 @@ export interface LustreComponent {
 
 /** Components in order; the last one has no end. */
 export type LustreLayout = readonly [LustreComponent, ...LustreComponent[]];
+
+/** `statfs` type of Lustre (LL_SUPER_MAGIC). */
+export const LUSTRE_TYPE = 0x0bd0_0bd0;
 
 const run = promisify(execFile);
 const STRIPE_UNIT = 65_536;
@@ -85,13 +88,22 @@ export function parseLustreLayout(text: string): LustreLayout {
   return [first, ...others];
 }
 
-/** Gives a folder a layout for its new files. @throws VramError `not-found` without `lfs`. */
-export async function setLustreLayout(folder: string, layout: LustreLayout): Promise<void> {
+/**
+ * Gives a folder of a store a layout for its new files, which they keep when they are moved.
+ * @returns What it has then; `undefined` where nothing was asked for.
+ * @throws VramError `unsupported` for another file system, `not-found` without `lfs`.
+ */
+export async function applyLayout(
+  store: string,
+  fileSystemType: number,
+  folder: string,
+  layout: LustreLayout | undefined,
+): Promise<LustreLayout | undefined> {
+  if (layout === undefined) return undefined;
+  if (fileSystemType !== LUSTRE_TYPE) {
+    fail('unsupported', `${store} is not on Lustre, so it has no layout`, { fileSystemType });
+  }
   await lfs(setstripeArguments(layout, folder));
-}
-
-/** The layout that new files of a folder get. @throws VramError `not-found` without `lfs`. */
-export async function readLustreLayout(folder: string): Promise<LustreLayout> {
   return parseLustreLayout(await lfs(['getstripe', '-d', '-y', '--', folder]));
 }
 

@@ -17,7 +17,7 @@ import type { BlobInfo } from '../blob-store.js';
 import { inParts } from '../blob-body.js';
 import { codeOf } from '../store-error.js';
 import { describe } from './posix-files.js';
-import type { ReadFile } from './posix-reads.js';
+import type { OpenFile } from './open-file.js';
 
 const BLOCK_BYTES = 4096;
 /** Memory of Node is aligned to this at least. */
@@ -83,7 +83,7 @@ export class DirectFiles {
   }
 
   /** Bytes `[from, to)` of a file, or fewer where it ends before; in an array of the caller's. */
-  async read(file: ReadFile, from: number, to: number): Promise<Uint8Array> {
+  async read(file: OpenFile, from: number, to: number): Promise<Uint8Array> {
     const begin = Math.floor(from / BLOCK_BYTES) * BLOCK_BYTES;
     const blocks = Math.ceil((to - begin) / BLOCK_BYTES) * BLOCK_BYTES;
     const buffer = await this.#take();

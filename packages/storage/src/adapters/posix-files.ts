@@ -1,15 +1,17 @@
 /** Single files of the posix store: written and synced, described, and cleared away when stale. */
 import { randomUUID } from 'node:crypto';
-import { fstatSync, type BigIntStats } from 'node:fs';
-import { link, lstat, open, readdir, unlink, type FileHandle } from 'node:fs/promises';
+import { constants, type BigIntStats } from 'node:fs';
+import { link, lstat, open, readdir, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { BlobInfo } from '../blob-store.js';
 import { codeOf } from '../store-error.js';
 import type { FolderEntry } from './folder-walk.js';
+import { OpenFile, type PageCache } from './open-file.js';
 
 // One gathering write takes about so many bytes, and at most so many chunks (IOV_MAX is 1,024).
 const WRITE_BYTES = 4 * 2 ** 20;
 const MAX_WRITE_CHUNKS = 512;
+const NEW_FILE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL;
 
 /**
  * Removes old temporary files, and finds out whether the file system has hard links. "Now" is the
@@ -35,15 +37,15 @@ export async function prepareTemporary(folder: string, staleAfterMs: number): Pr
 
 /**
  * Writes a new file and syncs it.
- * @param isLocal Whether the file system keeps the state of an open file in memory.
+ * @param cache Of the file system, where it has one of its own.
  */
 export async function writeSynced(
   path: string,
   key: string,
   chunks: AsyncIterable<Uint8Array>,
-  isLocal: boolean,
+  cache: PageCache | undefined,
 ): Promise<BlobInfo> {
-  const file = await open(path, 'wx');
+  const file = await OpenFile.open(path, NEW_FILE, cache);
   try {
     let waiting: Uint8Array[] = [];
     let waitingBytes = 0;
@@ -68,21 +70,20 @@ export async function writeSynced(
       await writing;
     }
     await file.sync();
-    const asked = { bigint: true } as const;
-    return describe(key, isLocal ? fstatSync(file.fd, asked) : await file.stat(asked));
+    return describe(key, await file.stat());
   } finally {
     await file.close();
   }
 }
 
-async function writeAll(file: FileHandle, chunks: readonly Uint8Array[]): Promise<void> {
+async function writeAll(file: OpenFile, chunks: readonly Uint8Array[]): Promise<void> {
   let rest = chunks;
   while (rest.length > 0) {
-    let { bytesWritten } = await file.writev([...rest]);
+    let written = await file.write(rest);
     // A write may stop short; what is left is a tail of one chunk and the chunks after it.
     rest = rest.flatMap((chunk) => {
-      const done = Math.min(bytesWritten, chunk.length);
-      bytesWritten -= done;
+      const done = Math.min(written, chunk.length);
+      written -= done;
       return done === chunk.length ? [] : [chunk.subarray(done)];
     });
   }
@@ -94,8 +95,8 @@ export function describe(key: string, { size, ino, mtimeNs }: BigIntStats): Blob
 }
 
 /** Makes the names in a folder durable. */
-export async function syncFolder(folder: string): Promise<void> {
-  const file = await open(folder, 'r');
+export async function syncFolder(folder: string, cache: PageCache | undefined): Promise<void> {
+  const file = await OpenFile.open(folder, constants.O_RDONLY, cache);
   try {
     await file.sync();
   } finally {

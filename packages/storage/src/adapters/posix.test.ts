@@ -18,7 +18,7 @@ import { isVramError } from '@vramkit/core';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { posixStore, readBlob } from '../index.js';
 import { describeStore, testBytes } from '../testing.js';
-import { PageCache, ReadFile } from './posix-reads.js';
+import { PageCache, OpenFile } from './open-file.js';
 
 const temporaryFolder = (): Promise<string> => mkdtemp(join(tmpdir(), 'vramkit-posix-'));
 
@@ -134,27 +134,43 @@ describe('posix', () => {
     await expect(readBlob(store, 'pipe')).rejects.toMatchObject({ code: 'not-found' });
   });
 
-  it('reads on threads after a call that took long, and the same bytes', async () => {
+  it('reads on threads after a call that took long at a disk, and the same bytes', async () => {
     const path = join(folder, 'a');
     await writeFile(path, testBytes(100_000));
+    const usage = process.resourceUsage();
+    const diskReads = vi.spyOn(process, 'resourceUsage').mockReturnValue(usage);
     const cache = new PageCache();
     const readAll = async (): Promise<[boolean, Uint8Array]> => {
-      const file = await ReadFile.open(path, constants.O_RDONLY, cache);
+      const file = await OpenFile.open(path, constants.O_RDONLY, cache);
       await file.stat();
       const { isNear } = file;
-      const bytes = await file.readRange(0, 100_000);
+      const bytes = await file.readRange(0, new Uint8Array(100_000));
       await file.close();
       return [isNear, bytes];
     };
     vi.useFakeTimers({ toFake: ['performance'] });
     try {
+      cache.timed(0, () => vi.advanceTimersByTime(10)); // the collector ran, say
+      expect(await readAll()).toEqual([true, testBytes(100_000)]);
+      diskReads.mockReturnValue({ ...usage, fsRead: usage.fsRead + 8 });
       cache.timed(0, () => vi.advanceTimersByTime(10));
       expect(await readAll()).toEqual([false, testBytes(100_000)]);
       vi.advanceTimersByTime(200);
       expect(await readAll()).toEqual([true, testBytes(100_000)]);
     } finally {
+      diskReads.mockRestore();
       vi.useRealTimers();
     }
+  });
+
+  it('gives others a turn between reads that come at once', async () => {
+    const store = await posixStore({ folder });
+    await store.put('a', testBytes(1000));
+    let isOver = false;
+    setTimeout(() => (isOver = true), 20);
+    let count = 0;
+    for (; !isOver && count < 100_000; count += 1) await readBlob(store, 'a');
+    expect(isOver).toBe(true);
   });
 
   it('sees a change by another program as another version', async () => {

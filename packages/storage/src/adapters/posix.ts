@@ -33,6 +33,8 @@ import type {
   PutOptions,
   StoreCapabilities,
 } from '../blob-store.js';
+import { chunkPool, newChunk } from '../chunk-pool.js';
+import { framedGet, type FramedReads, type Frames } from '../framed-reads.js';
 import { inOrder } from '../parallel.js';
 import {
   checkCondition,
@@ -43,10 +45,10 @@ import {
   systemError,
 } from '../store-error.js';
 import { walkFiles } from './folder-walk.js';
-import { readLustreLayout, setLustreLayout, type LustreLayout } from './lustre-layout.js';
+import { applyLayout, type LustreLayout } from './lustre-layout.js';
 import { DirectFiles } from './posix-direct.js';
 import { describe, entriesOf, prepareTemporary, syncFolder, writeSynced } from './posix-files.js';
-import { PageCache, ReadFile, realPath } from './posix-reads.js';
+import { LEAST_READ_BYTES, PageCache, partBytes, OpenFile, realPath } from './open-file.js';
 
 /** Options of {@link posixStore}. */
 export interface PosixStoreOptions {
@@ -72,22 +74,18 @@ export interface PosixStoreOptions {
 export interface PosixStore extends BlobStore {
   /** Real path of the folder. */
   readonly folder: string;
-  /** Number of the file system's kind, as `statfs` gives it; {@link LUSTRE_TYPE} is Lustre. */
+  /** Number of the file system's kind, as `statfs` gives it; `LUSTRE_TYPE` is Lustre. */
   readonly fileSystemType: number;
   /** What new files get on Lustre, read back from it; `undefined` where no layout was asked for. */
   readonly layout: LustreLayout | undefined;
 }
 
-/** `statfs` type of Lustre (LL_SUPER_MAGIC). */
-export const LUSTRE_TYPE = 0x0bd0_0bd0;
-
 const TEMPORARY = '.vramkit-tmp';
 const DAY_MS = 24 * 3600 * 1000;
 // Chunks of a get that are read or given out and not yet done with.
 const READS = 4;
-// No read is smaller but the last: another one would cost more than it saves.
-const LEAST_READ_BYTES = 2 ** 18;
-const PAGE_BYTES = 4096;
+// Fewer of those whose memory is used again: it stays in the processor's cache.
+const LENT_READS = 3;
 // A concurrent delete may remove an empty folder between mkdir and rename; each try makes it anew.
 const MAX_PUBLISH_TRIES = 16;
 // No link is followed, and a pipe without a writer is not waited for; both absent on Windows.
@@ -116,21 +114,6 @@ export async function posixStore(options: PosixStoreOptions): Promise<PosixStore
   }
 }
 
-/** Sets a layout where files are made, which they keep when they are moved; reads it back. */
-async function applyLayout(
-  name: string,
-  type: number,
-  folder: string,
-  layout: LustreLayout | undefined,
-): Promise<LustreLayout | undefined> {
-  if (layout === undefined) return undefined;
-  if (type !== LUSTRE_TYPE) {
-    fail('unsupported', `${name} is not on Lustre, so it has no layout`, { fileSystemType: type });
-  }
-  await setLustreLayout(folder, layout);
-  return readLustreLayout(folder);
-}
-
 /** What was found out when a store was opened. */
 interface Found {
   readonly chunkBytes: number;
@@ -140,7 +123,7 @@ interface Found {
   readonly direct: DirectFiles | undefined;
 }
 
-class FileStore implements PosixStore {
+class FileStore implements PosixStore, FramedReads {
   readonly capabilities: StoreCapabilities;
   readonly fileSystemType: number;
   readonly layout: LustreLayout | undefined;
@@ -178,7 +161,7 @@ class FileStore implements PosixStore {
     try {
       const chunks = chunksOf(body, options);
       const info = await (this.#direct?.writeSynced(temporary, key, chunks) ??
-        writeSynced(temporary, key, chunks, this.#cache !== undefined));
+        writeSynced(temporary, key, chunks, this.#cache));
       const isNew = condition === 'absent';
       await this.#publish(temporary, path, isNew ? link : rename);
       isMoved = !isNew;
@@ -193,10 +176,23 @@ class FileStore implements PosixStore {
     }
   }
 
-  async *get(key: string, options: GetOptions = {}): AsyncGenerator<Uint8Array, void, undefined> {
+  get(key: string, options: GetOptions = {}): AsyncGenerator<Uint8Array, void, undefined> {
+    return this.#chunks(key, options, undefined);
+  }
+
+  [framedGet](key: string, options: GetOptions, frames: Frames) {
+    return this.#direct === undefined ? this.#chunks(key, options, frames) : undefined;
+  }
+
+  async *#chunks(
+    key: string,
+    options: GetOptions,
+    frames: Frames | undefined,
+  ): AsyncGenerator<Uint8Array, void, undefined> {
     const { offsetBytes = 0, lengthBytes, version, signal } = options;
     checkRange(offsetBytes, lengthBytes);
     const into = checkInto(options);
+    const lend = options.lend === true && into === undefined;
     throwIfAborted(signal);
     const { file, info } = (await this.#open(checkKey(key))) ?? failNotFound(this.name, key);
     try {
@@ -205,31 +201,32 @@ class FileStore implements PosixStore {
       }
       const end = rangeEnd(key, info.sizeBytes, offsetBytes, lengthBytes);
       const isNear = file.isNear;
-      // A blob below three chunks comes in three reads, where threads read: the consumer has work
-      // during the last ones.
-      const third = Math.ceil((end - offsetBytes) / 3 / PAGE_BYTES) * PAGE_BYTES;
-      const leastBytes = isNear ? this.#chunk : LEAST_READ_BYTES;
-      const step = Math.min(this.#chunk, Math.max(leastBytes, third));
+      const { preferredChunkBytes } = this.capabilities;
+      const least = isNear ? preferredChunkBytes : LEAST_READ_BYTES;
+      const part = partBytes(end - offsetBytes, least, preferredChunkBytes);
+      const { strideBytes = 1 } = frames ?? {};
+      const step = Math.max(1, Math.round(part / strideBytes)) * strideBytes;
+      if (frames !== undefined) frames.storedBytes = info.sizeBytes;
       const starts = function* () {
         for (let at = offsetBytes; at < end; at += step) yield at;
       };
       const read = (from: number): Promise<Uint8Array> => {
         const to = Math.min(end, from + step);
-        return this.#read(
-          file,
-          key,
-          from,
-          to,
-          into?.subarray(from - offsetBytes, to - offsetBytes),
-        );
+        const place = into?.subarray(from - offsetBytes, to - offsetBytes);
+        const reading =
+          this.#direct?.read(file, from, to) ??
+          file.readRange(from, place ?? newChunk(to - from, lend));
+        return this.#whole(key, from, to, reading);
       };
       let at = offsetBytes;
       // Reads run on threads of their own while the consumer works; so does the close.
-      for await (const chunk of inOrder(starts(), isNear ? 1 : READS, read)) {
+      const reads = lend ? LENT_READS : READS;
+      for await (const chunk of inOrder(starts(), isNear ? 1 : reads, read)) {
         throwIfAborted(signal);
         at += chunk.length;
         if (at === end) file.close().catch(() => undefined); // awaited below
         yield chunk;
+        if (lend) chunkPool.give(chunk);
       }
     } finally {
       await file.close();
@@ -278,7 +275,7 @@ class FileStore implements PosixStore {
     try {
       if (!(await this.#isInside(path)) || !(await lstat(path)).isFile()) return;
       await unlink(path);
-      await syncFolder(dirname(path));
+      await syncFolder(dirname(path), this.#cache);
       // Folders are a part of keys, not things of their own: one without keys would block a key of
       // its name.
       for (let parent = dirname(path); parent !== this.folder; parent = dirname(parent)) {
@@ -288,10 +285,6 @@ class FileStore implements PosixStore {
       if (['ENOENT', 'ENOTEMPTY', 'EEXIST', 'ENOTDIR', 'EBUSY'].includes(codeOf(error))) return;
       throw systemError(this.name, `deleting '${key}'`, error);
     }
-  }
-
-  get #chunk(): number {
-    return this.capabilities.preferredChunkBytes;
   }
 
   #path(key: string): string {
@@ -311,13 +304,13 @@ class FileStore implements PosixStore {
   }
 
   /** Opens a blob's file; `undefined` where there is none. */
-  async #open(key: string): Promise<{ file: ReadFile; info: BlobInfo } | undefined> {
+  async #open(key: string): Promise<{ file: OpenFile; info: BlobInfo } | undefined> {
     const path = this.#path(key);
-    let file: ReadFile | undefined;
+    let file: OpenFile | undefined;
     try {
       if (!(await this.#isInside(path))) return undefined;
       const flags = READ_ONLY | (this.#direct?.flags ?? 0);
-      file = await ReadFile.open(path, flags, this.#cache);
+      file = await OpenFile.open(path, flags, this.#cache);
       const stat = await file.stat();
       if (stat.isFile()) return { file, info: describe(key, stat) };
       await file.close();
@@ -333,16 +326,14 @@ class FileStore implements PosixStore {
     }
   }
 
-  async #read(
-    file: ReadFile,
+  async #whole(
     key: string,
     from: number,
     to: number,
-    into: Uint8Array | undefined,
+    reading: Promise<Uint8Array>,
   ): Promise<Uint8Array> {
     try {
-      const direct = this.#direct;
-      const chunk = await (direct?.read(file, from, to) ?? file.readRange(from, to, into));
+      const chunk = await reading;
       const end = from + chunk.length;
       if (end === to) return chunk;
       return fail('corrupt-data', `'${key}' of ${this.name} ended at ${end} B, before ${to} B`, {
@@ -373,7 +364,7 @@ class FileStore implements PosixStore {
         if (codeOf(error) !== 'ENOENT' || tries >= MAX_PUBLISH_TRIES) throw error;
       }
     }
-    await syncFolder(dirname(path));
+    await syncFolder(dirname(path), this.#cache);
   }
 
   /** Makes missing folders, each synced into its parent. */
@@ -382,7 +373,7 @@ class FileStore implements PosixStore {
     if (first === undefined) return;
     const made = folder.slice(dirname(first).length).split(sep).length - 1;
     for (let parent = dirname(folder), i = 0; i < made; parent = dirname(parent), i += 1) {
-      await syncFolder(parent);
+      await syncFolder(parent, this.#cache);
     }
   }
 

@@ -36,6 +36,7 @@ import type {
   PutOptions,
   StoreCapabilities,
 } from '../blob-store.js';
+import { chunkPool, newChunk } from '../chunk-pool.js';
 import { inOrder, inParallel } from '../parallel.js';
 import { conflictError, failNotFound, lostCondition } from '../store-error.js';
 import { RadosCluster, type Koffi, type RadosPool } from './rados-calls.js';
@@ -77,6 +78,8 @@ const MAGIC = 'vramkit1';
 const FIRST_BYTES = 2 ** 16;
 const IN_FLIGHT = 8;
 const LIST_IN_FLIGHT = 16;
+// They wait for no thread.
+const REMOVE_IN_FLIGHT = 64;
 const MAX_TRIES = 1000;
 
 /**
@@ -142,6 +145,14 @@ function stripeName(id: string, index: number, key: string): string {
   return `${id}/${index}/${key}`;
 }
 
+/** A range of a striped blob, and where it goes. */
+interface StripedRange {
+  readonly begin: number;
+  readonly end: number;
+  readonly into: Uint8Array | undefined;
+  readonly lend: boolean;
+}
+
 class PoolStore implements RadosStore {
   readonly name: string;
   readonly capabilities: StoreCapabilities = {
@@ -175,6 +186,8 @@ class PoolStore implements RadosStore {
     let stripes = 0;
     let sizeBytes = 0;
     let isPublishing = false;
+    /** What is there, asked while stripes are written. */
+    let known: Promise<Header | undefined> | undefined;
     try {
       const first = (await parts.next()).value ?? new Uint8Array(0);
       const second = (await parts.next()).value ?? undefined;
@@ -186,6 +199,9 @@ class PoolStore implements RadosStore {
           yield second;
           yield* parts;
         };
+        // An exclusive create needs to know nothing of what is there.
+        if (options.condition !== 'absent') known = this.#header(key);
+        known?.catch(() => undefined); // awaited below
         for await (const written of inOrder(all(), IN_FLIGHT, (part) => {
           sizeBytes += part.length;
           return this.#stripes.writeFull(stripeName(hex, stripes++, key), part);
@@ -197,7 +213,7 @@ class PoolStore implements RadosStore {
       const header = encodeHeader(id, sizeBytes, stripes > 0);
       const object = stripes > 0 ? [header] : [header, first];
       isPublishing = true;
-      await this.#publish(key, object, options);
+      await this.#publish(key, object, options, known);
       return { key, sizeBytes, version: hex };
     } catch (error) {
       // The head may be there although its write failed; then its stripes must stay.
@@ -210,11 +226,13 @@ class PoolStore implements RadosStore {
   }
 
   async *get(key: string, options: GetOptions = {}): AsyncGenerator<Uint8Array, void, undefined> {
-    const { offsetBytes = 0, lengthBytes, version, signal } = options;
+    const { offsetBytes = 0, lengthBytes, version, lend = false, signal } = options;
     checkRange(offsetBytes, lengthBytes);
     const into = checkInto(options);
     throwIfAborted(signal);
-    const most = Math.min(lengthBytes ?? FIRST_BYTES, STRIPE_BYTES);
+    // A range that ends behind the first stripe is of a striped blob, whose head has no data.
+    const isStriped = offsetBytes + (lengthBytes ?? 0) > STRIPE_BYTES;
+    const most = isStriped ? 0 : (lengthBytes ?? FIRST_BYTES);
     const read =
       (await this.#read(checkKey(key), offsetBytes, most, into)) ?? failNotFound(this.name, key);
     const { header } = read;
@@ -223,7 +241,7 @@ class PoolStore implements RadosStore {
     }
     const end = rangeEnd(key, header.sizeBytes, offsetBytes, lengthBytes);
     if (header.isStriped) {
-      yield* this.#readStripes(key, header, { begin: offsetBytes, end, into }, signal);
+      yield* this.#readStripes(key, header, { begin: offsetBytes, end, into, lend }, signal);
       return;
     }
     let { data } = read;
@@ -329,14 +347,16 @@ class PoolStore implements RadosStore {
     key: string,
     object: readonly Uint8Array[],
     { condition, signal }: PutOptions,
+    known: Promise<Header | undefined> | undefined,
   ): Promise<void> {
+    let found = known;
     for (let tries = 1; tries <= MAX_TRIES; tries += 1) {
       throwIfAborted(signal);
-      // An exclusive create needs to know nothing of what is there.
-      const old = condition === 'absent' ? undefined : await this.#header(key);
+      const old = condition === 'absent' ? undefined : await (found ?? this.#header(key));
+      found = undefined;
       const isLost = typeof condition === 'object' && old?.id !== condition.version;
-      const known = old === undefined ? 'absent' : { begins: old.bytes };
-      if (!isLost && (await this.#heads.write(key, object, known))) {
+      const begins = old === undefined ? 'absent' : { begins: old.bytes };
+      if (!isLost && (await this.#heads.write(key, object, begins))) {
         if (old !== undefined) await this.#removeOld(key, old);
         return;
       }
@@ -353,13 +373,13 @@ class PoolStore implements RadosStore {
   }
 
   async #removeStripes(key: string, id: string, count: number): Promise<void> {
-    await inParallel(count, IN_FLIGHT, (i) => this.#stripes.remove(stripeName(id, i, key)));
+    await inParallel(count, REMOVE_IN_FLIGHT, (i) => this.#stripes.remove(stripeName(id, i, key)));
   }
 
   async *#readStripes(
     key: string,
     { id, sizeBytes }: Header,
-    { begin, end, into }: { begin: number; end: number; into: Uint8Array | undefined },
+    { begin, end, into, lend }: StripedRange,
     signal: AbortSignal | undefined,
   ): AsyncGenerator<Uint8Array, void, undefined> {
     const first = Math.floor(begin / STRIPE_BYTES);
@@ -370,8 +390,8 @@ class PoolStore implements RadosStore {
       const length = Math.min(STRIPE_BYTES, end - index * STRIPE_BYTES) - offset;
       const name = stripeName(id, index, key);
       const at = index * STRIPE_BYTES + offset - begin;
-      const range = { offset, length, into: into?.subarray(at, at + length) };
-      const [part] = (await this.#stripes.read(name, [range])) ?? [];
+      const place = into?.subarray(at, at + length) ?? newChunk(length, lend);
+      const part = await this.#stripes.readOne(name, offset, place);
       if (part === undefined) throw conflictError(this.name, key, REPLACED);
       if (part.length === length) return part;
       return fail('corrupt-data', `stripe ${index} of '${key}' is short`, { key, sizeBytes });
@@ -379,6 +399,7 @@ class PoolStore implements RadosStore {
     for await (const part of inOrder(indexes, IN_FLIGHT, read)) {
       throwIfAborted(signal);
       yield part;
+      if (lend && into === undefined) chunkPool.give(part);
     }
   }
 }

@@ -20,6 +20,7 @@ import { chunksOf, inParts } from '../blob-body.js';
 import { checkKey, checkRange, rangeEnd } from '../blob-key.js';
 import type { BlobBody, BlobInfo, BlobStore, GetOptions } from '../blob-store.js';
 import { failNotFound } from '../store-error.js';
+import { getFramed, type Frames } from '../framed-reads.js';
 import { openXxh64, type Xxh64 } from '../xxh64.js';
 import { wrapStore } from './wrap.js';
 
@@ -122,6 +123,7 @@ async function* inFrames(
  * kept, hashed and given out in pieces.
  */
 class FrameReader {
+  readonly frames: Frames = { strideBytes: STRIDE, storedBytes: undefined };
   readonly #key: string;
   readonly #xxh64: Xxh64;
   readonly #isWhole: boolean;
@@ -129,6 +131,7 @@ class FrameReader {
   /** The last frame so far: whether it is the blob's last shows when more comes, or nothing. */
   #pieces: Uint8Array[] = [];
   #heldBytes = 0;
+  #hasEnded = false;
 
   /** @param isWhole Whether the bytes go up to the end of the blob. */
   constructor(key: string, xxh64: Xxh64, firstIndex: number, isWhole: boolean) {
@@ -141,12 +144,23 @@ class FrameReader {
   /** The data of frames that are known to have ended. */
   push(chunk: Uint8Array): Uint8Array[] {
     const data: Uint8Array[] = [];
+    const view = new DataView(chunk.buffer, chunk.byteOffset, chunk.length);
+    const { storedBytes } = this.frames;
     for (let at = 0; at < chunk.length;) {
       if (this.#heldBytes === STRIDE) data.push(...this.#checked(false));
       const piece = chunk.subarray(at, at + STRIDE - this.#heldBytes);
-      this.#pieces.push(piece);
-      this.#heldBytes += piece.length;
       at += piece.length;
+      const isLast = this.#index * STRIDE + piece.length === storedBytes;
+      const isKnown = isLast || storedBytes !== undefined || at < chunk.length;
+      const isFrame = isLast ? piece.length >= HASH_BYTES : piece.length === STRIDE;
+      if (isKnown && isFrame) {
+        const frame = piece.subarray(0, -HASH_BYTES);
+        this.#check([frame], view.getBigUint64(at - HASH_BYTES, true), isLast);
+        if (frame.length > 0) data.push(frame);
+      } else {
+        this.#pieces.push(piece);
+        this.#heldBytes += piece.length;
+      }
     }
     return data;
   }
@@ -154,23 +168,31 @@ class FrameReader {
   /** The data of the last frame. */
   end(): Uint8Array[] {
     if (this.#heldBytes > 0) return this.#checked(this.#isWhole);
-    if (this.#isWhole) corrupt(this.#key, 'its last frame is missing', 0);
+    if (this.#isWhole && !this.#hasEnded) corrupt(this.#key, 'its last frame is missing', 0);
     return [];
   }
 
+  /** The data of the frame that is held. */
   #checked(isLast: boolean): Uint8Array[] {
-    const at = this.#index * FRAME_BYTES;
-    const dataBytes = Math.max(0, this.#heldBytes - HASH_BYTES);
-    const [data, found] = split(this.#pieces, dataBytes);
-    const seed = 2 * this.#index + (isLast ? 1 : 0);
-    const isCut = this.#heldBytes < HASH_BYTES;
-    if (isCut || this.#xxh64.hash(data, seed) !== Buffer.concat(found).readBigUInt64LE()) {
-      corrupt(this.#key, `the checksum of bytes ${at} to ${at + dataBytes} does not fit`, at);
-    }
-    this.#index += 1;
+    const [data, rest] = split(this.#pieces, Math.max(0, this.#heldBytes - HASH_BYTES));
+    const found = Buffer.concat(rest);
+    const isCut = found.length < HASH_BYTES;
+    this.#check(data, isCut ? undefined : found.readBigUInt64LE(), isLast);
     this.#pieces = [];
     this.#heldBytes = 0;
     return data;
+  }
+
+  /** Compares the data of the next frame with its hash, if there is one. */
+  #check(data: readonly Uint8Array[], found: bigint | undefined, isLast: boolean): void {
+    const seed = 2 * this.#index + (isLast ? 1 : 0);
+    if (this.#xxh64.hash(data, seed) !== found) {
+      const begin = this.#index * FRAME_BYTES;
+      const end = data.reduce((sum, { length }) => sum + length, begin);
+      corrupt(this.#key, `the checksum of bytes ${begin} to ${end} does not fit`, begin);
+    }
+    this.#index += 1;
+    this.#hasEnded = isLast;
   }
 }
 
@@ -194,7 +216,8 @@ async function* checkedBlob(
 ): AsyncGenerator<Uint8Array, void, undefined> {
   checkKey(key);
   const frames = new FrameReader(key, await openXxh64(), 0, true);
-  for await (const chunk of upstream.get(key, { ...options, into: undefined })) {
+  const chunks = getFramed(upstream, key, { ...options, into: undefined }, frames.frames);
+  for await (const chunk of chunks) {
     for (const data of frames.push(chunk)) yield data;
   }
   for (const data of frames.end()) yield data;
@@ -226,7 +249,8 @@ async function* checkedRange(
     return part;
   };
   const range = { offsetBytes: from, lengthBytes: to - from, into: undefined };
-  for await (const chunk of upstream.get(key, { version: info.version, ...options, ...range })) {
+  const rangeOptions = { version: info.version, ...options, ...range };
+  for await (const chunk of getFramed(upstream, key, rangeOptions, frames.frames)) {
     for (const data of frames.push(chunk)) {
       const part = chosen(data);
       if (part.length > 0) yield part;

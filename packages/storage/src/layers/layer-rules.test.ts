@@ -1,8 +1,11 @@
 /** What each layer adds: faults found, tries counted, limits kept, events told, parts reused. */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import type { TraceEvent } from '@vramkit/core';
 import { LruPolicy, seededRandom } from '@vramkit/core/testing';
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it } from 'vitest';
 import {
   cachedStore,
   chaoticStore,
@@ -10,6 +13,7 @@ import {
   FRAME_BYTES,
   limitedStore,
   memoryStore,
+  posixStore,
   readBlob,
   retriedStore,
   stripedStore,
@@ -24,8 +28,27 @@ import { wrapStore } from './wrap.js';
 
 const bytes = (store: BlobStore, key: string) => readBlob(store, key);
 
-describe('checksummed', () => {
+const folders: string[] = [];
+
+// One gives chunks of any size, the other chunks of whole frames.
+describe.each<[string, () => BlobStore | Promise<BlobStore>]>([
+  ['memory', memoryStore],
+  [
+    'files',
+    async () => {
+      const folder = await mkdtemp(join(tmpdir(), 'vramkit-layer-rules-'));
+      folders.push(folder);
+      return posixStore({ folder, chunkBytes: 300_000 });
+    },
+  ],
+])('checksummed %s', (_, open) => {
+  afterEach(async () => {
+    for (const folder of folders.splice(0)) await rm(folder, { recursive: true });
+  });
+
   it('finds every flipped bit and every truncation, in whole reads and in ranges', async () => {
+    const below = await open();
+    const store = checksummedStore(below);
     const sizes = [0, 1, 1000, FRAME_BYTES - 1, FRAME_BYTES, FRAME_BYTES + 1, 3 * FRAME_BYTES];
     await fc.assert(
       fc.asyncProperty(
@@ -33,15 +56,13 @@ describe('checksummed', () => {
         fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }),
         fc.constantFrom('flip', 'cut', 'extend'),
         async (size, where, damage) => {
-          const memory = memoryStore();
-          const store = checksummedStore(memory);
           const data = testBytes(size);
           await store.put('a', data);
-          const raw = await bytes(memory, 'a');
+          const raw = await bytes(below, 'a');
           const at = Math.floor(where * raw.length);
           if (damage === 'flip') raw[at] = (raw[at] ?? 0) ^ (1 << (at % 8));
           const changed = { flip: raw, cut: raw.subarray(0, at), extend: extended(raw, at + 1) };
-          await memory.put('a', changed[damage]);
+          await below.put('a', changed[damage]);
           await expect(drain(store.get('a'))).rejects.toMatchObject({ code: 'corrupt-data' });
           const offsetBytes = Math.min(at, Math.max(0, size - 1));
           const damaged = readBlob(store, 'a', { offsetBytes, lengthBytes: Math.min(1, size) });
@@ -56,10 +77,10 @@ describe('checksummed', () => {
   });
 
   it('finds frames that changed places and blobs cut between frames', async () => {
-    const memory = memoryStore();
-    const store = checksummedStore(memory);
+    const below = await open();
+    const store = checksummedStore(below);
     await store.put('a', testBytes(3 * FRAME_BYTES));
-    const raw = await bytes(memory, 'a');
+    const raw = await bytes(below, 'a');
     const stride = FRAME_BYTES + 8;
     const frame = (i: number): Uint8Array => raw.subarray(i * stride, (i + 1) * stride);
     for (const order of [
@@ -69,13 +90,15 @@ describe('checksummed', () => {
       [0, 0, 2],
       [0, 1, 2, 2],
     ]) {
-      await memory.put('a', new Uint8Array(Buffer.concat(order.map(frame))));
+      await below.put('a', new Uint8Array(Buffer.concat(order.map(frame))));
       await expect(drain(store.get('a'))).rejects.toMatchObject({ code: 'corrupt-data' });
     }
-    await memory.put('a', raw);
+    await below.put('a', raw);
     expect(Buffer.compare(await bytes(store, 'a'), testBytes(3 * FRAME_BYTES))).toBe(0);
   });
+});
 
+describe('checksummed', () => {
   it('turns flipped bits of a store below into errors, never into wrong bytes', async () => {
     const { uniform: random } = seededRandom(11);
     const memory = memoryStore();

@@ -63,6 +63,23 @@ for (const [name, layer] of Object.entries(LAYERS)) {
 }
 
 describeStore(
+  'checksummed files, in small parts',
+  async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'vramkit-layers-'));
+    const open = async (chunkBytes: number): Promise<BlobStore> =>
+      checksummedStore(await posixStore({ folder, chunkBytes }));
+    return {
+      store: await open(300_000),
+      other: await open(4096),
+      reopen: () => open(2 ** 20),
+      close: () => rm(folder, { recursive: true }),
+    };
+  },
+  api,
+  { seeds: [3], raceRounds: 4, pageKeys: 20 },
+);
+
+describeStore(
   'a whole stack over files',
   async () => {
     const folder = await mkdtemp(join(tmpdir(), 'vramkit-layers-'));

@@ -109,7 +109,7 @@ async function holds(store: BlobStore, info: BlobInfo, body: BlobBody): Promise<
   const wanted = body instanceof Uint8Array ? body : await gather(body);
   if (wanted.length !== info.sizeBytes) return false;
   let at = 0;
-  for await (const chunk of store.get(info.key, { version: info.version })) {
+  for await (const chunk of store.get(info.key, { version: info.version, lend: true })) {
     if (!chunk.every((byte, index) => byte === wanted[at + index])) return false;
     at += chunk.length;
   }
@@ -123,12 +123,13 @@ async function* getAgain(
   repeat: Repeat,
   waitFor: WaitFor,
 ): AsyncGenerator<Uint8Array, void, undefined> {
-  const { signal, offsetBytes = 0 } = options;
+  const { signal, lend, offsetBytes = 0 } = options;
   let { version, lengthBytes } = options;
   if (lengthBytes !== undefined && lengthBytes <= upstream.capabilities.preferredChunkBytes) {
     yield* await repeat(async () => {
       const chunks: Uint8Array[] = [];
-      for await (const chunk of upstream.get(key, options)) chunks.push(chunk);
+      const kept = { ...options, lend: false };
+      for await (const chunk of upstream.get(key, kept)) chunks.push(chunk);
       return chunks;
     }, signal);
     return;
@@ -144,8 +145,8 @@ async function* getAgain(
   for (let failures = 0; ;) {
     try {
       const rest = lengthBytes === undefined ? undefined : lengthBytes - got;
-      const range = { offsetBytes: offsetBytes + got, lengthBytes: rest, version, signal };
-      for await (const chunk of upstream.get(key, range)) {
+      const range = { offsetBytes: offsetBytes + got, lengthBytes: rest, version, lend };
+      for await (const chunk of upstream.get(key, { ...range, signal })) {
         got += chunk.length;
         failures = 0;
         yield chunk;

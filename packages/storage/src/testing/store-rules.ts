@@ -100,8 +100,8 @@ export function registerRanges(rule: StoreRule): void {
   });
 }
 
-/** Memory of the caller's. */
-export function registerInto(rule: StoreRule): void {
+/** Memory of the caller's, and memory that is used again. */
+export function registerMemory(rule: StoreRule): void {
   rule("reads into the caller's memory, or gives chunks of its own", async (test) => {
     const bytes = testBytes(9 * 2 ** 20 + 7);
     await test.put('wanted', bytes);
@@ -129,6 +129,25 @@ export function registerInto(rule: StoreRule): void {
       const around = [...memory.subarray(0, 10), ...memory.subarray(-10)];
       test.same('what is around', around, Array<number>(20).fill(7));
     }
+  });
+
+  rule('lends chunks that stay as they are until the next is asked for', async (test) => {
+    const bytes = testBytes(9 * 2 ** 20 + 7);
+    await test.put('lent', bytes);
+    const read = async (offsetBytes: number, lengthBytes: number): Promise<void> => {
+      const range = { offsetBytes, lengthBytes, lend: true };
+      let at = offsetBytes;
+      for await (const chunk of test.store.get(test.key('lent'), range)) {
+        // Reads that are under way come in meanwhile.
+        await new Promise((resolve) => setTimeout(resolve, 1));
+        test.sameBytes(`lent at ${at}`, chunk, bytes.subarray(at, at + chunk.length));
+        at += chunk.length;
+      }
+      test.same('bytes', at - offsetBytes, lengthBytes);
+    };
+    // Two at once use the same memory in turn; the third finds what they left.
+    await Promise.all([read(0, bytes.length), read(2 ** 20 - 1, 7 * 2 ** 20)]);
+    await read(3, bytes.length - 3);
   });
 }
 

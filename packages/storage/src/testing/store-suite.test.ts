@@ -115,6 +115,23 @@ describe('the suite of stores', () => {
         },
       }),
     ],
+    [
+      'writes to a chunk that it has lent',
+      (memory) => ({
+        async *get(key, call) {
+          const scratch = new Uint8Array(2 ** 20);
+          for await (const chunk of memory.get(key, call)) {
+            if (call?.lend !== true) yield chunk;
+            for (let at = 0; call?.lend === true && at < chunk.length; at += scratch.length) {
+              const part = chunk.subarray(at, at + scratch.length);
+              scratch.set(part);
+              setTimeout(() => scratch.fill(0), 0); // what should wait until the consumer is back
+              yield scratch.subarray(0, part.length);
+            }
+          }
+        },
+      }),
+    ],
     ['never deletes', () => ({ delete: () => Promise.resolve() })],
     [
       'gives one version to all puts',

@@ -11,7 +11,7 @@ import {
   registerBytes,
   registerFailedPuts,
   registerGiant,
-  registerInto,
+  registerMemory,
   registerLifetime,
   registerRanges,
 } from './store-rules.js';
@@ -55,7 +55,7 @@ export function describeStore(
   api.describe(name, () => {
     registerBytes(rule);
     registerRanges(rule);
-    registerInto(rule);
+    registerMemory(rule);
     registerLifetime(rule);
     registerFailedPuts(rule);
     registerNames(rule);

@@ -4,11 +4,13 @@
  */
 import { armKill, outlive, watchDriver, type KillMoment } from '../kill-step.js';
 import { NEW_BYTES, NEXT_BYTES } from '../put-bytes.js';
-import { openStore, type StoreKind } from '../stores.js';
+import type { StoreKind } from '../stores.js';
 
 const [kind, place = '', step, moment] = process.argv.slice(2);
 // The suite that starts it gives a kind and a moment.
 await watchDriver(kind as StoreKind, Number(step), moment as KillMoment);
+// Loaded only now, so that it finds the calls that are watched.
+const { openStore } = await import('../stores.js');
 const { store } = await openStore(kind as StoreKind, place);
 armKill();
 await store.put('steps/kept', NEXT_BYTES);

@@ -1,6 +1,6 @@
 /**
- * A file that is read by its descriptor: the calls of `FileHandle` take about twice the time, which
- * is felt where a blob is small.
+ * A file that is read or written by its descriptor: the calls of `FileHandle` take about twice the
+ * time, which is felt where a blob is small.
  *
  * Each call runs on a thread of libuv's pool and comes back, 30 to 100 us on the machines measured.
  * What a file system has in memory comes sooner on this thread: the state of an open file, the last
@@ -13,12 +13,14 @@ import {
   closeSync,
   fstat,
   fstatSync,
+  fsync,
   open,
   openSync,
   read,
   readSync,
   realpath,
   realpathSync,
+  writev,
 } from 'node:fs';
 import type { BigIntStats } from 'node:fs';
 import { promisify } from 'node:util';
@@ -27,14 +29,19 @@ const calls = {
   realpath: promisify(realpath.native),
   open: promisify(open),
   read: promisify(read),
+  write: promisify(writev),
+  sync: promisify(fsync),
   // promisify takes the last of several signatures.
   stat: promisify(fstat) as (fd: number, options: { bigint: true }) => Promise<BigIntStats>,
   close: promisify(close),
 };
 
-/** Types, as `statfs` gives them on Linux: ext4, XFS, Btrfs, tmpfs, overlayfs, F2FS, ZFS. */
+/**
+ * Types, as `statfs` gives them on Linux: ext4, XFS, Btrfs, tmpfs, overlayfs, F2FS. Not ZFS, whose
+ * reads Linux does not count for the process.
+ */
 const LOCAL_TYPES: readonly number[] = [
-  0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0x794c_7630, 0xf2f5_2010, 0x2fc1_2fc1,
+  0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0x794c_7630, 0xf2f5_2010,
 ];
 
 const SMALL_BYTES = 2n ** 21n;
@@ -42,16 +49,24 @@ const SMALL_BYTES = 2n ** 21n;
 const WARM_MS = 0.05;
 const WARM_BYTES_PER_MS = 2 ** 20;
 const PAUSE = 20;
+const TURN_MS = 4;
 
 /**
  * The memory in which a local file system keeps names and pages, and a guess whether the next call
  * finds all that it needs there.
  *
- * Node cannot ask, so each call is timed: after a slow one the next are left to the threads for
- * twenty times as long. So a disk holds this thread up for 5 % of the time at most.
+ * Node cannot ask, so each call is timed. After a slow one, if the process has read from a disk
+ * since the slow one before, the next are left to the threads for twenty times as long. So a disk
+ * holds this thread up for 5 % of the time at most, and a pause of another kind changes nothing.
+ *
+ * Who awaits what came at once gives nobody else a turn; so there is one when calls have followed
+ * each other for 4 ms.
  */
 export class PageCache {
   #coldUntilMs = 0;
+  /** When the first call of this turn of the event loop began. */
+  #turnBeganMs: number | undefined;
+  #diskReads = process.resourceUsage().fsRead;
 
   /** `undefined` where a file system of that type may have to ask a server. */
   static of(type: number): PageCache | undefined {
@@ -66,13 +81,29 @@ export class PageCache {
   /** Does a call on this thread that moves so many bytes. */
   timed<Result>(sizeBytes: number, call: () => Result): Result {
     const begin = performance.now();
+    if (this.#turnBeganMs === undefined) {
+      this.#turnBeganMs = begin;
+      setImmediate(() => (this.#turnBeganMs = undefined));
+    }
     try {
       return call();
     } finally {
       const now = performance.now();
       const isSlow = now - begin > WARM_MS + sizeBytes / WARM_BYTES_PER_MS;
-      if (isSlow) this.#coldUntilMs = now + PAUSE * (now - begin);
+      if (isSlow && this.#hasReadDisk()) this.#coldUntilMs = now + PAUSE * (now - begin);
     }
+  }
+
+  /** The next turn of the event loop where this one has taken long. */
+  turn(): Promise<void> | undefined {
+    const isLong = performance.now() - (this.#turnBeganMs ?? Infinity) > TURN_MS;
+    return isLong ? new Promise((resolve) => setImmediate(resolve)) : undefined;
+  }
+
+  #hasReadDisk(): boolean {
+    const before = this.#diskReads;
+    this.#diskReads = process.resourceUsage().fsRead;
+    return this.#diskReads !== before;
   }
 }
 
@@ -83,10 +114,11 @@ export function realPath(path: string, cache?: PageCache): string | Promise<stri
 }
 
 /** An open file; whoever opened it closes it. */
-export class ReadFile {
+export class OpenFile {
   readonly #fd: number;
   readonly #cache: PageCache | undefined;
   #isSmall = false;
+  #isSynced = false;
   #closing: Promise<void> | undefined;
 
   private constructor(fd: number, cache: PageCache | undefined) {
@@ -98,11 +130,12 @@ export class ReadFile {
    * @param flags Of open(2).
    * @param cache Of the file system, where it has one of its own.
    */
-  static async open(path: string, flags: number, cache?: PageCache): Promise<ReadFile> {
+  static async open(path: string, flags: number, cache?: PageCache): Promise<OpenFile> {
+    await cache?.turn();
     const fd = cache?.seemsWarm
       ? cache.timed(0, () => openSync(path, flags))
       : await calls.open(path, flags);
-    return new ReadFile(fd, cache);
+    return new OpenFile(fd, cache);
   }
 
   async stat(): Promise<BigIntStats> {
@@ -110,6 +143,18 @@ export class ReadFile {
     const stat = fstatSync(this.#fd, { bigint: true });
     this.#isSmall = stat.size <= SMALL_BYTES;
     return stat;
+  }
+
+  /** Appends chunks by one call; gives how many bytes of them were written. */
+  async write(chunks: readonly Uint8Array[]): Promise<number> {
+    this.#isSynced = false;
+    return (await calls.write(this.#fd, chunks)).bytesWritten;
+  }
+
+  /** Makes what was written durable. */
+  async sync(): Promise<void> {
+    await calls.sync(this.#fd);
+    this.#isSynced = this.#cache !== undefined;
   }
 
   /** Whether ranges are read on this thread for now: one read at a time, as large as it may be. */
@@ -122,16 +167,15 @@ export class ReadFile {
     return (await calls.read(this.#fd, target, 0, target.length, position)).bytesRead;
   }
 
-  /** Bytes `[from, to)`, or fewer where the file ends before, in new memory where none is given. */
-  async readRange(from: number, to: number, into?: Uint8Array): Promise<Uint8Array> {
-    const chunk = into ?? new Uint8Array(Buffer.allocUnsafeSlow(to - from).buffer);
+  /** Fills `target` with the bytes from `from` on; gives what of it there were. */
+  async readRange(from: number, target: Uint8Array): Promise<Uint8Array> {
     let filled = 0;
-    while (filled < chunk.length) {
-      const bytesRead = await this.#readSome(chunk.subarray(filled), from + filled);
+    while (filled < target.length) {
+      const bytesRead = await this.#readSome(target.subarray(filled), from + filled);
       if (bytesRead === 0) break;
       filled += bytesRead;
     }
-    return chunk.subarray(0, filled);
+    return target.subarray(0, filled);
   }
 
   #readSome(target: Uint8Array, position: number): number | Promise<number> {
@@ -142,11 +186,26 @@ export class ReadFile {
 
   /** Once; a second call waits for the first. No read may be under way. */
   close(): Promise<void> {
-    this.#closing ??= this.#isSmall ? closeAtOnce(this.#fd) : calls.close(this.#fd);
+    const hasLittleToDo = this.#isSmall || this.#isSynced;
+    this.#closing ??= hasLittleToDo ? closeAtOnce(this.#fd) : calls.close(this.#fd);
     return this.#closing;
   }
 }
 
 async function closeAtOnce(fd: number): Promise<void> {
   closeSync(fd);
+}
+
+const PAGE_BYTES = 4096;
+
+/** No read on a thread is smaller but the last: another one would cost more than it saves. */
+export const LEAST_READ_BYTES = 2 ** 18;
+
+/**
+ * Bytes of the parts in which a range is read. A range below three of the largest comes in three
+ * reads, so that the consumer has work during the last ones.
+ */
+export function partBytes(rangeBytes: number, least: number, most: number): number {
+  const third = Math.ceil(rangeBytes / 3 / PAGE_BYTES) * PAGE_BYTES;
+  return Math.min(most, Math.max(least, third));
 }
