@@ -28,7 +28,7 @@ export interface FramedReads {
   ): AsyncIterable<Uint8Array> | undefined;
 }
 
-/** Chunks of whole frames where the store gives them, which can be lent; else any chunks to keep. */
+/** Chunks of whole frames where the store gives them, which it may lend; else any, to keep. */
 export function getFramed(
   store: BlobStore & Partial<FramedReads>,
   key: string,

@@ -33,7 +33,8 @@ const PROTOTYPES = {
   writeFull: 'int rados_write_full(void *io, const char *name, const void *bytes, size_t length)',
   beginRemove: 'int rados_aio_remove(void *io, const char *name, void *completion)',
   createCompletion:
-    'int rados_aio_create_completion(void *arg, void *complete, void *safe, _Out_ void **completion)',
+    'int rados_aio_create_completion(void *arg, void *complete, void *safe, ' +
+    '_Out_ void **completion)',
   completed: 'int rados_aio_wait_for_complete(void *completion)',
   result: 'int rados_aio_get_return_value(void *completion)',
   endCompletion: 'void rados_aio_release(void *completion)',

@@ -145,14 +145,6 @@ function stripeName(id: string, index: number, key: string): string {
   return `${id}/${index}/${key}`;
 }
 
-/** A range of a striped blob, and where it goes. */
-interface StripedRange {
-  readonly begin: number;
-  readonly end: number;
-  readonly into: Uint8Array | undefined;
-  readonly lend: boolean;
-}
-
 class PoolStore implements RadosStore {
   readonly name: string;
   readonly capabilities: StoreCapabilities = {
@@ -226,7 +218,7 @@ class PoolStore implements RadosStore {
   }
 
   async *get(key: string, options: GetOptions = {}): AsyncGenerator<Uint8Array, void, undefined> {
-    const { offsetBytes = 0, lengthBytes, version, lend = false, signal } = options;
+    const { offsetBytes = 0, lengthBytes, version, signal } = options;
     checkRange(offsetBytes, lengthBytes);
     const into = checkInto(options);
     throwIfAborted(signal);
@@ -241,7 +233,7 @@ class PoolStore implements RadosStore {
     }
     const end = rangeEnd(key, header.sizeBytes, offsetBytes, lengthBytes);
     if (header.isStriped) {
-      yield* this.#readStripes(key, header, { begin: offsetBytes, end, into, lend }, signal);
+      yield* this.#readStripes(key, header, end, options);
       return;
     }
     let { data } = read;
@@ -379,8 +371,8 @@ class PoolStore implements RadosStore {
   async *#readStripes(
     key: string,
     { id, sizeBytes }: Header,
-    { begin, end, into, lend }: StripedRange,
-    signal: AbortSignal | undefined,
+    end: number,
+    { offsetBytes: begin = 0, into, lend = false, signal }: GetOptions,
   ): AsyncGenerator<Uint8Array, void, undefined> {
     const first = Math.floor(begin / STRIPE_BYTES);
     const count = end === begin ? 0 : Math.ceil(end / STRIPE_BYTES) - first;
