@@ -151,7 +151,7 @@ class FrameReader {
       const piece = chunk.subarray(at, at + STRIDE - this.#heldBytes);
       at += piece.length;
       const isLast = this.#index * STRIDE + piece.length === storedBytes;
-      const isKnown = isLast || storedBytes !== undefined || at < chunk.length;
+      const isKnown = storedBytes !== undefined || at < chunk.length;
       const isFrame = isLast ? piece.length >= HASH_BYTES : piece.length === STRIDE;
       if (isKnown && isFrame) {
         const frame = piece.subarray(0, -HASH_BYTES);
