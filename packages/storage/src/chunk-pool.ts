@@ -41,8 +41,25 @@ export class ChunkPool {
 /** The one of this process. */
 export const chunkPool = new ChunkPool(32 * 2 ** 20);
 
+/** Just below the most that glibc adapts to. */
+const ADAPT_BYTES = 2 ** 25 - 2 ** 16;
+const adapted = { isDone: false };
+
+/**
+ * Has glibc keep up to 64 MiB of freed memory. By default it gives freed chunks back to the system
+ * and takes them anew, page by page; but it adapts to the largest memory of its own mapping that was
+ * ever freed (mallopt(3), M_MMAP_THRESHOLD). So one such memory is made and dropped, unwritten, so
+ * it takes none. Other allocators are not changed by it.
+ */
+function adaptAllocator(): void {
+  if (adapted.isDone) return;
+  adapted.isDone = true;
+  void new ArrayBuffer(ADAPT_BYTES);
+}
+
 /** Memory for a chunk, with any content: from the pool where it will be given back. */
 export function newChunk(sizeBytes: number, isLent: boolean): Uint8Array {
   if (isLent) return chunkPool.take(sizeBytes);
+  if (sizeBytes >= LEAST_BYTES) adaptAllocator();
   return new Uint8Array(Buffer.allocUnsafeSlow(sizeBytes).buffer);
 }
