@@ -47,9 +47,9 @@ const adapted = { isDone: false };
 
 /**
  * Has glibc keep up to 64 MiB of freed memory. By default it gives freed chunks back to the system
- * and takes them anew, page by page; but it adapts to the largest memory of its own mapping that was
- * ever freed (mallopt(3), M_MMAP_THRESHOLD). So one such memory is made and dropped, unwritten, so
- * it takes none. Other allocators are not changed by it.
+ * and takes them anew, page by page; but it adapts to the largest memory mapped by it alone that
+ * was ever freed (mallopt(3), M_MMAP_THRESHOLD). So such a memory is made and dropped, unwritten,
+ * so it takes none. Other allocators are not changed by it.
  */
 function adaptAllocator(): void {
   if (adapted.isDone) return;

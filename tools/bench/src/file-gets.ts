@@ -1,6 +1,6 @@
 /**
- * One side of the benchmark of file gets, in a process of its own: `file-gets SIDE FOLDER`. Per line
- * with a size and a count it gets so many blobs of that size and answers with the milliseconds.
+ * One side of the benchmark of file gets, in a process of its own: `file-gets SIDE FOLDER`. For a
+ * line with a size and a count it gets so many blobs of that size and answers with milliseconds.
  *
  * A process of its own, because what one side leaves to the allocator decides how fast the other
  * gets memory: a loop that takes new chunks is up to twice as fast beside a store than alone.

@@ -5,10 +5,10 @@
  *
  * The plain loops move chunks of 4 MiB. The plain put writes one file, syncs it, renames it, syncs
  * its folder, because anything less is not there after a crash. Gets come from the page cache,
- * where checksums and copies show most: of chunks to keep, beside a loop that takes a new buffer for
- * each, which the goal is about; and of chunks that are lent, beside a loop of one buffer. The plain
- * checkpoint writes one safetensors file the same way, without a hash; ours hashes every byte twice
- * (SHA-256 and xxh64) before it writes.
+ * where checksums and copies show most: of chunks to keep, beside a loop that takes a new buffer
+ * for each, which the goal is about; and of chunks that are lent, beside a loop of one buffer. The
+ * plain checkpoint writes one safetensors file the same way, without a hash; ours hashes every byte
+ * twice (SHA-256 and xxh64) before it writes.
  *
  * Ceph, where it is installed: ceph-sides.ts. Goals: within 10 % of the best for 64 MiB; 4 KiB gets
  * at 16 in flight no slower than aws-sdk.
