@@ -16,7 +16,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { isVramError } from '@vramkit/core';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { posixStore, readBlob } from '../index.js';
+import { checksummedStore, posixStore, readBlob } from '../index.js';
 import { describeStore, testBytes } from '../testing.js';
 import { PageCache, OpenFile } from './open-file.js';
 
@@ -160,6 +160,20 @@ describe('posix', () => {
     } finally {
       diskReads.mockRestore();
       vi.useRealTimers();
+    }
+  });
+
+  it('uses the memory of lent chunks again, and that of chunks to keep never', async () => {
+    const files = await posixStore({ folder });
+    for (const store of [files, checksummedStore(files)]) {
+      await store.put('a', testBytes(24 * 2 ** 20));
+      const memories = async (lend: boolean): Promise<number> => {
+        const seen = new Set<ArrayBufferLike>();
+        for await (const { buffer } of store.get('a', { lend })) seen.add(buffer);
+        return seen.size;
+      };
+      expect(await memories(true)).toBeLessThanOrEqual(4);
+      expect(await memories(false)).toBe(12);
     }
   });
 
