@@ -31,13 +31,7 @@ const PROTOTYPES = {
   setNamespace: 'void rados_ioctx_set_namespace(void *io, const char *name)',
   closePool: 'void rados_ioctx_destroy(void *io)',
   writeFull: 'int rados_write_full(void *io, const char *name, const void *bytes, size_t length)',
-  beginRemove: 'int rados_aio_remove(void *io, const char *name, void *completion)',
-  createCompletion:
-    'int rados_aio_create_completion(void *arg, void *complete, void *safe, ' +
-    '_Out_ void **completion)',
-  completed: 'int rados_aio_wait_for_complete(void *completion)',
-  result: 'int rados_aio_get_return_value(void *completion)',
-  endCompletion: 'void rados_aio_release(void *completion)',
+  remove: 'int rados_remove(void *io, const char *name)',
   stat: 'int rados_stat(void *io, const char *name, _Out_ uint64_t *size, _Out_ int64_t *time)',
   readOne: 'int rados_read(void *io, const char *name, void *to, size_t length, uint64_t at)',
   beginRead: 'void *rados_create_read_op()',
@@ -176,28 +170,10 @@ export class RadosPool {
     this.#cluster.check(`writing '${name}'`, code);
   }
 
-  /**
-   * Removes an object; a missing one is no error. The call is sent at once, and only then a thread
-   * waits for it: so more of them are in flight than there are threads.
-   */
+  /** Removes an object; a missing one is no error. */
   async remove(name: string): Promise<void> {
-    const cluster = this.#cluster;
-    const completion: unknown[] = [null];
-    cluster.check(
-      'an answer',
-      Number(cluster.now('createCompletion', null, null, null, completion)),
-    );
-    const [handle] = completion;
-    try {
-      let code = Number(cluster.now('beginRemove', this.#io, name, handle));
-      if (code >= 0) {
-        await cluster.wait('completed', [handle]);
-        code = Number(cluster.now('result', handle));
-      }
-      if (code !== ENOENT) cluster.check(`removing '${name}'`, code);
-    } finally {
-      cluster.now('endCompletion', handle);
-    }
+    const code = await this.#cluster.wait('remove', [this.#io, name]);
+    if (code !== ENOENT) this.#cluster.check(`removing '${name}'`, code);
   }
 
   /** When an object was written, in seconds by its OSD; `undefined` where there is none. */

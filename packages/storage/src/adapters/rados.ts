@@ -78,8 +78,6 @@ const MAGIC = 'vramkit1';
 const FIRST_BYTES = 2 ** 16;
 const IN_FLIGHT = 8;
 const LIST_IN_FLIGHT = 16;
-// They wait for no thread.
-const REMOVE_IN_FLIGHT = 64;
 const MAX_TRIES = 1000;
 
 /**
@@ -365,7 +363,7 @@ class PoolStore implements RadosStore {
   }
 
   async #removeStripes(key: string, id: string, count: number): Promise<void> {
-    await inParallel(count, REMOVE_IN_FLIGHT, (i) => this.#stripes.remove(stripeName(id, i, key)));
+    await inParallel(count, IN_FLIGHT, (i) => this.#stripes.remove(stripeName(id, i, key)));
   }
 
   async *#readStripes(
