@@ -85,6 +85,17 @@ function expectNearDefinition(
 }
 
 describe('equality of plans', () => {
+  it('adds the gradients of one subgroup in the order of its passes', async () => {
+    const size = { parameterCount: 2, subgroupSize: 2, slots: 3, atomic: false };
+    const layout: StateLayout = { ...size, parameterDType: 'f32', flushDType: 'f16' };
+    const data = trainData(2, 20, 3, 2);
+    const runs: OptimizerState[] = [];
+    for (let run = 0; run < 12; run += 1) {
+      runs.push((await train(device, zeroOffload(layout), data, { threads: 1 })).state);
+    }
+    for (const state of runs) expect(state).toEqual(runs[0]);
+  });
+
   it('holds for any stride, ratio, subgroup size, element type and remainder', async () => {
     const dtype = fc.constantFrom('f32' as const, 'f16' as const, 'bf16' as const);
     await fc.assert(

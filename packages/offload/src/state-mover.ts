@@ -31,6 +31,8 @@ export class StateMover {
   readonly #device: DeviceState;
   readonly #host: HostMemory;
   readonly #pool: HostPool;
+  /** By subgroup, when the last flush that it was sent is in its sum. */
+  readonly #adding: Promise<void>[] = [];
   /** Slot by streamed subgroup, narrow area by host subgroup. */
   readonly #turns: readonly number[];
 
@@ -153,12 +155,27 @@ export class StateMover {
     });
   }
 
-  /** Brings a flushed gradient into the host's f32 sum, or replaces the sum. */
-  async receiveFlush(slot: number, index: number, keep: boolean): Promise<void> {
+  /**
+   * Brings a flushed gradient into the host's f32 sum, or replaces the sum; those of one subgroup
+   * in the order of the calls.
+   */
+  receiveFlush(slot: number, index: number, keep: boolean): Promise<void> {
+    const adding = this.#receiveAfter(this.#adding[index], slot, index, keep);
+    this.#adding[index] = adding.catch(() => undefined);
+    return adding;
+  }
+
+  async #receiveAfter(
+    before: Promise<void> | undefined,
+    slot: number,
+    index: number,
+    keep: boolean,
+  ): Promise<void> {
     const area = this.#host.narrowAreas[slot] ?? -1;
     await this.#device.receiveFlush(slot, index, (bytes) =>
       this.#host.bytes(area, bytes.length).set(bytes),
     );
+    await before;
     const dtype: StateDType = this.#schedule.layout.flushDType;
     await this.#pool.run({
       kernel: `add_${dtype}`,
