@@ -15,10 +15,7 @@ import type { Measure } from './measure.js';
 import { mebibyte } from './storage-data.js';
 
 /** Who gets, and whether chunks are kept or their memory is used again. */
-export const getSides = ['ours, kept', 'ours, lent', 'plain, kept', 'plain, lent'] as const;
-
-/** One of them. */
-export type GetSide = (typeof getSides)[number];
+export type GetSide = `${'ours' | 'plain'}, ${'kept' | 'lent'}`;
 
 /** What a side is asked for. */
 export interface GetRequest {
@@ -68,11 +65,9 @@ async function getterOf(side: GetSide, folder: string) {
 /** Starts a side; its figures are MiB/s. */
 export function startGets(side: GetSide, folder: string) {
   const script = fileURLToPath(import.meta.url);
+  const loader = ['--conditions=@vramkit/source', '--import', import.meta.resolve('tsx')];
   const process = new LineProcess({
-    args: ['--conditions=@vramkit/source', '--import', import.meta.resolve('tsx'), script].concat(
-      side,
-      folder,
-    ),
+    args: [...loader, script, side, folder],
   });
   return {
     measure:

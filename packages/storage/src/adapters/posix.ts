@@ -54,7 +54,7 @@ import { LEAST_READ_BYTES, PageCache, partBytes, OpenFile, realPath } from './op
 export interface PosixStoreOptions {
   /** Folder of the blobs; made where it is missing. */
   readonly folder: string;
-  /** Bytes per read, in [4 KiB, 64 MiB]. Default: 2 MiB, which a cache of the processor holds. */
+  /** Bytes per read, in [4 KiB, 64 MiB]. Default: 2 MiB; whole frames under `checksummedStore`. */
   readonly chunkBytes?: number;
   /**
    * Temporary files older than this, left by writers that were killed, are removed when the store

@@ -191,7 +191,7 @@ class PoolStore implements RadosStore {
         };
         // An exclusive create needs to know nothing of what is there.
         if (options.condition !== 'absent') known = this.#header(key);
-        known?.catch(() => undefined); // awaited below
+        known?.catch(() => undefined); // heard where it is awaited
         for await (const written of inOrder(all(), IN_FLIGHT, (part) => {
           sizeBytes += part.length;
           return this.#stripes.writeFull(stripeName(hex, stripes++, key), part);
@@ -211,6 +211,7 @@ class PoolStore implements RadosStore {
       if (!isThere) await this.#removeStripes(key, hex, stripes).catch(() => undefined);
       throw error;
     } finally {
+      await known?.catch(() => undefined); // nothing of a put outlives it
       await parts.return();
     }
   }
