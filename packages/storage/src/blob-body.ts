@@ -72,16 +72,32 @@ export async function* inParts(
   if (part !== undefined) yield part.subarray(0, filled);
 }
 
+/** The first `sizeBytes` of pieces, and the rest; no piece of the rest is empty. */
+export function splitPieces(
+  pieces: readonly Uint8Array[],
+  sizeBytes: number,
+): [Uint8Array[], Uint8Array[]] {
+  const [first, rest]: [Uint8Array[], Uint8Array[]] = [[], []];
+  let room = sizeBytes;
+  for (const piece of pieces) {
+    if (room > 0) first.push(piece.subarray(0, room));
+    if (room < piece.length) rest.push(piece.subarray(Math.max(0, room)));
+    room -= piece.length;
+  }
+  return [first, rest];
+}
+
 /** All bytes of an iterable in one array; a single chunk is returned as it is. */
 export async function gather(chunks: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
   const parts: Uint8Array[] = [];
   for await (const chunk of chunks) parts.push(chunk);
-  const [first] = parts;
-  return parts.length === 1 && first !== undefined ? first : joined(parts);
+  return joined(parts);
 }
 
-/** Parts one after the other, in a new array. */
+/** Parts one after the other: a single one as it is, else in a new array. */
 export function joined(parts: readonly Uint8Array[]): Uint8Array {
+  const [first] = parts;
+  if (parts.length === 1 && first !== undefined) return first;
   const all = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
   let at = 0;
   for (const part of parts) {

@@ -9,7 +9,7 @@
  *
  * Limit: file systems that ignore case or normalise Unicode take two such keys for one.
  */
-import { assertArgument, checkInteger } from '@vramkit/core';
+import { assertArgument, checkInteger, fail } from '@vramkit/core';
 import type { GetOptions } from './blob-store.js';
 
 /** Longest key in bytes of UTF-8. */
@@ -64,13 +64,25 @@ export function checkRange(offsetBytes = 0, lengthBytes?: number): void {
   if (lengthBytes !== undefined) checkInteger('lengthBytes', lengthBytes);
 }
 
-/** The caller's memory for a range, where there is some. @throws VramError `invalid-argument`. */
+/** Checks memory of the caller's that is there already. @throws VramError `invalid-argument`. */
 export function checkInto({ into, lengthBytes }: GetOptions): Uint8Array | undefined {
-  assertArgument(
-    into === undefined || into.length === lengthBytes,
-    `into has ${into?.length} B, lengthBytes says ${lengthBytes}`,
+  return typeof into === 'function' ? undefined : ofLength(into, lengthBytes);
+}
+
+/**
+ * The caller's memory for a range of a known size, where the caller gives some.
+ * @throws VramError `invalid-argument` where it is of another size.
+ */
+export function memoryFor({ into }: GetOptions, sizeBytes: number): Uint8Array | undefined {
+  return ofLength(typeof into === 'function' ? into(sizeBytes) : into, sizeBytes);
+}
+
+function ofLength(memory: Uint8Array | undefined, sizeBytes?: number): Uint8Array | undefined {
+  if (memory === undefined || memory.length === sizeBytes) return memory;
+  return fail(
+    'invalid-argument',
+    `into has ${memory.length} B of ${sizeBytes ?? 'an unknown number'}`,
   );
-  return into;
 }
 
 /**

@@ -57,10 +57,11 @@ export interface GetOptions {
   readonly version?: string | undefined;
   /**
    * Memory of exactly `lengthBytes` that a store may read into, and then gives views of, in order;
-   * a store that cannot gives chunks of its own. Whoever asks leaves it alone until the get has
-   * ended. Default: new memory.
+   * a store that cannot gives chunks of its own. A function gives memory of the size that it is
+   * called with, once that is known, and again where a layer tries again. Whoever asks leaves the
+   * memory alone until the get has ended. Default: new memory.
    */
-  readonly into?: Uint8Array | undefined;
+  readonly into?: Uint8Array | ((sizeBytes: number) => Uint8Array) | undefined;
   /**
    * Each chunk is done with when the next is asked for: a store may use its memory again, which
    * large gets gain most from. For bytes that are hashed, sent or copied on. Default: false, chunks

@@ -14,9 +14,17 @@ export const framedGet = Symbol('framedGet');
 export interface Frames {
   /** Bytes of a frame; the last one of a blob may be shorter. */
   readonly strideBytes: number;
-  /** Bytes of the blob, told by a store that gives whole frames before it gives the first. */
-  storedBytes: number | undefined;
+  /** Told by a store that gives whole frames, before it reads the first: the bytes of the blob. */
+  begin(storedBytes: number): void;
+  /**
+   * Memory for the stored bytes `[from, to)`, which are whole frames: their contents and hashes in
+   * turn. `undefined` where the store is to use its own.
+   */
+  memoryOf(from: number, to: number): readonly Uint8Array[] | undefined;
 }
+
+/** A chunk of whole frames, or the memory of {@link Frames.memoryOf} with them. */
+export type FramedChunk = Uint8Array | readonly Uint8Array[];
 
 /** A store with the method. */
 export interface FramedReads {
@@ -25,7 +33,7 @@ export interface FramedReads {
     key: string,
     options: GetOptions,
     frames: Frames,
-  ): AsyncIterable<Uint8Array> | undefined;
+  ): AsyncIterable<FramedChunk> | undefined;
 }
 
 /** Chunks of whole frames where the store gives them, which it may lend; else any, to keep. */
@@ -34,6 +42,6 @@ export function getFramed(
   key: string,
   options: GetOptions,
   frames: Frames,
-): AsyncIterable<Uint8Array> {
+): AsyncIterable<FramedChunk> {
   return store[framedGet]?.(key, options, frames) ?? store.get(key, { ...options, lend: false });
 }

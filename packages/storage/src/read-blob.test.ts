@@ -1,6 +1,9 @@
 /** One array from one get or from several, with no more calls than that takes. */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { memoryStore, readBlob, type BlobStore } from './index.js';
+import { checksummedStore, memoryStore, posixStore, readBlob, type BlobStore } from './index.js';
 import { wrapStore } from './layers/wrap.js';
 import { testBytes } from './testing/store-test.js';
 
@@ -40,6 +43,41 @@ describe('readBlob', () => {
     expect(await readBlob(store, 'a', { parallelGets: 2, into })).toBe(into);
     expect(into).toEqual(bytes);
     expect(calls).toEqual(['head', 'get 0+4000', 'get 4000+4000', 'get 8000+2000']);
+  });
+
+  it('gets a file straight into its array, with checksums too', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'vramkit-read-'));
+    try {
+      const files = await posixStore({ folder });
+      const large = testBytes(3 * 2 ** 20 + 5);
+      for (const store of [files, checksummedStore(files)]) {
+        for (const [key, blob] of [
+          ['large', large],
+          ['small', bytes],
+          ['empty', new Uint8Array(0)],
+        ] as const) {
+          await store.put(key, blob);
+          let chunks = 0;
+          const watched = wrapStore(store, {
+            async *get(name, options) {
+              for await (const chunk of store.get(name, options)) {
+                chunks += 1;
+                expect(chunk.buffer.byteLength).toBe(blob.length);
+                yield chunk;
+              }
+            },
+          });
+          const read = await readBlob(watched, key);
+          expect(Buffer.compare(read, blob)).toBe(0);
+          expect(chunks > 0).toBe(blob.length > 0);
+        }
+        const other = { into: () => new Uint8Array(9), lend: true };
+        const chunks = store.get('small', other)[Symbol.asyncIterator]();
+        await expect(chunks.next()).rejects.toMatchObject({ code: 'invalid-argument' });
+      }
+    } finally {
+      await rm(folder, { recursive: true });
+    }
   });
 
   it('says what is missing or does not fit', async () => {

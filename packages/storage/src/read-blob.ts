@@ -1,6 +1,6 @@
 /** A blob, or a range of it, in one array: by one get, or by ranges in parallel. */
 import { assertInvariant, checkInteger, fail, throwIfAborted } from '@vramkit/core';
-import { gather } from './blob-body.js';
+import { joined } from './blob-body.js';
 import type { BlobStore, GetOptions } from './blob-store.js';
 import { inParallel } from './parallel.js';
 import { failNotFound } from './store-error.js';
@@ -12,8 +12,9 @@ export interface ReadBlobOptions extends GetOptions {
 }
 
 /**
- * Reads a range into one array. Parallel gets are all of one version. Without a length a small blob
- * takes one call of the store; a large one is held twice while its chunks are joined.
+ * Reads a range into one array. Parallel gets are all of one version. Without a length it is a
+ * single get; a large blob is held twice then, but from stores that know its size before they read
+ * it: files, S3, stripes of RADOS.
  * @throws VramError as {@link BlobStore.get}; `corrupt-data` where fewer or more bytes came.
  */
 export async function readBlob(
@@ -26,14 +27,15 @@ export async function readBlob(
   throwIfAborted(signal);
   let { lengthBytes, version } = options;
   if (lengthBytes === undefined && parallelGets === 1 && into === undefined) {
-    return gather(store.get(key, { offsetBytes, version, signal }));
+    return readAll(store, key, options);
   }
   if (lengthBytes === undefined || (parallelGets > 1 && version === undefined)) {
     const info = (await store.head(key, { signal })) ?? failNotFound(store.name, key);
     version ??= info.version;
     lengthBytes ??= Math.max(0, info.sizeBytes - offsetBytes);
   }
-  const target = into ?? new Uint8Array(lengthBytes);
+  const target =
+    (typeof into === 'function' ? into(lengthBytes) : into) ?? new Uint8Array(lengthBytes);
   if (target.length !== lengthBytes) {
     fail('invalid-argument', `into has ${target.length} B, the range has ${lengthBytes} B`);
   }
@@ -51,15 +53,43 @@ export async function readBlob(
       lend: true,
       signal,
     })) {
-      if (at + chunk.length > part.length) fail('corrupt-data', `'${key}' gave too many bytes`);
-      const isThere = chunk.buffer === part.buffer && chunk.byteOffset === part.byteOffset + at;
-      if (!isThere) part.set(chunk, at);
+      place(key, chunk, part, at);
       at += chunk.length;
     }
-    if (at < part.length) {
-      fail('corrupt-data', `'${key}' gave ${at} of ${part.length} B`, { key, gotBytes: at });
-    }
+    checkWhole(key, at, part);
   });
   assertInvariant(target.length === lengthBytes, 'the range was read whole');
   return target;
+}
+
+/** All from an offset on, by one get. */
+async function readAll(
+  store: BlobStore,
+  key: string,
+  { offsetBytes, version, signal }: ReadBlobOptions,
+): Promise<Uint8Array> {
+  let target: Uint8Array | undefined;
+  const into = (sizeBytes: number): Uint8Array => (target = new Uint8Array(sizeBytes));
+  const chunks: Uint8Array[] = [];
+  let at = 0;
+  for await (const chunk of store.get(key, { offsetBytes, version, signal, into })) {
+    if (target === undefined) chunks.push(chunk);
+    else place(key, chunk, target, at);
+    at += chunk.length;
+  }
+  if (target === undefined) return joined(chunks);
+  checkWhole(key, at, target);
+  return target;
+}
+
+/** Copies a chunk to its place, if it is not a view of it. */
+function place(key: string, chunk: Uint8Array, target: Uint8Array, at: number): void {
+  if (at + chunk.length > target.length) fail('corrupt-data', `'${key}' gave too many bytes`);
+  const isThere = chunk.buffer === target.buffer && chunk.byteOffset === target.byteOffset + at;
+  if (!isThere) target.set(chunk, at);
+}
+
+function checkWhole(key: string, gotBytes: number, { length }: Uint8Array): void {
+  if (gotBytes === length) return;
+  fail('corrupt-data', `'${key}' gave ${gotBytes} of ${length} B`, { key, gotBytes });
 }

@@ -5,17 +5,22 @@
  * A process of its own, because what one side leaves to the allocator decides how fast the other
  * gets memory: a loop that takes new chunks is up to twice as fast beside a store than alone.
  */
-import { open } from 'node:fs/promises';
+import { createReadStream } from 'node:fs';
+import { open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { checksummedStore, posixStore } from '@vramkit/storage';
+import { checksummedStore, posixStore, readBlob } from '@vramkit/storage';
+import type { BlobStore } from '@vramkit/storage';
 import { LineProcess } from './line-process.js';
 import type { Measure } from './measure.js';
 import { mebibyte } from './storage-data.js';
 
-/** Who gets, and whether chunks are kept or their memory is used again. */
-export type GetSide = `${'ours' | 'plain'}, ${'kept' | 'lent'}`;
+/**
+ * Who gets, and how: chunks to keep, chunks whose memory is used again, or the blob in one array;
+ * with calls of Node, by `read` into new buffers or into one, by a stream, by `readFile`.
+ */
+export type GetSide = keyof typeof getters;
 
 /** What a side is asked for. */
 export interface GetRequest {
@@ -35,7 +40,9 @@ export function blobName({ sizeBytes }: Pick<GetRequest, 'sizeBytes'>, index: nu
   return `${sizeBytes}-${index}`;
 }
 
-async function plainGet(path: string, sizeBytes: number, one?: Buffer): Promise<number> {
+type Getter = (name: string, sizeBytes: number) => Promise<number>;
+
+async function readLoop(path: string, sizeBytes: number, one?: Buffer): Promise<number> {
   const file = await open(path, 'r');
   let total = 0;
   while (total < sizeBytes) {
@@ -47,28 +54,44 @@ async function plainGet(path: string, sizeBytes: number, one?: Buffer): Promise<
   return total;
 }
 
-async function getterOf(side: GetSide, folder: string) {
-  const { store: storeFolder, plain } = placeOf(folder);
-  const lend = side.endsWith('lent');
-  if (side.startsWith('plain')) {
-    const one = lend ? Buffer.alloc(chunkBytes) : undefined;
-    return (name: string, sizeBytes: number) => plainGet(join(plain, name), sizeBytes, one);
-  }
-  const store = checksummedStore(await posixStore({ folder: storeFolder }));
-  return async (name: string): Promise<number> => {
-    let total = 0;
-    for await (const chunk of store.get(name, { lend })) total += chunk.length;
-    return total;
-  };
+async function countBytes(chunks: AsyncIterable<Uint8Array>): Promise<number> {
+  let total = 0;
+  for await (const chunk of chunks) total += chunk.length;
+  return total;
 }
+
+async function openStore(folder: string): Promise<BlobStore> {
+  return checksummedStore(await posixStore({ folder: placeOf(folder).store }));
+}
+
+const getters = {
+  async kept(folder) {
+    const store = await openStore(folder);
+    return (name) => countBytes(store.get(name));
+  },
+  async lent(folder) {
+    const store = await openStore(folder);
+    return (name) => countBytes(store.get(name, { lend: true }));
+  },
+  async whole(folder) {
+    const store = await openStore(folder);
+    return async (name) => (await readBlob(store, name)).length;
+  },
+  'fs.read, new buffers': async (folder) => (name, size) => readLoop(join(folder, name), size),
+  async 'fs.read, one buffer'(folder) {
+    const one = Buffer.alloc(chunkBytes);
+    return (name, size) => readLoop(join(folder, name), size, one);
+  },
+  'fs.createReadStream': async (folder) => (name) =>
+    countBytes(createReadStream(join(folder, name))),
+  'fs.readFile': async (folder) => async (name) => (await readFile(join(folder, name))).length,
+} satisfies Record<string, (folder: string) => Promise<Getter>>;
 
 /** Starts a side; its figures are MiB/s. */
 export function startGets(side: GetSide, folder: string) {
   const script = fileURLToPath(import.meta.url);
   const loader = ['--conditions=@vramkit/source', '--import', import.meta.resolve('tsx')];
-  const process = new LineProcess({
-    args: [...loader, script, side, folder],
-  });
+  const process = new LineProcess({ args: [...loader, script, side, folder] });
   return {
     measure:
       (request: GetRequest): Measure =>
@@ -82,7 +105,7 @@ export function startGets(side: GetSide, folder: string) {
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const [side, folder = ''] = process.argv.slice(2);
-  const get = await getterOf(side as GetSide, folder); // the parent is above
+  const get = await getters[side as GetSide](folder); // the parent is above
   for await (const line of createInterface({ input: process.stdin })) {
     const request = JSON.parse(line) as GetRequest; // from the parent
     const begin = performance.now();

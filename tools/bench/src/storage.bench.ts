@@ -3,12 +3,12 @@
  * beside the plain calls of Node on the same disk in the same minutes. Goals: puts at 80 % of a
  * loop that writes, syncs, renames; gets at 90 % of a loop that reads, both with checksums on.
  *
- * The plain loops move chunks of 4 MiB. The plain put writes one file, syncs it, renames it, syncs
- * its folder, because anything less is not there after a crash. Gets come from the page cache,
- * where checksums and copies show most: of chunks to keep, beside a loop that takes a new buffer
- * for each, which the goal is about; and of chunks that are lent, beside a loop of one buffer. The
- * plain checkpoint writes one safetensors file the same way, without a hash; ours hashes every byte
- * twice (SHA-256 and xxh64) before it writes.
+ * The plain put writes in chunks of 4 MiB to one file, syncs it, renames it, syncs its folder,
+ * because anything less is not there after a crash. Gets come from the page cache, where checksums
+ * and copies show most: in one array beside `readFile`; chunks to keep beside a loop that takes a
+ * new buffer of 4 MiB for each read, and beside a stream; and lent chunks beside a loop that reads
+ * into one buffer. The plain checkpoint writes one safetensors file the same way, without a hash;
+ * ours hashes every byte twice (SHA-256 and xxh64) before it writes.
  *
  * Ceph, where it is installed: ceph-sides.ts. Goals: within 10 % of the best for 64 MiB; 4 KiB gets
  * at 16 in flight no slower than aws-sdk.
@@ -24,6 +24,7 @@ import { measureRados, measureS3 } from './ceph-sides.js';
 import { startCeph, stopCeph } from './ceph-rivals.js';
 import type { BenchOptions } from './command-line.js';
 import { blobName, placeOf, startGets } from './file-gets.js';
+import type { GetSide } from './file-gets.js';
 import { measureInTurn } from './measure.js';
 import type { Measure } from './measure.js';
 import { toResult } from './report.js';
@@ -39,6 +40,17 @@ export const parts = ['files', 'checkpoint', 's3', 'rados'] as const;
 
 const chunkBytes = 4 * mebibyte;
 const figure = { suite: 'storage', driver: 'none', better: 'higher', unit: 'MiB/s' } as const;
+
+/** Ways to get a file, each beside calls of Node that give the same. */
+const fileGets: readonly { metric: string; ours: GetSide; peers: readonly GetSide[] }[] = [
+  { metric: 'one array', ours: 'whole', peers: ['fs.readFile'] },
+  {
+    metric: 'chunks kept',
+    ours: 'kept',
+    peers: ['fs.read, new buffers', 'fs.createReadStream'],
+  },
+  { metric: 'chunks lent', ours: 'lent', peers: ['fs.read, one buffer'] },
+];
 
 async function plainPut(folder: string, name: string, data: Uint8Array): Promise<void> {
   const temporary = join(folder, randomUUID());
@@ -85,20 +97,23 @@ async function measureFiles(folder: string, { quick, log }: BenchOptions): Promi
     );
     results.push(toResult({ ...figure, case: sizeName(sizeBytes), metric: 'put, synced' }, put));
   }
-  for (const metric of ['kept', 'lent'] as const) {
-    const ours = startGets(`ours, ${metric}`, folder);
-    const plain = startGets(`plain, ${metric}`, folder);
+  for (const { metric, ours, peers } of fileGets) {
+    const subject = startGets(ours, folder);
+    const rivals = peers.map((name) => ({ name, ...startGets(name, folder) }));
     try {
       for (const size of sizes) {
-        log(`getting ${sizeName(size.sizeBytes)}, chunks ${metric}`);
-        const sides = { ours: ours.measure(size), peers: { 'node:fs': plain.measure(size) } };
+        log(`getting ${sizeName(size.sizeBytes)}, ${metric}`);
+        const sides = {
+          ours: subject.measure(size),
+          peers: Object.fromEntries(rivals.map(({ name, measure }) => [name, measure(size)])),
+        };
         // A round takes milliseconds: more of them, and more before them for the compiler.
         const get = await measureInTurn(sides, { runs: 101, warmUps: 30 });
         const name = { ...figure, case: sizeName(size.sizeBytes) };
-        results.push(toResult({ ...name, metric: `get, cached, chunks ${metric}` }, get));
+        results.push(toResult({ ...name, metric: `get, cached, ${metric}` }, get));
       }
     } finally {
-      await Promise.all([ours.dispose(), plain.dispose()]);
+      await Promise.all([subject, ...rivals].map((side) => side.dispose()));
     }
   }
   return results;

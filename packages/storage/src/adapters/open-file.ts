@@ -17,18 +17,21 @@ import {
   open,
   openSync,
   read,
-  readSync,
+  readv,
+  readvSync,
   realpath,
   realpathSync,
   writev,
 } from 'node:fs';
 import type { BigIntStats } from 'node:fs';
 import { promisify } from 'node:util';
+import { splitPieces } from '../blob-body.js';
 
 const calls = {
   realpath: promisify(realpath.native),
   open: promisify(open),
   read: promisify(read),
+  readAll: promisify(readv),
   write: promisify(writev),
   sync: promisify(fsync),
   // promisify takes the last of several signatures.
@@ -167,21 +170,26 @@ export class OpenFile {
     return (await calls.read(this.#fd, target, 0, target.length, position)).bytesRead;
   }
 
-  /** Fills `target` with the bytes from `from` on; gives what of it there were. */
-  async readRange(from: number, target: Uint8Array): Promise<Uint8Array> {
+  /** Fills `pieces`, one after the other, with the bytes from `from` on; gives how many came. */
+  async readRange(from: number, pieces: readonly Uint8Array[]): Promise<number> {
     let filled = 0;
-    while (filled < target.length) {
-      const bytesRead = await this.#readSome(target.subarray(filled), from + filled);
+    for (let rest = pieces; rest.length > 0;) {
+      const bytesRead = await this.#readSome(rest, from + filled);
       if (bytesRead === 0) break;
       filled += bytesRead;
+      [, rest] = splitPieces(rest, bytesRead);
     }
-    return target.subarray(0, filled);
+    return filled;
   }
 
-  #readSome(target: Uint8Array, position: number): number | Promise<number> {
-    const { length } = target;
-    if (!this.isNear || this.#cache === undefined) return this.read(target, position);
-    return this.#cache.timed(length, () => readSync(this.#fd, target, 0, length, position));
+  #readSome(pieces: readonly Uint8Array[], position: number): number | Promise<number> {
+    if (!this.isNear || this.#cache === undefined) return this.#readAll(pieces, position);
+    const sizeBytes = pieces.reduce((sum, { length }) => sum + length, 0);
+    return this.#cache.timed(sizeBytes, () => readvSync(this.#fd, pieces, position));
+  }
+
+  async #readAll(pieces: readonly Uint8Array[], position: number): Promise<number> {
+    return (await calls.readAll(this.#fd, pieces, position)).bytesRead;
   }
 
   /** Once; a second call waits for the first. No read may be under way. */

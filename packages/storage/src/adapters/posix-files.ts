@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { constants, type BigIntStats } from 'node:fs';
 import { link, lstat, open, readdir, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
+import { splitPieces } from '../blob-body.js';
 import type { BlobInfo } from '../blob-store.js';
 import { codeOf } from '../store-error.js';
 import type { FolderEntry } from './folder-walk.js';
@@ -79,13 +80,7 @@ export async function writeSynced(
 async function writeAll(file: OpenFile, chunks: readonly Uint8Array[]): Promise<void> {
   let rest = chunks;
   while (rest.length > 0) {
-    let written = await file.write(rest);
-    // A write may stop short; what is left is a tail of one chunk and the chunks after it.
-    rest = rest.flatMap((chunk) => {
-      const done = Math.min(written, chunk.length);
-      written -= done;
-      return done === chunk.length ? [] : [chunk.subarray(done)];
-    });
+    [, rest] = splitPieces(rest, await file.write(rest)); // a write may stop short
   }
 }
 

@@ -144,7 +144,11 @@ describe('posix', () => {
       const file = await OpenFile.open(path, constants.O_RDONLY, cache);
       await file.stat();
       const { isNear } = file;
-      const bytes = await file.readRange(0, new Uint8Array(100_000));
+      const bytes = new Uint8Array(100_000);
+      // In pieces, an empty one among them.
+      const pieces = [bytes.subarray(0, 7), bytes.subarray(7, 7), bytes.subarray(7)];
+      expect(await file.readRange(0, pieces)).toBe(bytes.length);
+      expect(await file.readRange(99_000, [new Uint8Array(5000)])).toBe(1000);
       await file.close();
       return [isNear, bytes];
     };

@@ -22,7 +22,7 @@ import { link, lstat, mkdir, realpath, rename, rmdir, statfs, unlink } from 'nod
 import { dirname, join, sep } from 'node:path';
 import { assertArgument, checkInteger, fail, isVramError, throwIfAborted } from '@vramkit/core';
 import { chunksOf } from '../blob-body.js';
-import { checkInto, checkKey, checkPrefix, checkRange, rangeEnd } from '../blob-key.js';
+import { checkInto, checkKey, checkPrefix, checkRange, memoryFor, rangeEnd } from '../blob-key.js';
 import type {
   BlobBody,
   BlobInfo,
@@ -34,7 +34,7 @@ import type {
   StoreCapabilities,
 } from '../blob-store.js';
 import { chunkPool, newChunk } from '../chunk-pool.js';
-import { framedGet, type FramedReads, type Frames } from '../framed-reads.js';
+import { framedGet, type FramedChunk, type FramedReads, type Frames } from '../framed-reads.js';
 import { inOrder } from '../parallel.js';
 import {
   checkCondition,
@@ -177,7 +177,8 @@ class FileStore implements PosixStore, FramedReads {
   }
 
   get(key: string, options: GetOptions = {}): AsyncGenerator<Uint8Array, void, undefined> {
-    return this.#chunks(key, options, undefined);
+    const chunks = this.#chunks(key, options);
+    return chunks as AsyncGenerator<Uint8Array, void, undefined>; // without frames
   }
 
   [framedGet](key: string, options: GetOptions, frames: Frames) {
@@ -187,12 +188,11 @@ class FileStore implements PosixStore, FramedReads {
   async *#chunks(
     key: string,
     options: GetOptions,
-    frames: Frames | undefined,
-  ): AsyncGenerator<Uint8Array, void, undefined> {
+    frames?: Frames,
+  ): AsyncGenerator<FramedChunk, void, undefined> {
     const { offsetBytes = 0, lengthBytes, version, signal } = options;
     checkRange(offsetBytes, lengthBytes);
-    const into = checkInto(options);
-    const lend = options.lend === true && into === undefined;
+    checkInto(options);
     throwIfAborted(signal);
     const { file, info } = (await this.#open(checkKey(key))) ?? failNotFound(this.name, key);
     try {
@@ -200,33 +200,35 @@ class FileStore implements PosixStore, FramedReads {
         throw conflictError(this.name, key, lostCondition({ version }));
       }
       const end = rangeEnd(key, info.sizeBytes, offsetBytes, lengthBytes);
+      const into = memoryFor(options, end - offsetBytes);
+      const lend = options.lend === true && into === undefined;
       const isNear = file.isNear;
       const { preferredChunkBytes } = this.capabilities;
       const least = isNear ? preferredChunkBytes : LEAST_READ_BYTES;
       const part = partBytes(end - offsetBytes, least, preferredChunkBytes);
       const { strideBytes = 1 } = frames ?? {};
       const step = Math.max(1, Math.round(part / strideBytes)) * strideBytes;
-      if (frames !== undefined) frames.storedBytes = info.sizeBytes;
+      frames?.begin(info.sizeBytes);
       const starts = function* () {
         for (let at = offsetBytes; at < end; at += step) yield at;
       };
-      const read = (from: number): Promise<Uint8Array> => {
+      const read = (from: number): Promise<FramedChunk> => {
         const to = Math.min(end, from + step);
-        const place = into?.subarray(from - offsetBytes, to - offsetBytes);
-        const reading =
-          this.#direct?.read(file, from, to) ??
-          file.readRange(from, place ?? newChunk(to - from, lend));
-        return this.#whole(key, from, to, reading);
+        const memory = (): FramedChunk =>
+          frames?.memoryOf(from, to) ??
+          into?.subarray(from - offsetBytes, to - offsetBytes) ??
+          newChunk(to - from, lend);
+        return this.#read(key, file, from, to, memory);
       };
       let at = offsetBytes;
       // Reads run on threads of their own while the consumer works; so does the close.
       const reads = lend ? LENT_READS : READS;
       for await (const chunk of inOrder(starts(), isNear ? 1 : reads, read)) {
         throwIfAborted(signal);
-        at += chunk.length;
-        if (at === end) file.close().catch(() => undefined); // awaited below
+        at += step;
+        if (at >= end) file.close().catch(() => undefined); // awaited below
         yield chunk;
-        if (lend) chunkPool.give(chunk);
+        if (lend && chunk instanceof Uint8Array) chunkPool.give(chunk);
       }
     } finally {
       await file.close();
@@ -326,15 +328,20 @@ class FileStore implements PosixStore, FramedReads {
     }
   }
 
-  async #whole(
+  /** Bytes `[from, to)` of a file, in `memory` where the page cache is not passed by. */
+  async #read(
     key: string,
+    file: OpenFile,
     from: number,
     to: number,
-    reading: Promise<Uint8Array>,
-  ): Promise<Uint8Array> {
+    memory: () => FramedChunk,
+  ): Promise<FramedChunk> {
     try {
-      const chunk = await reading;
-      const end = from + chunk.length;
+      const direct =
+        this.#direct === undefined ? undefined : await this.#direct.read(file, from, to);
+      const chunk = direct ?? memory();
+      const pieces = chunk instanceof Uint8Array ? [chunk] : chunk;
+      const end = from + (direct?.length ?? (await file.readRange(from, pieces)));
       if (end === to) return chunk;
       return fail('corrupt-data', `'${key}' of ${this.name} ended at ${end} B, before ${to} B`, {
         key,

@@ -24,6 +24,7 @@ import {
   checkPrefix,
   checkRange,
   compareKeys,
+  memoryFor,
   rangeEnd,
 } from '../blob-key.js';
 import type {
@@ -249,9 +250,8 @@ class PoolStore implements RadosStore {
   }
 
   async head(key: string, { signal }: CallOptions = {}): Promise<BlobInfo | undefined> {
-    checkKey(key);
     throwIfAborted(signal);
-    const header = await this.#header(key);
+    const header = await this.#header(checkKey(key));
     return header === undefined ? undefined : describe(key, header);
   }
 
@@ -371,8 +371,10 @@ class PoolStore implements RadosStore {
     key: string,
     { id, sizeBytes }: Header,
     end: number,
-    { offsetBytes: begin = 0, into, lend = false, signal }: GetOptions,
+    { offsetBytes: begin = 0, ...options }: GetOptions,
   ): AsyncGenerator<Uint8Array, void, undefined> {
+    const into = memoryFor(options, end - begin);
+    const lend = options.lend === true && into === undefined;
     const first = Math.floor(begin / STRIPE_BYTES);
     const count = end === begin ? 0 : Math.ceil(end / STRIPE_BYTES) - first;
     const indexes = Array.from({ length: count }, (_, i) => first + i);
@@ -388,9 +390,9 @@ class PoolStore implements RadosStore {
       return fail('corrupt-data', `stripe ${index} of '${key}' is short`, { key, sizeBytes });
     };
     for await (const part of inOrder(indexes, IN_FLIGHT, read)) {
-      throwIfAborted(signal);
+      throwIfAborted(options.signal);
       yield part;
-      if (lend && into === undefined) chunkPool.give(part);
+      if (lend) chunkPool.give(part);
     }
   }
 }

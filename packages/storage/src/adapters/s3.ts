@@ -15,9 +15,9 @@
  * `@smithy/undici-http-handler`, as `requestHandler` of the client.
  */
 import { randomUUID } from 'node:crypto';
-import { assertArgument, checkInteger, fail, throwIfAborted } from '@vramkit/core';
+import { assertArgument, checkInteger, throwIfAborted } from '@vramkit/core';
 import { chunksOf, gather, inParts, knownSize } from '../blob-body.js';
-import { checkInto, checkKey, checkPrefix, checkRange, rangeEnd } from '../blob-key.js';
+import { checkInto, checkKey, checkPrefix, checkRange, memoryFor, rangeEnd } from '../blob-key.js';
 import type {
   BlobBody,
   BlobInfo,
@@ -142,7 +142,7 @@ class S3Store implements BlobStore {
     const { offsetBytes = 0, lengthBytes, version, signal } = options;
     checkKey(key);
     checkRange(offsetBytes, lengthBytes);
-    const into = checkInto(options);
+    checkInto(options);
     throwIfAborted(signal);
     if (lengthBytes === 0) {
       yield* this.#noBytes(key, offsetBytes, version);
@@ -165,14 +165,17 @@ class S3Store implements BlobStore {
       return; // from the end: no bytes
     }
     const wanted = lengthBytes ?? found.sizeBytes;
-    if (found.sizeBytes < wanted) {
+    let memory: Uint8Array | undefined;
+    try {
+      const isThere = wanted <= found.sizeBytes;
+      assertArgument(isThere, `${wanted} B at ${offsetBytes} go over the end of '${key}'`, { key });
+      memory = memoryFor(options, wanted);
+    } catch (error) {
       found.body.destroy();
-      fail('invalid-argument', `${wanted} B at ${offsetBytes} go over the end of '${key}'`, {
-        key,
-      });
+      throw error;
     }
+    if (wanted <= SMALL_BYTES) memory ??= new Uint8Array(wanted);
     const doing = `reading '${key}'`;
-    const memory = into ?? (wanted <= SMALL_BYTES ? new Uint8Array(wanted) : undefined);
     if (memory === undefined) yield* this.#calls.chunks(doing, found, wanted, signal);
     else {
       await this.#calls.fill(doing, found, memory, signal);

@@ -15,12 +15,12 @@
  * keep a SHA-256 elsewhere, as checkpoints do. Source of the seeding: the STREAM construction of
  * Hoang, Reyhanitabar, Rogaway, Vizár (2015), used here without encryption.
  */
-import { fail } from '@vramkit/core';
-import { chunksOf, inParts } from '../blob-body.js';
-import { checkKey, checkRange, rangeEnd } from '../blob-key.js';
+import { assertInvariant, fail } from '@vramkit/core';
+import { chunksOf, inParts, splitPieces } from '../blob-body.js';
+import { checkInto, checkKey, checkRange, memoryFor, rangeEnd } from '../blob-key.js';
 import type { BlobBody, BlobInfo, BlobStore, GetOptions } from '../blob-store.js';
 import { failNotFound } from '../store-error.js';
-import { getFramed, type Frames } from '../framed-reads.js';
+import { getFramed, type FramedChunk, type Frames } from '../framed-reads.js';
 import { openXxh64, type Xxh64 } from '../xxh64.js';
 import { wrapStore } from './wrap.js';
 
@@ -68,7 +68,7 @@ export function checksummedStore(upstream: BlobStore): BlobStore {
       const { offsetBytes = 0, lengthBytes } = options;
       const isWhole = offsetBytes === 0 && lengthBytes === undefined;
       // Handed on as it is: a generator around it would cost a turn of the queue per frame.
-      if (isWhole) return checkedBlob(upstream, key, options);
+      if (isWhole) return checkedBlob(upstream, key, options, (bytes) => sizeOf(key, bytes));
       return checkedRange(upstream, key, options, (storedBytes) => sizeOf(key, storedBytes));
     },
     async head(key, options) {
@@ -118,34 +118,84 @@ async function* inFrames(
   if (index === 0) yield xxh64.bytes(new Uint8Array(0), 1);
 }
 
+/** What a {@link FrameReader} is told of the bytes that it gets. */
+interface FrameRange {
+  readonly firstIndex: number;
+  /** Whether they go up to the end of the blob. */
+  readonly isWhole: boolean;
+  /** First byte of the caller's memory. */
+  readonly offsetBytes: number;
+  /** The caller's memory, asked for once the stored bytes of the blob are known. */
+  readonly memoryOf: (storedBytes: number) => Uint8Array | undefined;
+}
+
 /**
  * Frames out of chunks of any size, without a copy: a frame that goes over the end of its chunk is
  * kept, hashed and given out in pieces.
  */
-class FrameReader {
-  readonly frames: Frames = { strideBytes: STRIDE, storedBytes: undefined };
+class FrameReader implements Frames {
+  readonly strideBytes = STRIDE;
   readonly #key: string;
   readonly #xxh64: Xxh64;
-  readonly #isWhole: boolean;
+  readonly #range: FrameRange;
   #index: number;
+  #storedBytes: number | undefined;
+  #memory: Uint8Array | undefined;
   /** The last frame so far: whether it is the blob's last shows when more comes, or nothing. */
   #pieces: Uint8Array[] = [];
   #heldBytes = 0;
   #hasEnded = false;
 
-  /** @param isWhole Whether the bytes go up to the end of the blob. */
-  constructor(key: string, xxh64: Xxh64, firstIndex: number, isWhole: boolean) {
+  constructor(key: string, xxh64: Xxh64, range: FrameRange) {
     this.#key = key;
     this.#xxh64 = xxh64;
-    this.#index = firstIndex;
-    this.#isWhole = isWhole;
+    this.#range = range;
+    this.#index = range.firstIndex;
+  }
+
+  begin(storedBytes: number): void {
+    this.#storedBytes = storedBytes;
+    this.#memory = this.#range.memoryOf(storedBytes);
+  }
+
+  memoryOf(from: number, to: number): readonly Uint8Array[] | undefined {
+    const memory = this.#memory;
+    if (memory === undefined) return undefined;
+    const hashes = new Uint8Array(HASH_BYTES * Math.ceil((to - from) / STRIDE));
+    const pieces: Uint8Array[] = [];
+    for (let at = from, index = 0; at < to; at += STRIDE, index += 1) {
+      const length = Math.min(STRIDE, to - at) - HASH_BYTES;
+      const begin = (at / STRIDE) * FRAME_BYTES - this.#range.offsetBytes;
+      // Of a frame at the edge of a range the caller wants a part only.
+      const isInside = begin >= 0 && begin + length <= memory.length;
+      pieces.push(isInside ? memory.subarray(begin, begin + length) : new Uint8Array(length));
+      pieces.push(hashes.subarray(HASH_BYTES * index, HASH_BYTES * (index + 1)));
+    }
+    return pieces;
   }
 
   /** The data of frames that are known to have ended. */
-  push(chunk: Uint8Array): Uint8Array[] {
+  push(chunk: FramedChunk): Uint8Array[] {
+    return chunk instanceof Uint8Array ? this.#pushBytes(chunk) : this.#pushFrames(chunk);
+  }
+
+  /** Whole frames in memory of {@link memoryOf}. */
+  #pushFrames(pieces: readonly Uint8Array[]): Uint8Array[] {
+    const frames: Uint8Array[] = [];
+    for (let i = 0; i < pieces.length; i += 2) {
+      const [frame, hash] = pieces.slice(i, i + 2);
+      assertInvariant(frame !== undefined && hash !== undefined, 'a frame has a hash');
+      const end = this.#index * STRIDE + frame.length + HASH_BYTES;
+      this.#check([frame], hashIn(hash), end === this.#storedBytes);
+      if (frame.length > 0) frames.push(frame);
+    }
+    return frames;
+  }
+
+  #pushBytes(chunk: Uint8Array): Uint8Array[] {
     const data: Uint8Array[] = [];
     const view = new DataView(chunk.buffer, chunk.byteOffset, chunk.length);
-    const { storedBytes } = this.frames;
+    const storedBytes = this.#storedBytes;
     for (let at = 0; at < chunk.length;) {
       if (this.#heldBytes === STRIDE) data.push(...this.#checked(false));
       const piece = chunk.subarray(at, at + STRIDE - this.#heldBytes);
@@ -167,14 +217,14 @@ class FrameReader {
 
   /** The data of the last frame. */
   end(): Uint8Array[] {
-    if (this.#heldBytes > 0) return this.#checked(this.#isWhole);
-    if (this.#isWhole && !this.#hasEnded) corrupt(this.#key, 'its last frame is missing', 0);
+    if (this.#heldBytes > 0) return this.#checked(this.#range.isWhole);
+    if (this.#range.isWhole && !this.#hasEnded) corrupt(this.#key, 'its last frame is missing', 0);
     return [];
   }
 
   /** The data of the frame that is held. */
   #checked(isLast: boolean): Uint8Array[] {
-    const [data, rest] = split(this.#pieces, Math.max(0, this.#heldBytes - HASH_BYTES));
+    const [data, rest] = splitPieces(this.#pieces, Math.max(0, this.#heldBytes - HASH_BYTES));
     const found = Buffer.concat(rest);
     const isCut = found.length < HASH_BYTES;
     this.#check(data, isCut ? undefined : found.readBigUInt64LE(), isLast);
@@ -196,16 +246,8 @@ class FrameReader {
   }
 }
 
-/** The first `sizeBytes` of pieces, and the rest; no piece is empty. */
-function split(pieces: readonly Uint8Array[], sizeBytes: number): [Uint8Array[], Uint8Array[]] {
-  const [first, rest]: [Uint8Array[], Uint8Array[]] = [[], []];
-  let room = sizeBytes;
-  for (const piece of pieces) {
-    if (room > 0) first.push(piece.subarray(0, room));
-    if (room < piece.length) rest.push(piece.subarray(Math.max(0, room)));
-    room -= piece.length;
-  }
-  return [first, rest];
+function hashIn(bytes: Uint8Array): bigint {
+  return new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true);
 }
 
 /** The data of a whole blob. */
@@ -213,10 +255,13 @@ async function* checkedBlob(
   upstream: BlobStore,
   key: string,
   options: GetOptions,
+  sizeOf: (storedBytes: number) => number,
 ): AsyncGenerator<Uint8Array, void, undefined> {
   checkKey(key);
-  const frames = new FrameReader(key, await openXxh64(), 0, true);
-  const chunks = getFramed(upstream, key, { ...options, into: undefined }, frames.frames);
+  const memoryOf = (storedBytes: number) => memoryFor(options, sizeOf(storedBytes));
+  const range = { firstIndex: 0, isWhole: true, offsetBytes: 0, memoryOf };
+  const frames = new FrameReader(key, await openXxh64(), range);
+  const chunks = getFramed(upstream, key, { ...options, into: undefined }, frames);
   for await (const chunk of chunks) {
     for (const data of frames.push(chunk)) yield data;
   }
@@ -233,6 +278,7 @@ async function* checkedRange(
   const { offsetBytes = 0, lengthBytes, signal } = options;
   checkKey(key);
   checkRange(offsetBytes, lengthBytes);
+  checkInto(options);
   const info = (await upstream.head(key, { signal })) ?? failNotFound(upstream.name, key);
   const sizeBytes = sizeOf(info.sizeBytes);
   const end = rangeEnd(key, sizeBytes, offsetBytes, lengthBytes);
@@ -241,7 +287,10 @@ async function* checkedRange(
   const until = Math.max(index + 1, Math.ceil(end / FRAME_BYTES));
   const from = index * STRIDE;
   const to = Math.min(until * STRIDE, info.sizeBytes);
-  const frames = new FrameReader(key, await openXxh64(), index, until === count);
+  const frames = new FrameReader(key, await openXxh64(), {
+    ...{ firstIndex: index, isWhole: until === count, offsetBytes },
+    memoryOf: () => memoryFor(options, end - offsetBytes),
+  });
   let at = index * FRAME_BYTES;
   const chosen = (data: Uint8Array): Uint8Array => {
     const part = data.subarray(Math.max(0, offsetBytes - at), Math.max(0, end - at));
@@ -249,8 +298,9 @@ async function* checkedRange(
     return part;
   };
   const range = { offsetBytes: from, lengthBytes: to - from, into: undefined };
-  const rangeOptions = { version: info.version, ...options, ...range };
-  for await (const chunk of getFramed(upstream, key, rangeOptions, frames.frames)) {
+  const version = options.version ?? info.version;
+  const rangeOptions = { ...options, ...range, version };
+  for await (const chunk of getFramed(upstream, key, rangeOptions, frames)) {
     for (const data of frames.push(chunk)) {
       const part = chosen(data);
       if (part.length > 0) yield part;

@@ -112,22 +112,29 @@ export function registerMemory(rule: StoreRule): void {
       [bytes.length - 70_000, 70_000],
       [5, 0],
     ] as const) {
-      const memory = new Uint8Array(lengthBytes + 20).fill(7);
-      const into = memory.subarray(10, 10 + lengthBytes);
-      let at = 0;
-      for await (const chunk of test.store.get(test.key('wanted'), {
-        ...{ offsetBytes, lengthBytes, into },
-      })) {
-        const expected = bytes.subarray(offsetBytes + at, offsetBytes + at + chunk.length);
-        test.sameBytes(`${chunk.length} B at ${offsetBytes + at}`, chunk, expected);
-        if (chunk.buffer === memory.buffer) {
-          test.same('place of a chunk', chunk.byteOffset - into.byteOffset, at);
+      const isRest = offsetBytes + lengthBytes === bytes.length;
+      for (const way of ['array', 'function', ...(isRest ? ['function for the rest'] : [])]) {
+        const memory = new Uint8Array(lengthBytes + 20).fill(7);
+        const place = memory.subarray(10, 10 + lengthBytes);
+        const given = (sizeBytes: number): Uint8Array => {
+          test.same('size of the memory', sizeBytes, lengthBytes);
+          return place;
+        };
+        const into = way === 'array' ? place : given;
+        const range = { offsetBytes, ...(way.endsWith('rest') ? {} : { lengthBytes }) };
+        let at = 0;
+        for await (const chunk of test.store.get(test.key('wanted'), { ...range, into })) {
+          const expected = bytes.subarray(offsetBytes + at, offsetBytes + at + chunk.length);
+          test.sameBytes(`${way}, ${chunk.length} B at ${offsetBytes + at}`, chunk, expected);
+          if (chunk.buffer === memory.buffer) {
+            test.same('place of a chunk', chunk.byteOffset - place.byteOffset, at);
+          }
+          at += chunk.length;
         }
-        at += chunk.length;
+        test.same('bytes', at, lengthBytes);
+        const around = [...memory.subarray(0, 10), ...memory.subarray(-10)];
+        test.same('what is around', around, Array<number>(20).fill(7));
       }
-      test.same('bytes', at, lengthBytes);
-      const around = [...memory.subarray(0, 10), ...memory.subarray(-10)];
-      test.same('what is around', around, Array<number>(20).fill(7));
     }
   });
 
