@@ -1,34 +1,41 @@
 /**
  * Decodes with ONNX Runtime Web as its users do and over a static KV cache, and prints both side by
- * side: `npm run interop -- [--steps 2000] [--start 0] [--layers 32] [--heads 1] [--head-dim 8]
- * [--in node|chromium]`.
+ * side: `npm run interop -- --help`.
  */
-import { parseArgs } from 'node:util';
-import { createGpu } from '@vramkit/adapter';
-import { fail, openDevice } from '@vramkit/core';
+import { createGpu, programOptions } from '@vramkit/adapter';
+import { openDevice } from '@vramkit/core';
 import { compareDecoding, type DecodeFigures } from './decode.js';
 import { decodeInPage } from './decode-page.js';
 import { decoderModel } from './onnx-model.js';
 import { openOrt } from './onnx.js';
 import { installRuntimes } from './runtimes.js';
 
-const { values } = parseArgs({
-  options: {
-    steps: { type: 'string', default: '2000' },
-    start: { type: 'string', default: '0' },
-    layers: { type: 'string', default: '32' },
-    heads: { type: 'string', default: '1' },
-    'head-dim': { type: 'string', default: '8' },
-    in: { type: 'string', default: 'node' },
-  },
+const HELP = `Decodes with ONNX Runtime Web as its users do, and over a static KV cache.
+
+usage: npm run interop -- [options]
+
+  --steps N            tokens to decode (default: 2000)
+  --start N            tokens that are there before (default: 0)
+  --layers N           (default: 32)
+  --heads N            (default: 1)
+  --head-dim N         (default: 8)
+  --in node|chromium   Dawn in Node, or a page (default: node)`;
+
+const values = programOptions(HELP, {
+  steps: 2000,
+  start: 0,
+  layers: 32,
+  heads: 1,
+  'head-dim': 8,
+  in: 'node',
 });
+if (values.in !== 'node' && values.in !== 'chromium') {
+  process.stderr.write(`--in is node or chromium, not '${values.in}'\n\n${HELP}\n`);
+  process.exit(2);
+}
 const print = (line: string): void => void process.stdout.write(`${line}\n`);
-const shape = {
-  layers: Number(values.layers),
-  heads: Number(values.heads),
-  headDim: Number(values['head-dim']),
-};
-const options = { ...shape, steps: Number(values.steps), startTokens: Number(values.start) };
+const { in: place, start: startTokens, 'head-dim': headDim, ...sizes } = values;
+const options = { ...sizes, startTokens, headDim };
 
 async function decodeInNode() {
   const { gpu, driver } = await createGpu();
@@ -38,21 +45,16 @@ async function decodeInNode() {
   // Dawn's promises do not keep a process alive by themselves.
   const alive = setInterval(() => undefined, 5);
   try {
-    return await compareDecoding(ort, device, { ...options, model: decoderModel(shape) });
+    return await compareDecoding(ort, device, { ...options, model: decoderModel(options) });
   } finally {
     clearInterval(alive);
   }
 }
 
 await installRuntimes((line) => void process.stderr.write(`${line}\n`));
-if (values.in !== 'node' && values.in !== 'chromium') {
-  fail('invalid-argument', `--in is node or chromium, not ${values.in}`);
-}
-if (values.in === 'chromium') print('headless Chromium on SwiftShader');
-const { usual, fixed, equal } = await (values.in === 'node'
-  ? decodeInNode()
-  : decodeInPage(options));
-const { steps, startTokens, layers, heads, headDim } = options;
+if (place === 'chromium') print('headless Chromium on SwiftShader');
+const { usual, fixed, equal } = await (place === 'node' ? decodeInNode() : decodeInPage(options));
+const { steps, layers, heads } = options;
 print(
   `${steps} steps from ${startTokens} tokens on, ${2 * layers} tensors of K and V, ` +
     `${heads * headDim} elements a token in each`,

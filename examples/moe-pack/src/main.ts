@@ -1,26 +1,28 @@
-/**
- * Packs tiny-moe with a width for each expert and prints what every way to choose them costs.
- *
- * `--quick` runs a few rows; `--windows N` and `--bytes N` set the evaluation text; `--compact`
- * stores scales and minimums in 16 bits; `--workers N` packs on that many threads.
- */
+/** The study of tiny-moe on a terminal: `npm run moe-pack -- --help`. */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
-import { createGpu } from '@vramkit/adapter';
+import { createGpu, programOptions } from '@vramkit/adapter';
 import { openDevice } from '@vramkit/core';
 import { study, type StudyRow } from './study.js';
 
-const { values } = parseArgs({
-  options: {
-    quick: { type: 'boolean', default: false },
-    windows: { type: 'string', default: '12' },
-    bytes: { type: 'string', default: '513' },
-    compact: { type: 'boolean', default: false },
-    workers: { type: 'string', default: String(Math.min(availableParallelism(), 8)) },
-  },
+const HELP = `Packs tiny-moe with a width for each expert; prints what ways to choose them cost.
+
+usage: npm run moe-pack -- [options]
+
+  --quick       a few rows
+  --windows N   windows of evaluation text (default: 12)
+  --bytes N     bytes of a window (default: 513)
+  --compact     scales and minimums in 16 bits
+  --workers N   threads that pack (default: one for each core, at most 8)`;
+
+const options = programOptions(HELP, {
+  quick: false,
+  windows: 12,
+  bytes: 513,
+  compact: false,
+  workers: Math.min(availableParallelism(), 8),
 });
 
 const HEAD = ['widths', 'quantizer', 'group', 'bits/weight', 'file', 'MSE', 'SQNR', 'perplexity'];
@@ -52,11 +54,11 @@ try {
   await study(device, {
     folder: fileURLToPath(new URL('../../../tools/models/tiny-moe/', import.meta.url)),
     workFolder,
-    windows: Number(values.windows),
-    windowBytes: Number(values.bytes),
-    quick: values.quick,
-    factors: values.compact ? 'compact' : 'f16',
-    workers: Number(values.workers),
+    windows: options.windows,
+    windowBytes: options.bytes,
+    quick: options.quick,
+    factors: options.compact ? 'compact' : 'f16',
+    workers: options.workers,
     onRow: print,
     onCorrelations: (report) => {
       const text = report.map(({ score, correlation }) => `${score} ${correlation.toFixed(3)}`);

@@ -1,6 +1,6 @@
 /**
- * Scores of tiny-moe against PyTorch's (`reference.json`): `npm run parity:moe`, with `-- --windows
- * N --probes N --experts 0.0,3.7` for less or more. Ends with code 1 where one does not hold.
+ * Scores of tiny-moe against PyTorch's (`reference.json`): `npm run parity:moe`, with `-- --help`
+ * for less or more. Ends with code 1 where one does not hold.
  *
  * - Tokens routed to each expert over the windows of the reference: a token on the border between
  *   two experts may go either way in f32, so counts may differ by one in a thousand.
@@ -10,8 +10,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
-import { createGpu } from '@vramkit/adapter';
+import { createGpu, programOptions } from '@vramkit/adapter';
 import { openDevice, Uploader, type VramDevice } from '@vramkit/core';
 import { full } from '@vramkit/eviction';
 import {
@@ -40,13 +39,15 @@ interface Reference {
 const calibrationStarts = [0, 4096, 16384, 20480, 32768, 40960];
 const calibrationBytes = 257;
 
-const { values: options } = parseArgs({
-  options: {
-    windows: { type: 'string', default: '48' },
-    probes: { type: 'string', default: '8' },
-    experts: { type: 'string', default: '0.0,1.3,3.7' },
-  },
-});
+const HELP = `Compares counts of routing and traces of the Hessian with PyTorch's.
+
+usage: npm run parity:moe -- [options]
+
+  --windows N              windows of text whose routing is counted (default: 48)
+  --probes N               random vectors for a trace (default: 8)
+  --experts L.E[,L.E...]   layer and expert of each trace (default: 0.0,1.3,3.7)`;
+
+const options = programOptions(HELP, { windows: 48, probes: 8, experts: '0.0,1.3,3.7' });
 
 const folder = fileURLToPath(new URL('../../../tools/models/tiny-moe/', import.meta.url));
 const text = await readFile(join(folder, 'eval.txt'));
@@ -55,7 +56,7 @@ const reference = JSON.parse(await readFile(join(folder, 'reference.json'), 'utf
 
 async function checkCounts(device: VramDevice, model: LanguageModel): Promise<boolean> {
   const { window_bytes: bytes, activation_counts: expected } = reference;
-  const count = Number(options.windows);
+  const count = options.windows;
   const windows = Array.from({ length: count }, (_, i) =>
     Uint32Array.from(text.subarray(i * bytes, (i + 1) * bytes - 1)),
   );
@@ -129,7 +130,7 @@ async function checkTraces(device: VramDevice, model: LanguageModel): Promise<bo
       const loaded = await loadUnit(unit);
       const original = new Map(loaded.tensors.map(({ name, values }) => [name, values]));
       const loss = lossOf(device, held, original);
-      const probes = Number(options.probes);
+      const { probes } = options;
       const { mean, standardError } = await estimateHessianTrace(loaded, { loss, probes });
       const { hessian_trace_mean: means, hessian_trace_stderr: errors } = reference.sensitivity;
       const expected = means[unit.layer]?.[unit.expert] ?? NaN;

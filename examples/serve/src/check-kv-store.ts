@@ -13,8 +13,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
-import { createGpu } from '@vramkit/adapter';
+import { createGpu, programOptions } from '@vramkit/adapter';
 import { openDevice } from '@vramkit/core';
 import {
   createBatchEngine,
@@ -40,14 +39,22 @@ const SENTENCE =
   'The harbour master wrote down every ship that came in: her name, her flag, what she carried, ' +
   'how many days she had been at sea, and whether her crew had seen whales on the way. ';
 
-const { values } = parseArgs({
-  options: {
-    model: { type: 'string', default: 'smollm2' },
-    tokens: { type: 'string', default: '1500' },
-    answer: { type: 'string', default: '16' },
-    least: { type: 'string', default: '5' },
-    store: { type: 'string' },
-  },
+const HELP = `Time to the first token of a second process over one store, beside the first one's.
+
+usage: npx nx run @vramkit/example-serve:check-kv-store -- [options]
+
+  --model NAME     smollm2, tiny-moe or a path (default: smollm2)
+  --tokens N       of the prompt (default: 1500)
+  --answer N       tokens of the answer (default: 16)
+  --least N        times as fast, or it fails (default: 5)
+  --store FOLDER   answer once over this store, and print it as JSON`;
+
+const options = programOptions(HELP, {
+  model: 'smollm2',
+  tokens: 1500,
+  answer: 16,
+  least: 5,
+  store: undefined,
 });
 
 async function collect(generation: Generation, begin: number): Promise<[number, number[]]> {
@@ -64,14 +71,14 @@ async function collect(generation: Generation, begin: number): Promise<[number, 
 async function answer(address: string): Promise<Answer> {
   const { gpu, driver } = await createGpu();
   using device = await openDevice({ gpu });
-  const file = await openModelFile((await resolveModel(values.model)).path);
+  const file = await openModelFile((await resolveModel(options.model)).path);
   const tokenizer = await loadTokenizer(file);
   const model = await loadModel(device, file);
   const fingerprint = await modelFingerprint(file);
-  const promptTokens = Number(values.tokens);
+  const promptTokens = options.tokens;
   const text = SENTENCE.repeat(Math.ceil(promptTokens / 16));
   const prompt = tokenizer.encode(text).slice(0, promptTokens);
-  const maxTokens = Number(values.answer);
+  const maxTokens = options.answer;
   const kvTokens = promptTokens + maxTokens + 512;
   const warmUp = createBatchEngine(device, model, { kvTokens });
   await collect(warmUp.submit(prompt.slice(-200), { maxTokens: 2 }), 0);
@@ -102,8 +109,8 @@ function spawnAnswer(address: string): Answer {
   return JSON.parse(stdout.trim().split('\n').at(-1) ?? '') as Answer; // of this very file
 }
 
-if (values.store !== undefined) {
-  process.stdout.write(`${JSON.stringify(await answer(values.store))}\n`);
+if (options.store !== undefined) {
+  process.stdout.write(`${JSON.stringify(await answer(options.store))}\n`);
   process.exit(); // Dawn keeps the process alive for as long as its entry point is reachable
 }
 const folder = mkdtempSync(join(tmpdir(), 'vramkit-kv-store-'));
@@ -112,12 +119,12 @@ try {
   const ratio = cold.firstTokenMs / warm.firstTokenMs;
   const isSame = cold.ids.join() === warm.ids.join() && cold.ids.length > 0;
   process.stdout.write(
-    `${values.model} on ${cold.driver}, a prompt of ${cold.promptTokens} tokens\n` +
+    `${options.model} on ${cold.driver}, a prompt of ${cold.promptTokens} tokens\n` +
       `first process:  ${cold.firstTokenMs.toFixed(0)} ms to the first token, all computed\n` +
       `second process: ${warm.firstTokenMs.toFixed(0)} ms, ${warm.restoredTokens} tokens loaded\n` +
       `${ratio.toFixed(1)} times less; tokens ${isSame ? 'identical' : 'DIFFER'}\n`,
   );
-  process.exitCode = isSame && ratio >= Number(values.least) ? 0 : 1;
+  process.exitCode = isSame && ratio >= options.least ? 0 : 1;
 } finally {
   rmSync(folder, { recursive: true });
 }

@@ -4,8 +4,7 @@
  *
  * `npx nx run @vramkit/example-serve:check-shared-prefix -- --model smollm2 --clients 32`
  */
-import { parseArgs } from 'node:util';
-import { createGpu } from '@vramkit/adapter';
+import { createGpu, programOptions } from '@vramkit/adapter';
 import { openDevice } from '@vramkit/core';
 import { loadModel, loadTokenizer, openModelFile } from '@vramkit/example-runtime';
 import { resolveModel } from '@vramkit/models';
@@ -21,34 +20,36 @@ const QUESTIONS = [
   'What do right whales eat',
 ];
 
-const { values } = parseArgs({
-  options: {
-    model: { type: 'string', default: 'smollm2' },
-    clients: { type: 'string', default: '32' },
-    sentences: { type: 'string', default: '8' },
-    tokens: { type: 'string', default: '16' },
-  },
-});
-const clients = Number(values.clients);
+const HELP = `Clients of the server that share a prefix, beside generation without batches.
+
+usage: npx nx run @vramkit/example-serve:check-shared-prefix -- [options]
+
+  --model NAME    smollm2, tiny-moe or a path (default: smollm2)
+  --clients N     (default: 32)
+  --sentences N   of the prefix (default: 8)
+  --tokens N      of each answer (default: 16)`;
+
+const options = programOptions(HELP, { model: 'smollm2', clients: 32, sentences: 8, tokens: 16 });
+const { clients } = options;
 const { gpu, adapter, driver } = await createGpu();
 using device = await openDevice({ gpu });
-const file = await openModelFile((await resolveModel(values.model)).path);
+const file = await openModelFile((await resolveModel(options.model)).path);
 const tokenizer = await loadTokenizer(file);
 const model = await loadModel(device, file).finally(() => file.close());
 const result = await compareSharedPrefix(device, model, tokenizer, {
-  shared: SENTENCE.repeat(Number(values.sentences)),
+  shared: SENTENCE.repeat(options.sentences),
   questions: Array.from(
     { length: clients },
     (_, i) => `Question ${i + 1}: ${QUESTIONS[i % QUESTIONS.length]}?\nAnswer:`,
   ),
-  maxTokens: Number(values.tokens),
+  maxTokens: options.tokens,
 });
 model.dispose();
 const same = result.given.filter((text, index) => text === result.expected[index]).length;
 const { promptTokens, prefillTokens, sharedTokens, unbatchedSeconds, servedSeconds } = result;
 const once = promptTokens - (clients - 1) * sharedTokens;
 process.stdout.write(
-  `${values.model} on ${adapter} (${driver})\n` +
+  `${options.model} on ${adapter} (${driver})\n` +
     `answers equal to unbatched generation: ${same} of ${clients}\n` +
     `prompt tokens: ${promptTokens}; computed by the server: ${prefillTokens}; ` +
     `with the shared ${sharedTokens} computed once: ${once}\n` +

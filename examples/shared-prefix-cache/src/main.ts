@@ -1,32 +1,36 @@
 /**
  * Several processes, one prefix: the first computes it, the others load it, and one that is killed
- * in the middle of its work harms nobody.
+ * in the middle of its work harms nobody: `npm run shared-prefix-cache -- --help`.
  *
- *     npm run shared-prefix-cache -- \
- *       --index postgres://user@host/database --blobs ./blobs
- *
- * `--blobs` is a folder or the address of a store, whose driver is looked for below `--drivers`.
  * Ends with 0 where all answers are those of a process without the shared blocks, and the workers
  * after the first loaded the prefix.
  */
-import { parseArgs } from 'node:util';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { programOptions } from '@vramkit/adapter';
 import { CLAIM_MS } from './shared-blocks.js';
 import { startWorker } from './worker-process.js';
 
-const { values } = parseArgs({
-  options: {
-    index: { type: 'string' },
-    blobs: { type: 'string' },
-    model: { type: 'string', default: 'tiny-moe' },
-    workers: { type: 'string', default: '3' },
-    kills: { type: 'string', default: '1' },
-    drivers: { type: 'string' },
-  },
+const HELP = `Several processes share the blocks of a prefix; some are killed in the middle of it.
+
+usage: npm run shared-prefix-cache -- --index URL --blobs PLACE [options]
+
+  --index URL        the database: postgres://user@host/database
+  --blobs PLACE      folder of the blocks, or the address of a store
+  --drivers FOLDER   where the store's driver is looked for
+  --model NAME       tiny-moe, smollm2 or a path (default: tiny-moe)
+  --workers N        processes, one after the other (default: 3)
+  --kills N          processes that are killed before (default: 1)`;
+
+const { index, blobs, model, drivers, workers, kills } = programOptions(HELP, {
+  index: undefined,
+  blobs: undefined,
+  model: 'tiny-moe',
+  workers: 3,
+  kills: 1,
+  drivers: undefined,
 });
-const { index, blobs, model, drivers } = values;
 if (index === undefined || blobs === undefined) {
-  process.stderr.write('give --index postgres://... and --blobs URL|FOLDER\n');
+  process.stderr.write(`give --index and --blobs\n\n${HELP}\n`);
   process.exit(2);
 }
 
@@ -40,7 +44,6 @@ await alone.end();
 process.stdout.write(`alone: ${expected.length} answers\n`);
 const place = [index, blobs, ...(drivers === undefined ? [] : [drivers])];
 // Killed while they compute and store, each a little later in its work.
-const kills = Number(values.kills);
 for (let kill = 0; kill < kills; kill += 1) {
   const victim = await startWorker(model, place);
   victim.send(`${prompts[kill % prompts.length]} `);
@@ -52,7 +55,7 @@ process.stdout.write(`${kills} killed in the middle of the first answer\n`);
 await sleep(CLAIM_MS);
 
 let isRight = true;
-for (let i = 0; i < Number(values.workers); i += 1) {
+for (let i = 0; i < workers; i += 1) {
   const worker = await startWorker(model, place);
   for (const [which, prompt] of prompts.entries()) {
     const answer = await worker.ask(`${prompt} `);

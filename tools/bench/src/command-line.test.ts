@@ -8,7 +8,7 @@ describe('parseCommandLine', () => {
 
   it('reads the name and the options in any order', () => {
     const json = resolve(folder, 'a/b.json');
-    const expected = { name: 'decode', quick: true, only: 'files', json };
+    const expected = { name: 'decode', quick: true, help: false, only: 'files', json };
     const words = ['decode', '--json', 'a/b.json', '--quick', '--only', 'files'];
     expect(parseCommandLine(words, folder)).toEqual(expected);
     const others = ['--quick', '--only=files', '--json=a/b.json', 'decode'];
@@ -19,9 +19,14 @@ describe('parseCommandLine', () => {
     expect(parseCommandLine([], folder)).toEqual({
       name: undefined,
       quick: false,
+      help: false,
       only: undefined,
       json: undefined,
     });
+  });
+
+  it('knows help', () => {
+    expect(parseCommandLine(['--help'], folder).help).toBe(true);
   });
 
   it('rejects what it does not know', () => {

@@ -31,6 +31,8 @@ export interface CommandLine {
   readonly name: string | undefined;
   /** Whether `--quick` was given. */
   readonly quick: boolean;
+  /** Whether `--help` was given. */
+  readonly help: boolean;
   /** The part of `--only`; absent where none was given. */
   readonly only: string | undefined;
   /** Absolute path of `--json FILE`, read from where the person called npm. */
@@ -52,10 +54,11 @@ export function parseCommandLine(args: readonly string[], folder: string): Comma
       json: { type: 'string' },
       only: { type: 'string' },
       quick: { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
     },
   });
   const [name, ...others] = positionals;
   if (others.length > 0) throw new TypeError(`one name, please, not also ${others.join(', ')}`);
   const json = values.json === undefined ? undefined : resolve(folder, values.json);
-  return { name, quick: values.quick, only: values.only, json };
+  return { name, quick: values.quick, help: values.help, only: values.only, json };
 }

@@ -37,19 +37,39 @@ async function runBench(name: string, { quick, only, json }: CommandLine): Promi
   console.log(`\nwrote ${json}`);
 }
 
+const usage = `usage: npm run bench -- [NAME [--only PART] [--json FILE]] [--quick]
+
+  NAME          ${names.slice(0, 5).join(', ')},
+                ${names.slice(5).join(', ')} (default: all, into bench-results.json and .html)
+  --only PART   a part of it, where it has parts
+  --json FILE   writes the figures there too
+  --quick       smaller workloads, fewer rivals`;
+
+function fail(problem: string): never {
+  console.error(`${problem}\n\n${usage}`);
+  process.exit(2);
+}
+
+function readLine(folder: string): CommandLine {
+  try {
+    return parseCommandLine(process.argv.slice(2), folder);
+  } catch (error) {
+    return fail(error instanceof Error ? error.message : String(error));
+  }
+}
+
 const here = process.env['INIT_CWD'] ?? process.cwd();
-const line = parseCommandLine(process.argv.slice(2), here);
-if (line.name === undefined && line.only === undefined && line.json === undefined) {
+const line = readLine(here);
+if (line.help) {
+  console.log(usage);
+} else if (line.name === undefined && line.only === undefined && line.json === undefined) {
   const log = (text: string): void => console.log(text);
   const failed = await runAll(names, { quick: line.quick, folder: here, log });
   if (failed.length > 0) process.exitCode = 1;
 } else if (line.name !== undefined && names.includes(line.name)) {
   await runBench(line.name, line);
 } else {
-  const problem = line.name === undefined ? 'no benchmark named' : `no benchmark '${line.name}'`;
-  console.error(`${problem}; npm run bench -- [NAME [--only PART] [--json FILE]] [--quick]; NAME:`);
-  for (const name of names) console.error(`  ${name}`);
-  process.exitCode = 1;
+  fail(line.name === undefined ? 'no benchmark named' : `no benchmark '${line.name}'`);
 }
 // Dawn keeps the process alive for as long as its entry point is reachable.
 process.exit();

@@ -6,7 +6,7 @@
  * too. llama.cpp runs first and alone, in one thread (its threads spin, and two processes on two
  * cores would wait for each other), with keys and values in f32 and flash attention off.
  */
-import { parseArgs } from 'node:util';
+import { programOptions } from '@vramkit/adapter';
 import { resolveModel } from '@vramkit/models';
 import { openLlama } from './llama-peer.js';
 import type { LlamaPeer } from './llama-peer.js';
@@ -141,8 +141,9 @@ async function runParity(modelName: string): Promise<boolean> {
   return verdicts.every((verdict) => verdict);
 }
 
-const { values } = parseArgs({ options: { model: { type: 'string', default: 'smollm2' } } });
-const passed = await runParity(values.model);
+const usage =
+  'usage: npm run parity -- [--model NAME]   smollm2, tiny-moe or a path (default: smollm2)';
+const passed = await runParity(programOptions(usage, { model: 'smollm2' }).model);
 console.log(passed ? '\nparity holds' : '\nparity does NOT hold');
 // Dawn keeps the process alive for as long as its entry point is reachable.
 process.exit(passed ? 0 : 1);

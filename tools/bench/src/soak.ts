@@ -14,7 +14,7 @@
  * every request with one group are compared with what a replica says that knows the cache's events
  * alone; with a window, with what `match` said before.
  */
-import { parseArgs } from 'node:util';
+import { programOptions } from '@vramkit/adapter';
 import {
   BlockPool,
   fastHasher,
@@ -273,9 +273,10 @@ export function soak(count: number, log: (line: string) => void): typeof totals 
 }
 
 if (process.argv[1] === import.meta.filename) {
-  const { values } = parseArgs({ options: { requests: { type: 'string', default: '1000000' } } });
+  const usage = 'usage: npm run soak -- [--requests N]   requests in all (default: 1000000)';
+  const options = programOptions(usage, { requests: 1_000_000 });
   const start = Date.now();
-  const found = soak(Number(values.requests), console.log);
+  const found = soak(options.requests, console.log);
   const { requests, refused, queryTokens, hitTokens, modelTokens } = found;
   const seconds = (Date.now() - start) / 1000;
   console.log(`${requests} requests (${refused} refused) in ${seconds.toFixed(0)} s`);

@@ -17,8 +17,18 @@ import { missingClients } from './clients.js';
 import { install, startService, stopService } from './service.js';
 import { SERVICES, type ServiceName } from './service-list.js';
 
+const HELP = `usage: npm run test:services -- [SERVICE...] [options of vitest]
+
+  SERVICE   pg, ceph, hdfs, local (what needs no service); kerberos only where it is named
+
+  npm run test:services -- pg -t killed    one service, tests by name`;
+
 const folder = join(import.meta.dirname, '..');
 const words = process.argv.slice(2);
+if (words.includes('--help')) {
+  console.log(HELP);
+  process.exit(0);
+}
 const firstOption = words.findIndex((word) => word.startsWith('-'));
 const asked = firstOption < 0 ? words : words.slice(0, firstOption);
 const options = firstOption < 0 ? [] : words.slice(firstOption);
