@@ -103,6 +103,20 @@ describe.each<[string, () => BlobStore | Promise<BlobStore>]>([
 });
 
 describe('checksummed', () => {
+  it('tells of a blob that was replaced between its size and its bytes', async () => {
+    const memory = memoryStore();
+    await checksummedStore(memory).put('a', testBytes(2_000_000));
+    const replaced = wrapStore(memory, {
+      async head(key, options) {
+        const info = await memory.head(key, options);
+        await checksummedStore(memory).put('a', testBytes(1_000_000));
+        return info;
+      },
+    });
+    const read = readBlob(checksummedStore(replaced), 'a', { lengthBytes: 10 });
+    await expect(read).rejects.toMatchObject({ code: 'conflict' });
+  });
+
   it('turns flipped bits of a store below into errors, never into wrong bytes', async () => {
     const { uniform: random } = seededRandom(11);
     const memory = memoryStore();
