@@ -14,6 +14,9 @@ import { openModelFile, type ModelConfig, type TokenizerSource } from './model-f
 import { byteTokenizer, loadTokenizer, type Tokenizer } from './tokenizer.js';
 
 const smollm2 = await cachedModelPath('smollm2');
+if (smollm2 === undefined) {
+  console.log('skipped: SmolLM2 is not in the cache; npm run fetch -w @vramkit/models -- smollm2');
+}
 const root = await mkdtemp(join(tmpdir(), 'vramkit-tokenizer-'));
 afterAll(() => rm(root, { recursive: true }));
 
@@ -314,20 +317,17 @@ describe('byteTokenizer', () => {
   });
 });
 
-describe.skipIf(smollm2 === undefined)(
-  'SmolLM2 (skipped where it is not in the cache; npm run fetch -w @vramkit/models -- smollm2)',
-  () => {
-    it('has the tokens of llama.cpp, and gives the text back', async () => {
-      const golden: { texts: { text: string; ids: number[] }[] } = JSON.parse(
-        await readFile(new URL('./tokenizer.golden.json', import.meta.url), 'utf8'),
-      );
-      const file = await openModelFile(smollm2 ?? '');
-      const tokenizer = await loadTokenizer(file);
-      for (const { text, ids } of golden.texts) {
-        expect([...tokenizer.encode(text)]).toEqual(ids);
-        expect(tokenizer.decode(ids, { skipSpecial: false })).toBe(text);
-      }
-      await file.close();
-    });
-  },
-);
+describe.skipIf(smollm2 === undefined)('SmolLM2', () => {
+  it('has the tokens of llama.cpp, and gives the text back', async () => {
+    const golden: { texts: { text: string; ids: number[] }[] } = JSON.parse(
+      await readFile(new URL('./tokenizer.golden.json', import.meta.url), 'utf8'),
+    );
+    const file = await openModelFile(smollm2 ?? '');
+    const tokenizer = await loadTokenizer(file);
+    for (const { text, ids } of golden.texts) {
+      expect([...tokenizer.encode(text)]).toEqual(ids);
+      expect(tokenizer.decode(ids, { skipSpecial: false })).toBe(text);
+    }
+    await file.close();
+  });
+});
