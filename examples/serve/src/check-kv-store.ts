@@ -47,7 +47,7 @@ usage: npx nx run @vramkit/example-serve:check-kv-store -- [options]
   --tokens N       of the prompt (default: 1500)
   --answer N       tokens of the answer (default: 16)
   --least N        times as fast, or it fails (default: 5)
-  --store FOLDER   answer once over this store, and print it as JSON`;
+  --store URL      answer once over this store, and print it as JSON`;
 
 const options = programOptions(HELP, {
   model: 'smollm2',

@@ -7,8 +7,9 @@
  * because anything less is not there after a crash. Gets come from the page cache, where checksums
  * and copies show most: in one array beside `readFile`; chunks to keep beside a loop that takes a
  * new buffer of 4 MiB for each read, and beside a stream; and lent chunks beside a loop that reads
- * into one buffer. The plain checkpoint writes one safetensors file the same way, without a hash;
- * ours hashes every byte twice (SHA-256 and xxh64) before it writes.
+ * into one buffer. The goal stands beside each of them. The plain checkpoint writes one safetensors
+ * file the same way, without a hash; ours hashes every byte twice (SHA-256 and xxh64) before it
+ * writes.
  *
  * Ceph, where it is installed: ceph-sides.ts. Goals: within 10 % of the best for 64 MiB; 4 KiB gets
  * at 16 in flight no slower than aws-sdk.
