@@ -1,7 +1,7 @@
 /** Costs fitted to the updates of a known machine are that machine's. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { rigSchedule, type RigPlan } from './calibration-rig.js';
+import { RIG_PLANS, rigSchedule, type RigPlan } from './calibration-rig.js';
 import { addTimes, fitCosts, fitRates, type SizeTimes } from './fit-costs.js';
 import { costOf, deepOptimizerStates, perLane, simulate, type Machine } from './index.js';
 
@@ -48,16 +48,18 @@ const machines: fc.Arbitrary<Machine> = fc
     ...{ ...ALONE, curves, endMs, contention: { queue, host } },
   }));
 
+const handover = fc.double({ min: 0, max: 0.2, noNaN: true });
+
+/** `machine` with threads that are `handoverMs` late. */
+function lateBy(handoverMs: number, machine: Machine): Machine {
+  const adam = machine.curves?.adam ?? [];
+  const late = adam.map(({ params, ms }) => ({ params, ms: ms + handoverMs }));
+  return { ...machine, curves: { ...machine.curves, adam: late } };
+}
+
 /** What a calibration of `machine` would take, with threads that are `handoverMs` late. */
 function timesOf(machine: Machine, handoverMs: number): SizeTimes[] {
-  const adam = machine.curves?.adam ?? [];
-  const late: Machine = {
-    ...machine,
-    curves: {
-      ...machine.curves,
-      adam: adam.map(({ params, ms }) => ({ params, ms: ms + handoverMs })),
-    },
-  };
+  const late = lateBy(handoverMs, machine);
   return SIZES.map((size) => {
     const shape = { size, subgroups: SUBGROUPS, parameterDType: DTYPE } as const;
     const update = (plan: RigPlan): number[] => [
@@ -90,7 +92,7 @@ function timesOf(machine: Machine, handoverMs: number): SizeTimes[] {
 describe('fitted costs', () => {
   it('predict the updates that they were fitted to', { timeout: 120_000 }, () => {
     fc.assert(
-      fc.property(machines, fc.double({ min: 0, max: 0.2, noNaN: true }), (machine, late) => {
+      fc.property(machines, handover, (machine, late) => {
         const times = timesOf(machine, late);
         const { curves, endMs, contention } = fitCosts(times, ALONE, DTYPE);
         for (const [at, { size, subgroups, updates }] of times.entries()) {
@@ -98,11 +100,11 @@ describe('fitted costs', () => {
           expect(own?.size).toBe(size);
           const { queue = NaN, host = NaN } = own ?? {};
           const fitted = { ...ALONE, curves, endMs, contention: { queue, host } };
-          for (const plan of ['resident', 'streamed', 'mixed', 'sparse'] as const) {
+          for (const plan of RIG_PLANS) {
             const shape = { size, subgroups, parameterDType: DTYPE } as const;
             const { totalMs } = simulate(rigSchedule(plan, shape).operations, fitted);
-            // One factor serves the last two, where what it changes may hide behind a lane.
-            const most = plan === 'mixed' || plan === 'sparse' ? 0.1 : 0.01;
+            // The factor of host and queue is one of hundredths.
+            const most = plan === 'resident' || plan === 'streamed' ? 0.001 : 0.04;
             expect(Math.abs(totalMs / (updates[plan][0] ?? NaN) - 1)).toBeLessThan(most);
           }
         }
@@ -111,14 +113,13 @@ describe('fitted costs', () => {
     );
   });
 
-  it('predict plans that they have not seen, on a machine without surprises', () => {
-    const steady = machines.map((machine) => ({
-      ...machine,
-      contention: { queue: 2, host: 1 },
-    }));
+  it('predict plans that they have not seen', () => {
+    const stride = fc.integer({ min: 3, max: 6 });
     fc.assert(
-      fc.property(steady, fc.integer({ min: 3, max: 6 }), (machine, stride) => {
-        const costs = fitCosts(timesOf(machine, 0), ALONE, DTYPE);
+      fc.property(machines, handover, stride, (machine, handoverMs, stride) => {
+        const [times, other] = timesOf(machine, handoverMs);
+        if (times === undefined || other === undefined) throw new Error('two sizes were measured');
+        const costs = fitCosts([times, other], ALONE, DTYPE);
         const [{ queue = NaN, host = NaN } = {}] = costs.contention;
         const fitted = { ...ALONE, ...costs, contention: { queue, host } };
         const layout = { parameterCount: 20 * 65_536, subgroupSize: 65_536 };
@@ -126,8 +127,9 @@ describe('fitted costs', () => {
           { ...layout, parameterDType: DTYPE },
           { stride },
         );
-        const ratio = simulate(operations, fitted).totalMs / simulate(operations, machine).totalMs;
-        expect(Math.abs(ratio - 1)).toBeLessThan(0.05);
+        const known = lateBy(handoverMs, machine);
+        const ratio = simulate(operations, fitted).totalMs / simulate(operations, known).totalMs;
+        expect(Math.abs(ratio - 1)).toBeLessThan(0.1);
       }),
       { numRuns: 12 },
     );

@@ -7,17 +7,18 @@
  * they took, one unknown at a time:
  *
  * 1. resident subgroups only: the cost of Adam on them, the time divided by their number;
- * 2. host subgroups only: what handing over between threads adds to Adam there;
- * 3. streamed ones only: how the queue's operations slow each other, `Contention.queue`;
- * 4. host and streamed ones, in turn and one streamed for several: how host and queue do,
- *    `Contention.host`. It shows where both have about as much to do, and of two plans one is
- *    nearer to that, so the factor is the one with which both come out best.
+ * 2. streamed ones only: how the queue's operations slow each other, `Contention.queue`;
+ * 3. host subgroups only: what handing over between threads adds to Adam there, for each factor by
+ *    which pushes may slow it;
+ * 4. those, and host and streamed ones, in turn and one streamed for several: how host and queue
+ *    slow each other, `Contention.host`. It shows where both have about as much to do, and of two
+ *    plans one is nearer to that, so the factor is the one with which all come out best.
  *
  * Factors are the middle ones over sizes; costs stay by size.
  */
 import { rigSchedule, type RigPlan, type TimedOperation } from './calibration-rig.js';
 import { fitRate, type CalibratedRate } from './fit-rate.js';
-import type { Contention, CostName, Machine } from './machine.js';
+import { costOf, type Contention, type CostName, type Machine } from './machine.js';
 import type { Schedule, StateDType } from './schedule.js';
 import { simulate } from './simulate.js';
 
@@ -138,7 +139,6 @@ export function fitCosts(
     stageOut: operation('stageOut'),
     residentAdam: curve((times) => least(residentMs(times))),
   };
-  const apart = { queue: 1, host: 1 };
   const plans = new Map<string, Schedule>();
   const predict = (plan: RigPlan, times: SizeTimes, machine: Machine): number => {
     const key = `${plan} ${times.size} ${times.subgroups}`;
@@ -146,25 +146,34 @@ export function fitCosts(
     plans.set(key, schedule);
     return simulate(schedule.operations, machine).totalMs;
   };
-  const base: Machine = { ...alone, curves, endMs, contention: apart };
-  const adam = measured.map((times, at) => {
-    const missing = least(times.updates.host) - predict('host', times, base);
-    const ms = (curves.adam[at]?.ms ?? 0) + Math.max(0, missing) / times.subgroups;
-    return { params: times.size, ms };
-  });
-  const handed: Machine = { ...base, curves: { ...curves, adam } };
-  const contention = measured.map((times): SizeContention => {
-    const queue = solveFactor(least(times.updates.streamed), (factor) =>
-      predict('streamed', times, { ...handed, contention: { queue: factor, host: 1 } }),
+  const base: Machine = { ...alone, curves, endMs };
+  const adamMs = (machine: Machine, size: number) => costOf(machine.curves?.adam ?? [], size);
+  const fitted = measured.map((times) => {
+    const { size, updates } = times;
+    const queue = solveFactor(least(updates.streamed), (factor) =>
+      predict('streamed', times, { ...base, contention: { queue: factor, host: 1 } }),
     );
+    // Where pushes hide a part of what is added, the first addition is short of what is missing.
+    const handed = (host: number): Machine => {
+      let machine: Machine = { ...base, contention: { queue, host } };
+      for (let addition = 0; addition < 3; addition++) {
+        const missing = least(updates.host) - predict('host', times, machine);
+        const ms = adamMs(machine, size) + Math.max(0, missing) / times.subgroups;
+        machine = { ...machine, curves: { ...curves, adam: [{ params: size, ms }] } };
+      }
+      return machine;
+    };
     const host = bestFactor((factor) => {
-      const machine = { ...handed, contention: { queue, host: factor } };
-      return (['mixed', 'sparse'] as const).reduce((sum, plan) => {
-        return sum + Math.log(predict(plan, times, machine) / least(times.updates[plan])) ** 2;
+      const machine = handed(factor);
+      return (['host', 'mixed', 'sparse'] as const).reduce((sum, plan) => {
+        return sum + Math.log(predict(plan, times, machine) / least(updates[plan])) ** 2;
       }, 0);
     });
-    return { size: times.size, queue, host };
+    const adam = { params: size, ms: adamMs(handed(host), size) };
+    return { adam, contention: { size, queue, host } };
   });
+  const adam = fitted.map((each) => each.adam);
+  const contention = fitted.map((each) => each.contention);
   return { curves: { ...curves, adam }, endMs, contention };
 }
 
