@@ -1,7 +1,7 @@
 /** Command line of the combined pipeline. */
-import { parseArgs } from 'node:util';
 import { join, resolve } from 'node:path';
-import { assertArgument, checkInteger, fail, VramError } from '@vramkit/core';
+import { parseFlags } from '@vramkit/adapter';
+import { assertArgument, checkInteger, fail } from '@vramkit/core';
 import { parseBytes } from '@vramkit/example-runtime';
 import type { PackTarget } from './pack-stage.js';
 
@@ -68,13 +68,7 @@ function parseTarget(bits: string | undefined, bytes: string | undefined): PackT
  * @throws VramError `invalid-argument` naming the option.
  */
 export function parseOptions(args: readonly string[], folder: string): CombinedOptions | 'help' {
-  let values;
-  try {
-    ({ values } = parseArgs({ args: [...args], options: FLAGS }));
-  } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new VramError('invalid-argument', reason, { cause });
-  }
+  const { values } = parseFlags({ args: [...args], options: FLAGS });
   if (values.help) return 'help';
   const { quick, store, bits, bytes, 'expert-budget': expertBytes } = values;
   const out = resolve(folder, values.out);

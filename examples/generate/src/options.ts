@@ -1,6 +1,6 @@
 /** Command line of the demo. */
-import { parseArgs } from 'node:util';
-import { checkInteger, fail, VramError } from '@vramkit/core';
+import { parseFlags } from '@vramkit/adapter';
+import { checkInteger, fail } from '@vramkit/core';
 import { KV_POLICY_NAMES } from '@vramkit/eviction';
 import {
   EXPERT_FLAGS,
@@ -79,13 +79,7 @@ const FLAGS = {
  * @throws VramError `invalid-argument` naming the option.
  */
 export function parseOptions(args: readonly string[]): DemoOptions | 'help' {
-  let values;
-  try {
-    ({ values } = parseArgs({ args: [...args], options: FLAGS, strict: true }));
-  } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new VramError('invalid-argument', `${reason}; see --help`, { cause });
-  }
+  const { values } = parseFlags({ args: [...args], options: FLAGS });
   if (values.help) return 'help';
   const dtype = values['kv-dtype'];
   if (dtype !== 'f16' && dtype !== 'f32') {

@@ -1,6 +1,6 @@
 /** Command line of the server. */
-import { parseArgs } from 'node:util';
-import { checkInteger, fail, VramError } from '@vramkit/core';
+import { parseFlags } from '@vramkit/adapter';
+import { checkInteger, fail } from '@vramkit/core';
 import {
   EXPERT_FLAGS,
   EXPERT_HELP,
@@ -85,13 +85,7 @@ export function parseOptions(
   args: readonly string[],
   environment: Readonly<Record<string, string | undefined>>,
 ): ServeOptions | 'help' {
-  let values;
-  try {
-    ({ values } = parseArgs({ args: [...args], options: FLAGS, strict: true }));
-  } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new VramError('invalid-argument', `${reason}; see --help`, { cause });
-  }
+  const { values } = parseFlags({ args: [...args], options: FLAGS });
   if (values.help) return 'help';
   const apiKey = values['api-key'] ?? (environment.VRAMKIT_API_KEY || undefined);
   if (apiKey === undefined && !LOOPBACK.test(values.host)) {

@@ -1,6 +1,6 @@
 /** Command line of the study. */
-import { parseArgs } from 'node:util';
 import { resolve } from 'node:path';
+import { parseFlags } from '@vramkit/adapter';
 import { checkInteger, fail } from '@vramkit/core';
 import type { Half } from './documents.js';
 import { WHOLE_GRID, type GridOptions, type Part } from './grid.js';
@@ -64,10 +64,10 @@ function oneOf<T extends string>(name: string, value: string, known: readonly T[
 /**
  * Reads `eviction [options]`.
  * @param folder Where relative paths start.
- * @throws VramError `invalid-argument`; TypeError for an unknown option.
+ * @throws VramError `invalid-argument` naming the option.
  */
 export function parseOptions(args: readonly string[], folder: string): StudyOptions | 'help' {
-  const { values, positionals } = parseArgs({
+  const { values, positionals } = parseFlags({
     args: [...args],
     options: FLAGS,
     allowPositionals: true,

@@ -6,10 +6,10 @@ import { isVramError } from '@vramkit/core';
 import { HELP, parseOptions } from './options.js';
 import { runCommand } from './run-command.js';
 
-const options = parseOptions(process.argv.slice(2), process.env['INIT_CWD'] ?? process.cwd());
 const controller = new AbortController();
 process.once('SIGINT', () => controller.abort());
 try {
+  const options = parseOptions(process.argv.slice(2), process.env['INIT_CWD'] ?? process.cwd());
   if (options === 'help') process.stdout.write(HELP);
   else await runCommand(options, controller.signal);
 } catch (error) {

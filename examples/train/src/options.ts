@@ -1,7 +1,7 @@
 /** Command line of the training example. */
-import { parseArgs } from 'node:util';
 import { resolve } from 'node:path';
-import { checkInteger, fail } from '@vramkit/core';
+import { parseFlags } from '@vramkit/adapter';
+import { assertArgument, checkInteger, fail } from '@vramkit/core';
 import { MODEL_SHAPES, type ModelShape } from './byte-model.js';
 import { PLANNERS, type PlannerName } from './plan.js';
 
@@ -70,14 +70,16 @@ const FLAGS = {
 /**
  * Reads the options.
  * @param folder Where relative paths start.
- * @throws VramError `invalid-argument`; TypeError for an unknown option.
+ * @throws VramError `invalid-argument` naming the option.
  */
 export function parseOptions(args: readonly string[], folder: string): TrainCommand | 'help' {
-  const { values } = parseArgs({ args: [...args], options: FLAGS });
+  const { values } = parseFlags({ args: [...args], options: FLAGS });
   if (values.help) return 'help';
   const count = (name: keyof typeof FLAGS): number =>
     checkInteger(`--${name}`, Number(values[name]), 1);
   const model = Object.entries(MODEL_SHAPES).find(([name]) => name === values.model)?.[1];
+  const ratio = Number(values.ratio);
+  assertArgument(ratio >= 0 && ratio <= 1, `--ratio ${values.ratio} is not between 0 and 1`);
   const planner = PLANNERS.find((name) => name === values.planner);
   return {
     modelName: values.model,
@@ -89,7 +91,7 @@ export function parseOptions(args: readonly string[], folder: string): TrainComm
     subgroups: count('subgroups'),
     planner: planner ?? fail('invalid-argument', `there is no planner '${values.planner}'`),
     stride: count('stride'),
-    ratio: Number(values.ratio),
+    ratio,
     deviceBytes: values['device-bytes'] === undefined ? undefined : count('device-bytes'),
     compare: values.compare,
     sweep: values.sweep?.split(',').map((each) => checkInteger('--sweep', Number(each), 1)) ?? [],

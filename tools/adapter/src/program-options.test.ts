@@ -1,4 +1,5 @@
 /** Command lines of programs: defaults, types, and what is refused. */
+import { VramError } from '@vramkit/core';
 import { describe, expect, it } from 'vitest';
 import { parseOptions } from './program-options.js';
 
@@ -18,6 +19,6 @@ describe('parseOptions', () => {
 
   it('refuses what it does not know, and numbers that are none', () => {
     const refused = [['--slow'], ['word'], ['--model'], ['--windows', 'x'], ['--windows=-1']];
-    for (const words of refused) expect(() => parseOptions(words, defaults)).toThrow(TypeError);
+    for (const words of refused) expect(() => parseOptions(words, defaults)).toThrow(VramError);
   });
 });

@@ -2,7 +2,8 @@
  * The command line of a small program of this workspace: options by their defaults, `--help`, and a
  * line instead of a stack for what is not known.
  */
-import { parseArgs } from 'node:util';
+import { fail, isVramError } from '@vramkit/core';
+import { parseFlags } from './parse-flags.js';
 
 /** A flag is `false`, an option with a whole number a number, any other a text or `undefined`. */
 export type OptionDefaults = Readonly<Record<string, string | number | false | undefined>>;
@@ -20,8 +21,8 @@ export type OptionValues<Defaults extends OptionDefaults> = {
 
 /**
  * Reads options.
- * @throws TypeError for an option that is not known, one without its value, or a number that is
- * none.
+ * @throws VramError `invalid-argument` for an option that is not known, one without its value, or a
+ * number that is none.
  */
 export function parseOptions<const Defaults extends OptionDefaults>(
   args: readonly string[],
@@ -30,12 +31,12 @@ export function parseOptions<const Defaults extends OptionDefaults>(
   const types = Object.entries({ ...defaults, help: false }).map(
     ([name, value]) => [name, { type: value === false ? 'boolean' : 'string' }] as const,
   );
-  const { values } = parseArgs({ args: [...args], options: Object.fromEntries(types) });
+  const { values } = parseFlags({ args: [...args], options: Object.fromEntries(types) });
   if (values['help'] === true) return 'help';
   const given = Object.entries(values).map(([name, value]) => {
     if (typeof defaults[name] !== 'number') return [name, value];
     if (!/^\d+$/.test(String(value))) {
-      throw new TypeError(`--${name} takes a whole number, not '${String(value)}'`);
+      fail('invalid-argument', `--${name} takes a whole number, not '${String(value)}'`);
     }
     return [name, Number(value)];
   });
@@ -54,7 +55,7 @@ export function programOptions<const Defaults extends OptionDefaults>(
     process.stdout.write(`${usage}\n`);
     process.exit(0);
   } catch (error) {
-    if (!(error instanceof TypeError)) throw error;
+    if (!isVramError(error, 'invalid-argument')) throw error;
     process.stderr.write(`${error.message}\n\n${usage}\n`);
     process.exit(2);
   }

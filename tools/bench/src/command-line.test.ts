@@ -1,5 +1,6 @@
 /** The command line that benchmarks and studies share. */
 import { resolve } from 'node:path';
+import { VramError } from '@vramkit/core';
 import { describe, expect, it } from 'vitest';
 import { parseCommandLine } from './command-line.js';
 
@@ -30,8 +31,8 @@ describe('parseCommandLine', () => {
   });
 
   it('rejects what it does not know', () => {
-    expect(() => parseCommandLine(['--slow'], folder)).toThrow(TypeError);
-    expect(() => parseCommandLine(['decode', '--json'], folder)).toThrow(TypeError);
+    expect(() => parseCommandLine(['--slow'], folder)).toThrow(VramError);
+    expect(() => parseCommandLine(['decode', '--json'], folder)).toThrow(VramError);
     expect(() => parseCommandLine(['decode', 'encode'], folder)).toThrow('encode');
   });
 });

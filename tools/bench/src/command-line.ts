@@ -2,7 +2,8 @@
  * What every benchmark and study takes on its command line, and what each of their files exports.
  */
 import { resolve } from 'node:path';
-import { parseArgs } from 'node:util';
+import { parseFlags } from '@vramkit/adapter';
+import { fail } from '@vramkit/core';
 import type { BenchResult } from './report.js';
 
 /** The options that all of them share. */
@@ -44,10 +45,10 @@ export interface CommandLine {
  *
  * @param folder Where relative paths start: npm runs a workspace's script in the workspace's own
  * folder and leaves the caller's in `INIT_CWD`.
- * @throws TypeError for an unknown option, a missing value or a second name.
+ * @throws VramError `invalid-argument` for an unknown option, a missing value or a second name.
  */
 export function parseCommandLine(args: readonly string[], folder: string): CommandLine {
-  const { values, positionals } = parseArgs({
+  const { values, positionals } = parseFlags({
     args: [...args],
     allowPositionals: true,
     options: {
@@ -58,7 +59,8 @@ export function parseCommandLine(args: readonly string[], folder: string): Comma
     },
   });
   const [name, ...others] = positionals;
-  if (others.length > 0) throw new TypeError(`one name, please, not also ${others.join(', ')}`);
+  if (others.length > 0)
+    fail('invalid-argument', `one name, please, not also ${others.join(', ')}`);
   const json = values.json === undefined ? undefined : resolve(folder, values.json);
   return { name, quick: values.quick, help: values.help, only: values.only, json };
 }

@@ -27,7 +27,7 @@ async function runBench(name: string, { quick, only, json }: CommandLine): Promi
   }
   const { parts = [] } = module;
   if (only !== undefined && !parts.includes(only)) {
-    throw new TypeError(`${name} has no part '${only}'; its parts: ${parts.join(', ') || 'none'}`);
+    fail(`${name} has no part '${only}'; its parts: ${parts.join(', ') || 'none'}`);
   }
   console.log(module.question);
   const results = await module.run({ quick, only, log: (line) => console.log(line) });
@@ -40,7 +40,8 @@ async function runBench(name: string, { quick, only, json }: CommandLine): Promi
 const usage = `usage: npm run bench -- [NAME [--only PART] [--json FILE]] [--quick]
 
   NAME          ${names.slice(0, 5).join(', ')},
-                ${names.slice(5).join(', ')} (default: all, into bench-results.json and .html)
+                ${names.slice(5).join(', ')}
+                (default: all, into bench-results.json and .html)
   --only PART   a part of it, where it has parts
   --json FILE   writes the figures there too
   --quick       smaller workloads, fewer rivals`;

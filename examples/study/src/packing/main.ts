@@ -3,8 +3,7 @@
  * true bits, on both models.
  */
 import { resolve } from 'node:path';
-import { parseArgs } from 'node:util';
-import { createGpu } from '@vramkit/adapter';
+import { createGpu, parseFlags } from '@vramkit/adapter';
 import { installPeers } from '@vramkit/bench';
 import { openDevice } from '@vramkit/core';
 import { loadDocuments } from '../documents.js';
@@ -25,7 +24,7 @@ Results are kept row by row: a study that was stopped goes on where it was.
 
 /** Runs the command line; resolves with the exit code. */
 export async function packingMain(args: readonly string[], from: string): Promise<number> {
-  const { values } = parseArgs({
+  const { values } = parseFlags({
     args: [...args],
     options: {
       model: { type: 'string', default: 'tiny-moe,smollm2' },
