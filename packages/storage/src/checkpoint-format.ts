@@ -6,7 +6,7 @@
  *     NAME/model.safetensors.index.json      which tensor is in which shard, for other tools
  *
  * The manifest is two lines: JSON, and the SHA-256 of that line. It holds where every tensor lies,
- * the SHA-256 of every shard and an xxh64 of every 1 MiB of it, so a part of a tensor is checked
+ * the SHA-256 of every shard and an XXH3 of every 1 MiB of it, so a part of a tensor is checked
  * without reading the shard. A shard's data begins at a multiple of 64 bytes.
  *
  * Source: the safetensors format (Hugging Face, 2022): 8 bytes of header length, little endian, a
@@ -46,14 +46,14 @@ export interface StoredShard {
   readonly file: string;
   readonly sizeBytes: number;
   readonly sha256: string;
-  /** xxh64 of each `HASHED_BYTES` of the blob. */
-  readonly xxh64: readonly string[];
+  /** XXH3 of each `HASHED_BYTES` of the blob, 64 bits as hexadecimal digits. */
+  readonly xxh3: readonly string[];
 }
 
 /** A whole checkpoint, as plain data. */
 export interface CheckpointManifest {
   readonly format: 'vramkit-checkpoint';
-  readonly formatVersion: 1;
+  readonly formatVersion: 2;
   readonly name: string;
   readonly shards: readonly StoredShard[];
   readonly tensors: Readonly<Record<string, StoredTensor>>;
@@ -94,7 +94,7 @@ export function decodeManifest(key: string, bytes: Uint8Array): CheckpointManife
     // A foreign boundary: the hash says that we wrote it, format and version say what it is.
     const manifest = JSON.parse(new TextDecoder().decode(line)) as CheckpointManifest;
     if (manifest.format !== 'vramkit-checkpoint') corrupt('not a checkpoint');
-    if (manifest.formatVersion !== 1) {
+    if (manifest.formatVersion !== 2) {
       fail('unsupported', `'${key}' has format version ${String(manifest.formatVersion)}`, { key });
     }
     return manifest;

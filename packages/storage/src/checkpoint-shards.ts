@@ -9,7 +9,7 @@ import {
   type CheckpointTensor,
   type StoredShard,
 } from './checkpoint-format.js';
-import { openXxh64 } from './xxh64.js';
+import { openXxh3 } from './xxh3.js';
 
 /** One shard before it is stored. */
 export interface PlannedShard {
@@ -50,13 +50,13 @@ export async function hashShard(
   signal: AbortSignal | undefined,
 ): Promise<StoredShard> {
   const hash = createHash('sha256');
-  const checksum = await openXxh64();
-  const xxh64: string[] = [];
+  const checksum = await openXxh3();
+  const xxh3: string[] = [];
   let sizeBytes = 0;
   for await (const part of inParts(contentOf(shard), HASHED_BYTES)) {
     throwIfAborted(signal);
     hash.update(part);
-    xxh64.push(checksum.hex(part));
+    xxh3.push(checksum.hex(part));
     sizeBytes += part.length;
     // Hashing holds the thread: between two parts others have their turn, the writes of the shards
     // before this one among them.
@@ -64,7 +64,7 @@ export async function hashShard(
   }
   const sha256 = hash.digest('hex');
   const file = `model-${String(index + 1).padStart(5, '0')}-${sha256.slice(0, 16)}.safetensors`;
-  return { file, sizeBytes, sha256, xxh64 };
+  return { file, sizeBytes, sha256, xxh3 };
 }
 
 /** Puts a shard unless a blob of its hash and size is there already. */

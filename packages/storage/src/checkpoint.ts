@@ -33,7 +33,7 @@ import { hashShard, planShards, storeShard, type PlannedShard } from './checkpoi
 import { inParallel } from './parallel.js';
 import { readBlob, type ReadBlobOptions } from './read-blob.js';
 import { failNotFound } from './store-error.js';
-import { openXxh64 } from './xxh64.js';
+import { openXxh3 } from './xxh3.js';
 
 /** Options of {@link Checkpoints}. */
 export interface CheckpointsOptions {
@@ -110,7 +110,7 @@ export class Checkpoints {
     });
     const manifest: CheckpointManifest = {
       format: 'vramkit-checkpoint',
-      formatVersion: 1,
+      formatVersion: 2,
       name,
       shards,
       tensors: Object.fromEntries(locate(planned)),
@@ -182,7 +182,7 @@ export class Checkpoints {
       target.length === lengthBytes,
       `into has ${target.length} B of ${lengthBytes} B`,
     );
-    const xxh64 = await openXxh64();
+    const xxh3 = await openXxh3();
     const begin = place.offsetBytes + offsetBytes;
     const end = begin + lengthBytes;
     const step = Math.max(1, Math.floor(this.#chunkBytes / HASHED_BYTES)) * HASHED_BYTES;
@@ -197,8 +197,8 @@ export class Checkpoints {
       const range = { offsetBytes: from, lengthBytes: to - from, signal, into: memory };
       const bytes = await this.#readShard(key, range);
       for (let at = 0; at < bytes.length; at += HASHED_BYTES) {
-        const hash = xxh64.hex(bytes.subarray(at, at + HASHED_BYTES));
-        if (hash !== shard.xxh64[(from + at) / HASHED_BYTES]) corruptShard(key, from + at);
+        const hash = xxh3.hex(bytes.subarray(at, at + HASHED_BYTES));
+        if (hash !== shard.xxh3[(from + at) / HASHED_BYTES]) corruptShard(key, from + at);
       }
       const chosen = bytes.subarray(Math.max(0, begin - from), Math.min(bytes.length, end - from));
       target.set(chosen, Math.max(0, from - begin));

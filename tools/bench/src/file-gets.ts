@@ -18,7 +18,8 @@ import { mebibyte } from './storage-data.js';
 
 /**
  * Who gets, and how: chunks to keep, chunks whose memory is used again, or the blob in one array;
- * with calls of Node, by `read` into new buffers or into one, by a stream, by `readFile`.
+ * with calls of Node, by `read` into new buffers or into one, with a hash of each or without, by a
+ * stream, by `readFile`.
  */
 export type GetSide = keyof typeof getters;
 
@@ -40,15 +41,29 @@ export function blobName({ sizeBytes }: Pick<GetRequest, 'sizeBytes'>, index: nu
   return `${sizeBytes}-${index}`;
 }
 
+async function openHash(): Promise<(chunk: Buffer) => unknown> {
+  const { default: xxhash } = await import('xxhash-addon');
+  return xxhash.XXHash3.hash;
+}
+
 type Getter = (name: string, sizeBytes: number) => Promise<number>;
 
-async function readLoop(path: string, sizeBytes: number, one?: Buffer): Promise<number> {
+interface LoopOptions {
+  /** Reads into it. Default: into a new buffer for each chunk. */
+  readonly one?: Buffer;
+  readonly hash?: (chunk: Buffer) => unknown;
+}
+
+async function readLoop(path: string, sizeBytes: number, options: LoopOptions): Promise<number> {
+  const { one, hash } = options;
   const file = await open(path, 'r');
   let total = 0;
   while (total < sizeBytes) {
     const length = Math.min(chunkBytes, sizeBytes - total);
     const chunk = one ?? Buffer.allocUnsafeSlow(length);
-    total += (await file.read(chunk, 0, length)).bytesRead;
+    const { bytesRead } = await file.read(chunk, 0, length);
+    hash?.(chunk.subarray(0, bytesRead));
+    total += bytesRead;
   }
   await file.close();
   return total;
@@ -77,10 +92,18 @@ const getters = {
     const store = await openStore(folder);
     return async (name) => (await readBlob(store, name)).length;
   },
-  'fs.read, new buffers': async (folder) => (name, size) => readLoop(join(folder, name), size),
+  'fs.read, new buffers': async (folder) => (name, size) => readLoop(join(folder, name), size, {}),
+  async 'fs.read, new buffers, xxh3'(folder) {
+    const hash = await openHash();
+    return (name, size) => readLoop(join(folder, name), size, { hash });
+  },
   async 'fs.read, one buffer'(folder) {
     const one = Buffer.alloc(chunkBytes);
-    return (name, size) => readLoop(join(folder, name), size, one);
+    return (name, size) => readLoop(join(folder, name), size, { one });
+  },
+  async 'fs.read, one buffer, xxh3'(folder) {
+    const [one, hash] = [Buffer.alloc(chunkBytes), await openHash()];
+    return (name, size) => readLoop(join(folder, name), size, { one, hash });
   },
   'fs.createReadStream': async (folder) => (name) =>
     countBytes(createReadStream(join(folder, name))),

@@ -84,8 +84,6 @@ const TEMPORARY = '.vramkit-tmp';
 const DAY_MS = 24 * 3600 * 1000;
 // Chunks of a get that are read or given out and not yet done with.
 const READS = 4;
-// Fewer of those whose memory is used again: it stays in the processor's cache.
-const LENT_READS = 3;
 // A concurrent delete may remove an empty folder between mkdir and rename; each try makes it anew.
 const MAX_PUBLISH_TRIES = 16;
 // No link is followed, and a pipe without a writer is not waited for; both absent on Windows.
@@ -222,8 +220,7 @@ class FileStore implements PosixStore, FramedReads {
       };
       let at = offsetBytes;
       // Reads run on threads of their own while the consumer works; so does the close.
-      const reads = lend ? LENT_READS : READS;
-      for await (const chunk of inOrder(starts(), isNear ? 1 : reads, read)) {
+      for await (const chunk of inOrder(starts(), isNear ? 1 : READS, read)) {
         throwIfAborted(signal);
         at += step;
         if (at >= end) file.close().catch(() => undefined); // awaited below

@@ -3,17 +3,18 @@
  *
  * Layout: the blob in frames of 256 KiB of data, the last one shorter, each followed by 8 bytes:
  *
- *     | data 0 .. 256 KiB | xxh64 | data | xxh64 | ... | last data | xxh64 |
+ *     | data 0 .. 256 KiB | check | data | check | ... | last data | check |
  *
- * The hash (little endian) is seeded with twice the frame's index, plus 1 for the last frame, so a
- * frame that was cut off, repeated or moved does not fit its place, and a blob that was cut between
- * two frames has no last one. An empty blob is one frame. The size of the data follows from the
+ * A check (little endian) is the XXH3 of the data, XOR the frame's place: twice its index, plus 1
+ * for the last frame, times an odd number modulo 2^64, which differs for any two places. So a frame
+ * that was cut off, repeated or moved does not fit its place, and a blob that was cut between two
+ * frames has no last one. An empty blob is one frame. The size of the data follows from the
  * size of the blob, so head and list read nothing more; a range reads the frames around it, in one
  * get. Whoever reads the blob without this layer sees the frames.
  *
- * xxh64 finds faults, not attacks: where bytes must withstand somebody who can write to the store,
- * keep a SHA-256 elsewhere, as checkpoints do. Source of the seeding: the STREAM construction of
- * Hoang, Reyhanitabar, Rogaway, Vizár (2015), used here without encryption.
+ * XXH3 finds faults, not attacks: where bytes must withstand somebody who can write to the store,
+ * keep a SHA-256 elsewhere, as checkpoints do. Source of place and last frame: the STREAM
+ * construction of Hoang, Reyhanitabar, Rogaway, Vizár (2015), used here without encryption.
  */
 import { assertInvariant, fail } from '@vramkit/core';
 import { chunksOf, inParts, splitPieces } from '../blob-body.js';
@@ -21,7 +22,7 @@ import { checkInto, checkKey, checkRange, memoryFor, rangeEnd } from '../blob-ke
 import type { BlobBody, BlobInfo, BlobStore, GetOptions } from '../blob-store.js';
 import { failNotFound } from '../store-error.js';
 import { getFramed, type FramedChunk, type Frames } from '../framed-reads.js';
-import { openXxh64, type Xxh64 } from '../xxh64.js';
+import { openXxh3, type Xxh3 } from '../xxh3.js';
 import { wrapStore } from './wrap.js';
 
 /** Bytes of data in a frame; a part of the format. */
@@ -57,8 +58,8 @@ export function checksummedStore(upstream: BlobStore): BlobStore {
     async put(key, body, options = {}) {
       checkKey(key);
       const { sizeBytes } = body instanceof Uint8Array ? { sizeBytes: body.length } : options;
-      const xxh64 = await openXxh64();
-      const framed = { [Symbol.asyncIterator]: () => inFrames(body, sizeBytes, xxh64) };
+      const xxh3 = await openXxh3();
+      const framed = { [Symbol.asyncIterator]: () => inFrames(body, sizeBytes, xxh3) };
       const storedBytes =
         sizeBytes === undefined ? undefined : sizeBytes + HASH_BYTES * frameCount(sizeBytes);
       const info = await upstream.put(key, framed, { ...options, sizeBytes: storedBytes });
@@ -85,6 +86,12 @@ function frameCount(sizeBytes: number): number {
   return Math.max(1, Math.ceil(sizeBytes / FRAME_BYTES));
 }
 
+const PLACES = 0x9e37_79b9_7f4a_7c15n;
+
+function placeOf(index: number, isLast: boolean): bigint {
+  return BigInt.asUintN(64, PLACES * BigInt(2 * index + (isLast ? 1 : 0)));
+}
+
 function corrupt(key: string, why: string, offsetBytes?: number): never {
   fail('corrupt-data', `'${key}': ${why}`, { key, offsetBytes });
 }
@@ -105,17 +112,17 @@ async function* withLast<Item>(
 async function* inFrames(
   body: BlobBody,
   sizeBytes: number | undefined,
-  xxh64: Xxh64,
+  xxh3: Xxh3,
 ): AsyncGenerator<Uint8Array, void, undefined> {
   let index = 0;
   for await (const [data, isLast] of withLast(
     inParts(chunksOf(body, { sizeBytes }), FRAME_BYTES),
   )) {
     yield data;
-    yield xxh64.bytes(data, 2 * index + (isLast ? 1 : 0));
+    yield checkBytes(xxh3.hash([data]) ^ placeOf(index, isLast));
     index += 1;
   }
-  if (index === 0) yield xxh64.bytes(new Uint8Array(0), 1);
+  if (index === 0) yield checkBytes(xxh3.hash([]) ^ placeOf(0, true));
 }
 
 /** What a {@link FrameReader} is told of the bytes that it gets. */
@@ -136,7 +143,7 @@ interface FrameRange {
 class FrameReader implements Frames {
   readonly strideBytes = STRIDE;
   readonly #key: string;
-  readonly #xxh64: Xxh64;
+  readonly #xxh3: Xxh3;
   readonly #range: FrameRange;
   #index: number;
   #storedBytes: number | undefined;
@@ -146,9 +153,9 @@ class FrameReader implements Frames {
   #heldBytes = 0;
   #hasEnded = false;
 
-  constructor(key: string, xxh64: Xxh64, range: FrameRange) {
+  constructor(key: string, xxh3: Xxh3, range: FrameRange) {
     this.#key = key;
-    this.#xxh64 = xxh64;
+    this.#xxh3 = xxh3;
     this.#range = range;
     this.#index = range.firstIndex;
   }
@@ -235,8 +242,7 @@ class FrameReader implements Frames {
 
   /** Compares the data of the next frame with its hash, if there is one. */
   #check(data: readonly Uint8Array[], found: bigint | undefined, isLast: boolean): void {
-    const seed = 2 * this.#index + (isLast ? 1 : 0);
-    if (this.#xxh64.hash(data, seed) !== found) {
+    if ((this.#xxh3.hash(data) ^ placeOf(this.#index, isLast)) !== found) {
       const begin = this.#index * FRAME_BYTES;
       const end = data.reduce((sum, { length }) => sum + length, begin);
       corrupt(this.#key, `the checksum of bytes ${begin} to ${end} does not fit`, begin);
@@ -244,6 +250,12 @@ class FrameReader implements Frames {
     this.#index += 1;
     this.#hasEnded = isLast;
   }
+}
+
+function checkBytes(check: bigint): Uint8Array {
+  const bytes = new Uint8Array(HASH_BYTES);
+  new DataView(bytes.buffer).setBigUint64(0, check, true);
+  return bytes;
 }
 
 function hashIn(bytes: Uint8Array): bigint {
@@ -260,7 +272,7 @@ async function* checkedBlob(
   checkKey(key);
   const memoryOf = (storedBytes: number) => memoryFor(options, sizeOf(storedBytes));
   const range = { firstIndex: 0, isWhole: true, offsetBytes: 0, memoryOf };
-  const frames = new FrameReader(key, await openXxh64(), range);
+  const frames = new FrameReader(key, await openXxh3(), range);
   const chunks = getFramed(upstream, key, { ...options, into: undefined }, frames);
   for await (const chunk of chunks) {
     for (const data of frames.push(chunk)) yield data;
@@ -287,7 +299,7 @@ async function* checkedRange(
   const until = Math.max(index + 1, Math.ceil(end / FRAME_BYTES));
   const from = index * STRIDE;
   const to = Math.min(until * STRIDE, info.sizeBytes);
-  const frames = new FrameReader(key, await openXxh64(), {
+  const frames = new FrameReader(key, await openXxh3(), {
     ...{ firstIndex: index, isWhole: until === count, offsetBytes },
     memoryOf: () => memoryFor(options, end - offsetBytes),
   });
