@@ -80,8 +80,8 @@ export function encodeManifest(manifest: CheckpointManifest): Uint8Array {
 
 /**
  * Reads a manifest.
- * @throws VramError `corrupt-data` where its hash or its form does not fit; `unsupported` for the
- * format of a later version.
+ * @throws VramError `corrupt-data` where its hash or its form does not fit; `unsupported` for
+ * another version of the format.
  */
 export function decodeManifest(key: string, bytes: Uint8Array): CheckpointManifest {
   const corrupt = (why: string): never => fail('corrupt-data', `'${key}': ${why}`, { key });

@@ -12,6 +12,7 @@ import {
   type BlobStore,
   type CheckpointTensor,
 } from './index.js';
+import { encodeManifest } from './checkpoint-format.js';
 import { testBytes } from './testing.js';
 import { wrapStore } from './layers/wrap.js';
 
@@ -185,6 +186,15 @@ describe('checkpoints', () => {
       }
       await store.put(key, sound);
     }
+  });
+
+  it('says so where a checkpoint is of another format version', async () => {
+    const store = memoryStore();
+    const checkpoints = new Checkpoints(store, options);
+    const manifest = await checkpoints.save('a', tensors(1));
+    const older = { ...manifest, formatVersion: 1 } as unknown as typeof manifest;
+    await store.put('checkpoints/a/manifest.json', encodeManifest(older));
+    await expect(checkpoints.open('a')).rejects.toMatchObject({ code: 'unsupported' });
   });
 
   it('prunes old ones and leftovers, and nothing that may be on its way', async () => {

@@ -1,5 +1,5 @@
 /**
- * XXH3, 64 bits (Collet, 2021): a fast checksum for faults, not for attacks.
+ * XXH3, 64 bits (Collet, 2020): a fast checksum for faults, not for attacks.
  *
  * The native code of npm `xxhash-addon` reads bytes where they are, with the widest vectors that
  * the processor has; WebAssembly takes eight times as long, a part of it for copying them first.
