@@ -4,7 +4,7 @@
  * What an operation takes alone is not what it takes in an update: threads wait to be told, copies
  * run while kernels do, and where a driver computes on the CPU all want the same cores. So five
  * whole updates are run for each subgroup size, and the simulator is brought to say of them what
- * they took, one unknown at a time:
+ * they took:
  *
  * 1. resident subgroups only: the cost of Adam on them, the time divided by their number;
  * 2. streamed ones only: how the queue's operations slow each other, `Contention.queue`;
