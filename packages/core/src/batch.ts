@@ -6,7 +6,7 @@
  * makes that safe for any number of batches in flight.
  */
 import { assertArgument, fail } from './assert.js';
-import type { BufferRange } from './buffer.js';
+import { nameOf, type BufferRange } from './buffer.js';
 import type { VramDevice } from './device.js';
 import {
   uniformBytes,
@@ -82,8 +82,8 @@ export class Batch {
 
   /**
    * Records one dispatch.
-   * @throws VramError `invalid-argument` for a binding over the limits or misaligned, or a grid too
-   * large.
+   * @throws VramError `invalid-argument` for a binding over the limits or misaligned, a tensor of
+   * another type than the kernel reads or of another device, or a grid too large.
    */
   dispatch<
     Params,
@@ -139,6 +139,8 @@ export class Batch {
       if (range === undefined) {
         fail('invalid-argument', `kernel '${compiled.kernel.name}' needs a binding '${name}'`);
       }
+      this.#checkOwner(range);
+      checkElements(compiled.kernel, name, range);
       if (
         range.sizeBytes <= 0 ||
         range.sizeBytes > maxStorageBufferBindingSize ||
@@ -154,6 +156,13 @@ export class Batch {
       }
       this.#ranges.push(range);
     }
+  }
+
+  /** Without it the driver would say so later, on either device. */
+  #checkOwner(range: BufferRange): void {
+    const { device = this.#device } = range;
+    if (device.gpuDevice === this.#device.gpuDevice) return;
+    fail('invalid-argument', `${nameOf(range)} is of another device than '${this.#label}'`);
   }
 
   #writeUniforms(
@@ -200,9 +209,12 @@ export class Batch {
   /**
    * Records a copy of all of `from` to the start of `to`. Within one buffer WebGPU has no copy:
    * use a kernel there.
-   * @throws VramError `invalid-argument` where `to` is smaller than `from` or both are one buffer.
+   * @throws VramError `invalid-argument` where `to` is smaller than `from`, both are one buffer, or
+   * one is of another device.
    */
   copy(from: BufferRange, to: BufferRange): void {
+    this.#checkOwner(from);
+    this.#checkOwner(to);
     assertArgument(from.sizeBytes <= to.sizeBytes, 'copy target is smaller than its source');
     assertArgument(from.buffer !== to.buffer, 'WebGPU cannot copy within one buffer');
     if (from.sizeBytes === 0) return;
@@ -218,6 +230,7 @@ export class Batch {
 
   /** Records a fill of the range with zero bytes. */
   clear(range: BufferRange): void {
+    this.#checkOwner(range);
     if (range.sizeBytes === 0) return;
     this.#closePass().clearBuffer(range.buffer, range.offsetBytes, range.sizeBytes);
   }
@@ -254,6 +267,18 @@ export class Batch {
     this.#device.assertUsable();
     this.#flush();
   }
+}
+
+/** A binding of f32 takes tensors of f32 alone; one of u32 may be words of anything. */
+function checkElements(kernel: AnyKernel, name: string, range: BufferRange): void {
+  if (range.dtype === undefined || range.dtype === 'f32') return;
+  const type = kernel.bindings[name]?.type;
+  if (typeof type !== 'string' || !type.includes('f32')) return;
+  fail(
+    'invalid-argument',
+    `binding '${name}' of '${kernel.name}' is ${type}, ${nameOf(range)} is ${range.dtype}`,
+    { binding: name, dtype: range.dtype },
+  );
 }
 
 /** Whether a read binding and a writable one name the same buffer. */

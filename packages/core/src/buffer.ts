@@ -5,6 +5,8 @@
  * somebody else made (tfjs, ONNX Runtime, a page) is used and never destroyed.
  */
 import { assertArgument } from './assert.js';
+import type { VramDevice } from './device.js';
+import type { DType } from './dtype.js';
 
 /** A contiguous part of a buffer. Both numbers are bytes and multiples of four. */
 export interface BufferRange {
@@ -13,6 +15,12 @@ export interface BufferRange {
   readonly offsetBytes: number;
   /** Extent, bytes. */
   readonly sizeBytes: number;
+  /** What a tensor holds: kernels refuse another type. Default: anything. */
+  readonly dtype?: DType;
+  /** Whose a tensor is: a batch refuses another device's. Default: anybody's. */
+  readonly device?: VramDevice;
+  /** A tensor's name, for errors. */
+  readonly label?: string;
 }
 
 /**
@@ -48,3 +56,8 @@ export const BufferUsage = {
   storage: 0x80,
   indirect: 0x100,
 } as const;
+
+/** How an error calls a range. */
+export function nameOf(range: BufferRange): string {
+  return range.label === undefined ? 'a range' : `tensor '${range.label}'`;
+}

@@ -1,9 +1,10 @@
 /**
  * Dawn in Node: the only file that imports `webgpu`, which is an optional peer dependency.
  *
- * The object that Dawn's `create()` returns must stay reachable for as long as a device lives: once
- * it is collected, Dawn's promises never settle or the process ends. The device holds it and lets
- * it go when it is disposed, so that nothing of Dawn keeps a process alive that has no device left.
+ * The object that Dawn's `create()` returns must stay reachable for as long as a device lives and
+ * until every promise of Dawn has settled: once it is collected, what is pending never settles, or
+ * crashes the process. The device holds it, and lets it go when it is disposed and Dawn has
+ * answered all, so that nothing of Dawn keeps a process alive that has no device left.
  */
 import { VramError } from './errors.js';
 
@@ -28,10 +29,20 @@ export async function createGpu(flags: readonly string[] = []): Promise<GPU> {
     const dawn = (await import(/* @vite-ignore */ specifier)) as DawnModule;
     return dawn.create([...flags]);
   } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
     throw new VramError(
       'no-adapter',
-      "there is no navigator.gpu and npm 'webgpu' cannot be loaded; install it, or pass { gpu }",
+      `there is no navigator.gpu, and npm 'webgpu' cannot be loaded (${why}); install it, or pass ` +
+        '{ gpu }',
       { cause },
     );
   }
+}
+
+/** Keeps `gpu` reachable until Dawn has answered all of `promises`. */
+export function holdUntilSettled(
+  gpu: GPU | undefined,
+  promises: readonly Promise<unknown>[],
+): void {
+  void Promise.allSettled(promises).then(() => gpu);
 }

@@ -1,6 +1,6 @@
 /** Device, kernels, batches, transfers and tensors on a real driver. */
 import { createGpu } from '@vramkit/adapter';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import {
   Batch,
   countersSince,
@@ -10,6 +10,7 @@ import {
   tensorFromBuffer,
   adoptDevice,
   Uploader,
+  type Tensor,
   type VramDevice,
 } from './index.js';
 
@@ -286,12 +287,74 @@ describe('budget, loss and disposal', () => {
   it('refuses disposal while something is allocated', async () => {
     const own = await openDevice({ gpu });
     const x = createTensor(own, { dtype: 'f32', shape: [4], kind: 'kv', label: 'left over' });
-    expect(() => own.dispose()).toThrow(expect.objectContaining({ code: 'invariant' }));
+    expect(() => own.dispose()).toThrow(/the device was .* 1 live allocations \(16 B\): left over/);
     x.dispose();
     x.dispose();
     expect(() => x.buffer).toThrow(expect.objectContaining({ code: 'disposed' }));
     own.dispose();
     own.dispose();
     expect(() => own.assertUsable()).toThrow(expect.objectContaining({ code: 'disposed' }));
+  });
+
+  it('releases all at the end of a block, so that the error that ended it is the one seen', async () => {
+    const kept: Tensor[] = [];
+    const work = async (): Promise<void> => {
+      using own = await openDevice({ gpu, budgetBytes: 2 ** 20 });
+      const layout = { dtype: 'f32', kind: 'kv', label: 'large' } as const;
+      kept.push(createTensor(own, { ...layout, shape: [4] }));
+      createTensor(own, { ...layout, shape: [2 ** 20] });
+    };
+    await expect(work()).rejects.toMatchObject({ code: 'out-of-memory' });
+    for (const tensor of kept) tensor.dispose();
+  });
+
+  it('ends a read of an adopted device as disposed, and leaves no listener behind', async () => {
+    const adopted = adoptDevice(device.gpuDevice);
+    const x = createTensor(adopted, { dtype: 'f32', shape: [4096], kind: 'kv', label: 'x' });
+    const pending = x.read();
+    x.dispose();
+    adopted.dispose();
+    await expect(pending).rejects.toMatchObject({ code: 'disposed' });
+    const listen = vi.spyOn(device.gpuDevice, 'addEventListener');
+    expect(() => adoptDevice(device.gpuDevice, { budgetBytes: 1000 })).toThrow(/out-of-memory/);
+    expect(listen).not.toHaveBeenCalled();
+    listen.mockRestore();
+  });
+
+  it('gives idle staging memory back where something else needs it', async () => {
+    const own = await openDevice({ gpu, budgetBytes: 16 * 2 ** 20 });
+    const layout = { dtype: 'f32', kind: 'kv', label: 'x' } as const;
+    const x = createTensor(own, { ...layout, shape: [2 ** 20] });
+    await x.read();
+    x.dispose();
+    createTensor(own, { ...layout, shape: [15 * 2 ** 18] }).dispose();
+    own.dispose();
+  });
+});
+
+describe('tensors of the wrong kind', () => {
+  it('refuses a type that a kernel does not read, and a tensor of another device', async () => {
+    using x = createTensor(device, {
+      dtype: 'f16',
+      shape: [4],
+      kind: 'activations',
+      label: 'half',
+    });
+    using y = f32(4, 'y');
+    const batch = new Batch(device, 'test');
+    const request = {
+      params: { workgroupSize: 32 },
+      uniforms: { count: 4, shift: 0, factor: 1 },
+      workgroups: 1,
+    };
+    expect(() => batch.dispatch(affine, { ...request, bindings: { x, y } })).toThrow(
+      /binding 'x' of 'affine' is array<f32>, tensor 'half' is f16/,
+    );
+    using other = await openDevice({ gpu });
+    using z = createTensor(other, { dtype: 'f32', shape: [4], kind: 'kv', label: 'z' });
+    const foreign = /tensor 'z' is of another device/;
+    expect(() => batch.dispatch(affine, { ...request, bindings: { x: y, y: z } })).toThrow(foreign);
+    expect(() => batch.copy(y, z)).toThrow(foreign);
+    expect(() => batch.clear(z)).toThrow(foreign);
   });
 });

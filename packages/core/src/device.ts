@@ -12,11 +12,12 @@
 import { fail } from './assert.js';
 import { BufferUsage } from './buffer.js';
 import { createCounters, type DeviceCounters } from './counters.js';
-import { createGpu } from './dawn.js';
+import { createGpu, holdUntilSettled } from './dawn.js';
 import { VramError } from './errors.js';
 import { KernelCache } from './kernel.js';
 import { LIMIT_NAMES, readLimits, type DeviceLimits } from './limits.js';
 import { allocate, type Allocation, type MemoryResource } from './resource.js';
+import { assertNoneLive } from './resources/ledger.js';
 import { deviceResource, type DeviceResource } from './resources/device.js';
 import { limitedResource, type LimitedResource } from './resources/limited.js';
 import { tracedResource } from './resources/traced.js';
@@ -91,6 +92,7 @@ export class VramDevice {
   readonly #base: DeviceResource;
   readonly #traced: MemoryResource | undefined;
   readonly #uniformAllocation: Allocation;
+  readonly #live = new Set<Allocation>();
   readonly #scratch: UniformScratch[] = [];
   readonly #waiting = new Set<(error: VramError) => void>();
   readonly #scopes = new Set<Promise<void>>();
@@ -112,12 +114,17 @@ export class VramDevice {
     this.features = new Set<string>(gpuDevice.features);
     this.adapter = describeAdapter(gpuDevice);
     this.lost = gpuDevice.lost.then((info) => this.#onLost(info));
-    gpuDevice.addEventListener('uncapturederror', this.#onUncaptured);
     this.kernels = new KernelCache(this);
     this.#base = deviceResource(gpuDevice, {
       maxBufferBytes: this.limits.maxBufferSize,
-      onBufferCreated: () => (this.counters.buffersCreated += 1),
-      onBufferDestroyed: (allocation) => this.kernels.forget(allocation.buffer),
+      onBufferCreated: (allocation) => {
+        this.counters.buffersCreated += 1;
+        this.#live.add(allocation);
+      },
+      onBufferDestroyed: (allocation) => {
+        this.kernels.forget(allocation.buffer);
+        this.#live.delete(allocation);
+      },
       onError: (error) => this.#gather(error),
     });
     const { trace } = options;
@@ -133,6 +140,8 @@ export class VramDevice {
     });
     this.uniformBuffer = this.#uniformAllocation.buffer;
     this.readback = new ReadbackRing(this);
+    this.memory.onPressure(() => this.readback.trim());
+    gpuDevice.addEventListener('uncapturederror', this.#onUncaptured);
   }
 
   /** Whether the device was lost. */
@@ -206,6 +215,7 @@ export class VramDevice {
     } catch (error) {
       // A lost device rejects its own promises before it announces the loss: let that arrive.
       await new Promise((resolve) => setTimeout(resolve, 0));
+      if (this.#lostError === undefined && this.#disposed) this.assertUsable();
       throw this.#lostError ?? error;
     } finally {
       if (stop !== undefined) this.#waiting.delete(stop);
@@ -253,28 +263,45 @@ export class VramDevice {
    */
   dispose(): void {
     if (this.#disposed) return;
-    const live = this.memory.stats().allocationCount - 1 - this.readback.bufferCount;
-    if (live > 0 && this.#lostError === undefined) {
-      fail('invariant', `${live} allocations are still live on the device; dispose them first`, {
-        live,
-      });
-    }
+    if (this.#lostError === undefined) assertNoneLive('the device', this.#leftOver());
+    this.#release();
+  }
+
+  /**
+   * Releases everything, also what is still allocated: at the end of a `using` block a leak must
+   * not hide the error that ended it.
+   */
+  [Symbol.dispose](): void {
+    if (!this.#disposed) this.#release();
+  }
+
+  /** What others took and did not free. */
+  #leftOver(): Allocation[] {
+    const own = [this.#uniformAllocation, ...this.readback.buffers];
+    return [...this.#live].filter((allocation) => !own.includes(allocation));
+  }
+
+  #release(): void {
+    const leftOver = this.#leftOver();
     this.#disposed = true;
     this.readback.dispose();
     this.memory.free(this.#uniformAllocation);
     this.kernels.clear();
     this.gpuDevice.removeEventListener('uncapturederror', this.#onUncaptured);
-    if (live <= 0) {
+    for (const { buffer } of leftOver) buffer.destroy();
+    if (leftOver.length === 0) {
       this.memory.dispose();
       this.#traced?.dispose();
       this.#base.dispose();
     }
-    if (this.#owned) this.gpuDevice.destroy();
+    if (this.#owned) {
+      // The queue answers after whatever else was asked of it, maps of buffers among them.
+      const done = this.gpuDevice.queue.onSubmittedWorkDone();
+      this.gpuDevice.destroy();
+      const pending = [...this.#scopes, this.#base.settled(), done, this.gpuDevice.lost];
+      holdUntilSettled(this.#gpu, pending);
+    }
     this.#gpu = undefined;
-  }
-
-  [Symbol.dispose](): void {
-    this.dispose();
   }
 }
 
@@ -339,6 +366,7 @@ export async function openDevice(options: OpenDeviceOptions = {}): Promise<VramD
     return new VramDevice(gpuDevice, { ...options, gpu, owned: true });
   } catch (error) {
     gpuDevice.destroy();
+    holdUntilSettled(gpu, [gpuDevice.lost]);
     throw error;
   }
 }

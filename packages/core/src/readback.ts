@@ -47,10 +47,8 @@ export class ReadbackRing {
   }
 
   /** Staging buffers alive now, idle ones included. */
-  get bufferCount(): number {
-    let count = this.#busy.size;
-    for (const idle of this.#idle.values()) count += idle.length;
-    return count;
+  get buffers(): Allocation[] {
+    return [...this.#busy, ...this.#idle.values()].flat();
   }
 
   /**

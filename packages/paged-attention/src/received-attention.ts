@@ -56,7 +56,7 @@ export function checkReceived(
   kvHeads: number,
 ): void {
   checkInteger(`tokens of ${name}`, tokens, 1);
-  checkWords(`sums of ${name}`, sums, tokens * kvHeads);
+  checkWords(`sums of ${name}`, sums, tokens * kvHeads, 'f32');
 }
 
 /**

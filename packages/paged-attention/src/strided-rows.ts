@@ -25,7 +25,7 @@ export interface StridedRows {
 
 /**
  * Checks that `count` rows of `width` elements lie within their range.
- * @throws VramError `invalid-argument` naming the rows.
+ * @throws VramError `invalid-argument` naming the rows, also for a tensor of another type.
  */
 export function checkRows(name: string, rows: StridedRows, count: number, width: number): void {
   const { offset, rowStride, range } = rows;
@@ -36,6 +36,8 @@ export function checkRows(name: string, rows: StridedRows, count: number, width:
     `${name}: offset ${offset} and rowStride ${rowStride} must be multiples of 4`,
     { name, offset, rowStride },
   );
+  const { dtype = 'f32' } = range;
+  assertArgument(dtype === 'f32', `${name}: a tensor of ${dtype}, not of f32`, { name, dtype });
   const elements = count === 0 ? 0 : offset + (count - 1) * rowStride + width;
   assertArgument(
     elements * 4 <= range.sizeBytes,
@@ -47,9 +49,19 @@ export function checkRows(name: string, rows: StridedRows, count: number, width:
 
 /**
  * Checks that a range holds `count` u32 or f32.
- * @throws VramError `invalid-argument` naming the range.
+ * @throws VramError `invalid-argument` naming the range, also for a tensor of another type.
  */
-export function checkWords(name: string, range: BufferRange, count: number): void {
+export function checkWords(
+  name: string,
+  range: BufferRange,
+  count: number,
+  dtype: 'u32' | 'f32' = 'u32',
+): void {
+  assertArgument(
+    range.dtype === undefined || range.dtype === dtype,
+    `${name}: a tensor of ${range.dtype}, not of ${dtype}`,
+    { name, dtype: range.dtype },
+  );
   assertArgument(
     count * 4 <= range.sizeBytes,
     `${name}: needs ${count} entries, the range has ${range.sizeBytes / 4}`,

@@ -17,7 +17,7 @@ const preload = pathToFileURL(join(import.meta.dirname, 'lend-gpu.ts')).href;
 const flags = ['--conditions=@vramkit/source', '--import', 'tsx', '--import', preload];
 
 /** Runs a module and gives what it prints. */
-function run(code: string): string {
+function run(code: string, more: readonly string[] = []): string {
   mkdirSync(scratch, { recursive: true });
   const folder = mkdtempSync(join(scratch, 'example-'));
   try {
@@ -25,7 +25,8 @@ function run(code: string): string {
     writeFileSync(file, code);
     // The task runner may ask for colours, which are no part of what an example prints.
     const env = { ...process.env, NO_COLOR: '1', FORCE_COLOR: '0' };
-    return execFileSync(process.execPath, [...flags, file], { encoding: 'utf8', cwd: folder, env });
+    const args = [...flags, ...more, file];
+    return execFileSync(process.execPath, args, { encoding: 'utf8', cwd: folder, env });
   } finally {
     rmSync(folder, { recursive: true });
   }
@@ -43,3 +44,16 @@ for (const path of workspaceFiles(root).filter((each) => withExamples.test(each)
     });
   });
 }
+
+it('a device that is disposed at once, and collected, does not take the process with it', () => {
+  const code = `
+    import { openDevice } from '@vramkit/core';
+    const once = async () => (await openDevice({ budgetBytes: 2 ** 20 })).dispose();
+    for (let i = 0; i < 3; i += 1) {
+      await once();
+      globalThis.gc();
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+    console.log('ended');`;
+  expect(run(code, ['--expose-gc'])).toBe('ended\n');
+});

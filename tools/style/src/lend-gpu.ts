@@ -1,8 +1,7 @@
 /**
- * Preloaded before an example: lends it the adapter of this workspace as a browser would, as
- * `navigator.gpu`, so that its `openDevice()` needs no Vulkan driver on the machine.
+ * Preloaded before an example: points the Vulkan loader at the adapter of this workspace, so that
+ * its `openDevice()` needs no driver on the machine and goes the way of a user's all the same.
  */
 import { createGpu } from '@vramkit/adapter';
 
-const { gpu } = await createGpu();
-Object.defineProperty(globalThis, 'navigator', { value: { gpu }, configurable: true });
+await createGpu();

@@ -55,6 +55,23 @@ export function effectiveLimitBytes(
   return takenBytes + idleBytes + Math.max(0, upstreamFree);
 }
 
+/**
+ * What disposal checks.
+ * @throws VramError `invariant` naming what is still live.
+ */
+export function assertNoneLive(owner: string, live: readonly Allocation[]): void {
+  if (live.length === 0) return;
+  const labels = live.slice(0, LISTED_LABELS).map(({ label }) => label);
+  const more = live.length - labels.length;
+  const liveBytes = live.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+  fail(
+    'invariant',
+    `${owner} was disposed with ${live.length} live allocations (${liveBytes} B): ` +
+      `${labels.join(', ')}${more > 0 ? `, and ${more} more` : ''}`,
+    { count: live.length, liveBytes, labels },
+  );
+}
+
 /** Live allocations of one resource, their bytes by kind, and the peak of what it reserved. */
 export class AllocationLedger<Held> {
   readonly #name: string;
@@ -168,16 +185,7 @@ export class AllocationLedger<Held> {
    */
   dispose(release?: () => void): void {
     if (this.#disposed) return;
-    if (this.#entries.size > 0) {
-      const labels = [...this.#entries.keys()].slice(0, LISTED_LABELS).map(({ label }) => label);
-      const more = this.#entries.size - labels.length;
-      fail(
-        'invariant',
-        `the ${this.#name} resource was disposed with ${this.#entries.size} live allocations ` +
-          `(${this.#liveBytes} B): ${labels.join(', ')}${more > 0 ? `, and ${more} more` : ''}`,
-        { count: this.#entries.size, liveBytes: this.#liveBytes, labels },
-      );
-    }
+    assertNoneLive(`the ${this.#name} resource`, [...this.#entries.keys()]);
     release?.();
     this.#disposed = true;
   }
