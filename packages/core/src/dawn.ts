@@ -32,8 +32,8 @@ export async function createGpu(flags: readonly string[] = []): Promise<GPU> {
     const why = cause instanceof Error ? cause.message : String(cause);
     throw new VramError(
       'no-adapter',
-      `there is no navigator.gpu, and npm 'webgpu' cannot be loaded (${why}); install it, or pass ` +
-        '{ gpu }',
+      "there is no navigator.gpu and npm 'webgpu' cannot be loaded; install it, or pass { gpu }: " +
+        why,
       { cause },
     );
   }

@@ -296,7 +296,7 @@ describe('budget, loss and disposal', () => {
     expect(() => own.assertUsable()).toThrow(expect.objectContaining({ code: 'disposed' }));
   });
 
-  it('releases all at the end of a block, so that the error that ended it is the one seen', async () => {
+  it('releases all at the end of a block, and the error that ended it is seen', async () => {
     const kept: Tensor[] = [];
     const work = async (): Promise<void> => {
       using own = await openDevice({ gpu, budgetBytes: 2 ** 20 });
