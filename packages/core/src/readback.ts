@@ -1,13 +1,25 @@
 /**
  * Reads from the device through a ring of reusable staging buffers.
  *
- * Staging buffers come in powers of two and are kept after use, so a read of the same size in every
- * step creates no buffer. Large ranges move in chunks, two in flight.
+ * A read takes staging for its whole range, submits all copies in one submit before it returns its
+ * promise, and then maps the buffers one after another. So it gives the bytes of one moment, and
+ * costs up to its size, rounded up, of the budget while it lasts. Where the budget has less room,
+ * the range is read in parts: what fits now, and the rest when that was copied out.
+ *
+ * Staging buffers come in powers of two from 4 KiB to 8 MiB and are kept after use, eight of a
+ * size, so a read of up to 64 MiB in every step creates no buffer. Idle ones are freed where a read
+ * finds no room, and by {@link ReadbackRing.trim}.
  */
 import { checkInteger, throwIfAborted } from './assert.js';
-import { BufferUsage, subrange, type BufferRange } from './buffer.js';
+import { BufferUsage, type BufferRange } from './buffer.js';
 import type { DeviceCounters } from './counters.js';
-import { allocate, type Allocation, type MemoryResource } from './resource.js';
+import {
+  allocate,
+  paddedBytes,
+  type Allocation,
+  type AllocationRequest,
+  type MemoryResource,
+} from './resource.js';
 
 /** Options of {@link ReadbackRing.read}. */
 export interface ReadOptions {
@@ -15,6 +27,18 @@ export interface ReadOptions {
   readonly signal?: AbortSignal;
   /** Called after each chunk with bytes done and bytes in all. */
   readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
+  /**
+   * Whether to reject with `out-of-memory` where there is no staging for the whole range, instead
+   * of reading it in parts. For a range that is written again before the read ends. Default: false.
+   */
+  readonly atOnce?: boolean;
+}
+
+/** Where one staging buffer's bytes go in the result of a read. */
+interface Part {
+  readonly staging: Allocation;
+  readonly offset: number;
+  readonly sizeBytes: number;
 }
 
 /** What the ring needs of its device. */
@@ -32,7 +56,7 @@ export interface ReadbackHost {
 
 const MIN_STAGING_BYTES = 4 * 1024;
 const CHUNK_BYTES = 8 * 1024 * 1024;
-const MAX_IDLE_PER_SIZE = 4;
+const MAX_IDLE_PER_SIZE = 8;
 const MAP_READ = 1;
 
 /** Staging buffers for reads; one per device, at `device.readback`. */
@@ -52,67 +76,102 @@ export class ReadbackRing {
   }
 
   /**
-   * The bytes of `range` after all work submitted so far.
+   * The bytes of `range` after all work submitted so far. All copies are submitted before this
+   * returns, except under memory pressure: a range of more than 4 KiB for whose staging there is no
+   * room is read in parts, and must not be written before the promise settles; see
+   * {@link ReadOptions.atOnce}.
    * @throws VramError `device-lost`, `aborted`, `out-of-memory` for staging, or an earlier driver
    * error.
    */
   async read(range: BufferRange, options: ReadOptions = {}): Promise<Uint8Array> {
     checkInteger('sizeBytes', range.sizeBytes);
     const result = new Uint8Array(range.sizeBytes);
-    let done = 0;
-    const finish = async (part: BufferRange, offset: number): Promise<void> => {
-      await this.#readChunk(part, result, offset);
-      done += part.sizeBytes;
-      options.onProgress?.(done, range.sizeBytes);
-    };
-    let previous: Promise<void> = Promise.resolve();
-    for (let offset = 0; offset < range.sizeBytes; offset += CHUNK_BYTES) {
+    let mostBytes = CHUNK_BYTES;
+    for (let done = 0; done < range.sizeBytes;) {
       throwIfAborted(options.signal);
-      const sizeBytes = Math.min(CHUNK_BYTES, range.sizeBytes - offset);
-      const current = finish(subrange(range, offset, sizeBytes), offset);
-      current.catch(() => undefined); // Observed below; the loop may leave first.
-      await previous;
-      previous = current;
+      const parts = this.#stage(range.sizeBytes, done, mostBytes, options.atOnce ?? false);
+      mostBytes = parts[0]?.staging.sizeBytes ?? mostBytes;
+      try {
+        const mappings = this.#submit(range, parts);
+        for (let part = parts[0]; part !== undefined; part = parts[0]) {
+          throwIfAborted(options.signal);
+          await this.#device.orLost(mappings.shift() ?? Promise.resolve());
+          this.#copyOut(part, result);
+          parts.shift();
+          this.#give(part.staging);
+          done += part.sizeBytes;
+          options.onProgress?.(done, range.sizeBytes);
+        }
+      } finally {
+        for (const { staging } of parts) this.#drop(staging);
+      }
     }
-    await previous;
     await this.#device.throwGathered();
     return result;
   }
 
-  async #readChunk(range: BufferRange, result: Uint8Array, offset: number): Promise<void> {
-    const device = this.#device;
-    const copyBytes = Math.ceil(range.sizeBytes / 4) * 4;
-    const staging = this.#take(copyBytes);
+  /** Copies the parts to their staging buffers in one submit, and maps those. */
+  #submit(range: BufferRange, parts: readonly Part[]): Promise<void>[] {
+    const { gpuDevice, counters } = this.#device;
+    const encoder = gpuDevice.createCommandEncoder({ label: 'readback' });
+    const { buffer, offsetBytes } = range;
+    for (const { staging, offset, sizeBytes } of parts) {
+      const from = offsetBytes + offset;
+      encoder.copyBufferToBuffer(buffer, from, staging.buffer, 0, paddedBytes(sizeBytes));
+    }
+    gpuDevice.queue.submit([encoder.finish()]);
+    counters.submits += 1;
+    return parts.map(({ staging, sizeBytes }) => {
+      const mapping = staging.buffer.mapAsync(MAP_READ, 0, paddedBytes(sizeBytes));
+      mapping.catch(() => undefined); // Awaited in turn, unless the read ends before.
+      return mapping;
+    });
+  }
+
+  #copyOut({ staging, offset, sizeBytes }: Part, result: Uint8Array): void {
+    const mapped = new Uint8Array(staging.buffer.getMappedRange(0, paddedBytes(sizeBytes)));
+    result.set(mapped.subarray(0, sizeBytes), offset);
+    staging.buffer.unmap();
+    this.#device.counters.downloadedBytes += sizeBytes;
+  }
+
+  /** Staging for as much of `[start, end)` as there is room for, the largest buffers first. */
+  #stage(end: number, start: number, mostBytes: number, atOnce: boolean): Part[] {
+    this.#device.assertUsable();
+    const parts: Part[] = [];
+    let size = mostBytes;
     try {
-      const encoder = device.gpuDevice.createCommandEncoder({ label: 'readback' });
-      const { buffer, offsetBytes } = range;
-      encoder.copyBufferToBuffer(buffer, offsetBytes, staging.buffer, 0, copyBytes);
-      device.gpuDevice.queue.submit([encoder.finish()]);
-      device.counters.submits += 1;
-      await device.orLost(staging.buffer.mapAsync(MAP_READ, 0, copyBytes));
-      const mapped = new Uint8Array(staging.buffer.getMappedRange(0, copyBytes));
-      result.set(mapped.subarray(0, range.sizeBytes), offset);
-      staging.buffer.unmap();
-      device.counters.downloadedBytes += range.sizeBytes;
-      this.#give(staging);
+      for (let offset = start; offset < end;) {
+        size = Math.min(size, Math.max(MIN_STAGING_BYTES, 2 ** Math.ceil(Math.log2(end - offset))));
+        const isLast = size === MIN_STAGING_BYTES;
+        const staging = this.#tryTake(size, isLast && (atOnce || parts.length === 0));
+        if (staging !== undefined) {
+          const sizeBytes = Math.min(size, end - offset);
+          parts.push({ staging, offset, sizeBytes });
+          offset += sizeBytes;
+        } else if (isLast) break;
+        else size /= 2;
+      }
+      return parts;
     } catch (error) {
-      this.#drop(staging);
+      for (const { staging } of parts) this.#give(staging);
       throw error;
     }
   }
 
-  #take(sizeBytes: number): Allocation {
-    this.#device.assertUsable();
-    const size = Math.max(MIN_STAGING_BYTES, 2 ** Math.ceil(Math.log2(sizeBytes)));
-    const staging =
-      this.#idle.get(size)?.pop() ??
-      allocate(this.#device.memory, {
-        sizeBytes: size,
-        kind: 'staging',
-        label: 'readback',
-        usage: BufferUsage.mapRead | BufferUsage.copyDestination,
-      });
-    this.#busy.add(staging);
+  /** A staging buffer; without room `undefined`, or `out-of-memory` where it is `needed`. */
+  #tryTake(sizeBytes: number, needed: boolean): Allocation | undefined {
+    const { memory } = this.#device;
+    const request: AllocationRequest = {
+      sizeBytes,
+      kind: 'staging',
+      label: 'readback',
+      usage: BufferUsage.mapRead | BufferUsage.copyDestination,
+    };
+    let staging = this.#idle.get(sizeBytes)?.pop() ?? memory.tryAllocate(request);
+    if (staging === undefined && this.trim() > 0) staging = memory.tryAllocate(request);
+    if (staging === undefined && needed) staging = allocate(memory, request);
+    if (staging !== undefined) this.#busy.add(staging);
     return staging;
   }
 
@@ -136,7 +195,10 @@ export class ReadbackRing {
     for (const staging of this.#busy) this.#drop(staging);
   }
 
-  /** Frees idle staging memory, for instance under memory pressure. Returns the bytes freed. */
+  /**
+   * Frees idle staging memory, for instance under memory pressure.
+   * @returns The bytes freed.
+   */
   trim(): number {
     let freed = 0;
     for (const idle of this.#idle.values()) {

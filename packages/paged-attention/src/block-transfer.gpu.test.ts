@@ -1,6 +1,6 @@
 /** Whole blocks to the host and back: the same K, V and norms, in other blocks of another cache. */
 import { createGpu } from '@vramkit/adapter';
-import { Batch, createTensor, openDevice, type VramDevice } from '@vramkit/core';
+import { allocate, Batch, createTensor, openDevice, type VramDevice } from '@vramkit/core';
 import { seededRandom } from '@vramkit/core/testing';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createPagedKvCache, type PagedKvCache } from './index.js';
@@ -84,4 +84,30 @@ describe.each(['f16', 'f32'] as const)('blocks of %s', (dtype) => {
     expect(await cache.readBlocks([1])).toEqual(before);
     expect(await cache.readBlocks([])).toEqual(new Map());
   });
+});
+
+it('scattered blocks are read whole or not at all where staging is short', async () => {
+  // One block of 64 KiB a gather, so that the gathered range is filled again for each block.
+  const wide = { layers: 1, kvHeads: 8, headDim: 64, blockCount: 16, blockSize: 16 } as const;
+  const tight = await openDevice({ gpu, budgetBytes: 8 << 20 });
+  const cache = createPagedKvCache(tight, { ...wide, dtype: 'f32' });
+  const block = (value: number) =>
+    new Uint8Array(new Float32Array(cache.bytesPerBlock / 4).fill(value).buffer);
+  cache.writeBlocks(new Map([0, 4, 8, 12].map((id) => [id, block(id)])));
+  const { limitBytes, liveBytes } = tight.memory.stats();
+  const sizeBytes = limitBytes - liveBytes - (80 << 10);
+  const filler = allocate(tight.memory, { sizeBytes, kind: 'activations', label: 'filler' });
+  // The first read has staging for one block and a part of the next; the second refills the range.
+  const both = await Promise.allSettled([
+    cache.readKv(0, slotsOf([0, 4])),
+    cache.readKv(0, slotsOf([8, 12])),
+  ]);
+  for (const read of both) {
+    expect(read).toMatchObject({ status: 'rejected', reason: { code: 'out-of-memory' } });
+  }
+  tight.memory.free(filler);
+  const { keys } = await cache.readKv(0, slotsOf([8, 12]));
+  expect(keys.every((x, i) => x === (i < keys.length / 2 ? 8 : 12))).toBe(true);
+  cache.dispose();
+  tight.dispose();
 });

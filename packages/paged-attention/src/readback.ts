@@ -11,6 +11,7 @@ import {
   fail,
   subrange,
   type BufferRange,
+  type ReadOptions,
   type VramDevice,
 } from '@vramkit/core';
 import {
@@ -87,8 +88,12 @@ export async function readBlocks(
   const perGather = Math.floor(gather.sizeBytes / blockBytes);
   const result = new Map<number, Uint8Array>();
   const runs = readRuns(reads, segments, perGather);
-  const take = async (range: BufferRange, ids: readonly number[]): Promise<void> => {
-    const bytes = await device.readback.read(range);
+  const take = async (
+    range: BufferRange,
+    ids: readonly number[],
+    options?: ReadOptions,
+  ): Promise<void> => {
+    const bytes = await device.readback.read(range, options);
     ids.forEach((id, index) =>
       result.set(id, bytes.subarray(index * blockBytes, (index + 1) * blockBytes)),
     );
@@ -101,10 +106,11 @@ export async function readBlocks(
   const pending: Promise<void>[] = [];
   let batch = new Batch(device, 'gather blocks');
   let ids: number[] = [];
-  // A read submits its copy before it returns, so the range can be filled again right after it.
+  // A read at once submits its copies before it returns, so the range can be filled again right
+  // after it.
   const flush = (): void => {
     batch.submit();
-    pending.push(take(subrange(gather, 0, ids.length * blockBytes), ids));
+    pending.push(take(subrange(gather, 0, ids.length * blockBytes), ids, { atOnce: true }));
     batch = new Batch(device, 'gather blocks');
     ids = [];
   };
