@@ -14,7 +14,13 @@ import { castKernel, type CastDType } from './cast.js';
 import type { VramDevice } from './device.js';
 import { bf16ToF32, dtypeBytes, f16ArrayToF32, f32ToBf16, f32ToF16, type DType } from './dtype.js';
 import type { ReadOptions } from './readback.js';
-import { allocate, type Allocation, type MemoryKind, type MemoryResource } from './resource.js';
+import {
+  allocate,
+  paddedBytes,
+  type Allocation,
+  type MemoryKind,
+  type MemoryResource,
+} from './resource.js';
 import { contiguousStrides, elementCount, sameShape, type Shape } from './shape.js';
 import { writeRange } from './upload.js';
 
@@ -46,7 +52,7 @@ export class Tensor implements BufferRange {
   readonly strides: readonly number[];
   readonly label: string;
   readonly offsetBytes: number;
-  /** Bytes bound, rounded up to a multiple of four. */
+  /** Bytes bound, rounded up to a multiple of four; four of an empty tensor with its own memory. */
   readonly sizeBytes: number;
   readonly #buffer: GPUBuffer;
   readonly #release: (() => void) | undefined;
@@ -66,7 +72,8 @@ export class Tensor implements BufferRange {
     this.strides = contiguousStrides(layout.shape);
     this.label = layout.label;
     this.offsetBytes = range.offsetBytes;
-    this.sizeBytes = Math.max(4, paddedTo4(dtypeBytes(layout.dtype, elementCount(layout.shape))));
+    const bytes = dtypeBytes(layout.dtype, elementCount(layout.shape));
+    this.sizeBytes = ownership.release === undefined ? paddedTo4(bytes) : paddedBytes(bytes);
     this.#buffer = range.buffer;
     this.#release = ownership.release;
     this.#root = ownership.root;
@@ -87,9 +94,11 @@ export class Tensor implements BufferRange {
   }
 
   /**
-   * Rows `[start, start + count)` of the outermost dimension, as a view.
-   * @throws VramError `invalid-argument` where the rows leave the tensor or start off a 4-byte
-   * boundary.
+   * Rows `[start, start + count)` of the outermost dimension, as a view. The device writes whole
+   * words of 4 bytes, so rows of 8 or 16-bit elements are cut only between words: a write to a part
+   * of a word would change the neighbouring row.
+   * @throws VramError `invalid-argument` where the rows leave the tensor, start off a 4-byte
+   * boundary, or end off one before the tensor's end.
    */
   slice(start: number, count: number): Tensor {
     const [rows] = this.shape;
@@ -101,6 +110,11 @@ export class Tensor implements BufferRange {
     assertArgument(start + count <= rows, `rows ${start} + ${count} leave ${rows}`);
     const offset = dtypeBytes(this.dtype, start * (this.strides[0] ?? 1));
     assertArgument(offset % 4 === 0, `row ${start} of '${this.label}' is not 4-byte aligned`);
+    const end = dtypeBytes(this.dtype, (start + count) * (this.strides[0] ?? 1));
+    assertArgument(
+      end % 4 === 0 || start + count === rows,
+      `row ${start + count} of '${this.label}', where the part ends, is not 4-byte aligned`,
+    );
     return this.#view([count, ...this.shape.slice(1)], this.offsetBytes + offset);
   }
 
@@ -217,7 +231,7 @@ function paddedTo4(bytes: number): number {
 export function createTensor(device: VramDevice, options: TensorOptions): Tensor {
   device.assertUsable();
   const memory = options.memory ?? device.memory;
-  const sizeBytes = Math.max(4, paddedTo4(dtypeBytes(options.dtype, elementCount(options.shape))));
+  const sizeBytes = paddedBytes(dtypeBytes(options.dtype, elementCount(options.shape)));
   const { kind, label } = options;
   const allocation: Allocation = allocate(memory, { sizeBytes, kind, label });
   return new Tensor(device, allocation, options, { release: () => memory.free(allocation) });
