@@ -12,7 +12,10 @@ import { BufferUsage, subrange, type BufferRange } from './buffer.js';
 import type { VramDevice } from './device.js';
 import { allocate, type Allocation } from './resource.js';
 
-/** Host data that can be written: any view whose bytes are a multiple of four. */
+/**
+ * Host data that can be written: any view, also of shared memory, whose bytes are a multiple of
+ * four.
+ */
 export type HostData = ArrayBufferView;
 
 /**
@@ -37,15 +40,17 @@ export function writeRange(
       `${range.sizeBytes} B`,
     { sizeBytes: data.byteLength, offsetBytes, rangeBytes: range.sizeBytes },
   );
-  device.gpuDevice.queue.writeBuffer(
-    range.buffer,
-    range.offsetBytes + offsetBytes,
-    // Node's typings separate ArrayBuffer from SharedArrayBuffer; the queue reads from either.
-    data.buffer as ArrayBuffer,
-    data.byteOffset,
-    data.byteLength,
-  );
+  const start = range.offsetBytes + offsetBytes;
+  const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  device.gpuDevice.queue.writeBuffer(range.buffer, start, unshared(bytes));
   device.counters.uploadedBytes += data.byteLength;
+}
+
+/** The same bytes outside shared memory, which the queue refuses; a copy only of shared ones. */
+function unshared(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+  // The typings do not narrow a view by the class of its buffer.
+  if (bytes.buffer instanceof ArrayBuffer) return bytes as Uint8Array<ArrayBuffer>;
+  return new Uint8Array(bytes);
 }
 
 /** The two ways to upload. */
