@@ -7,7 +7,7 @@
  * the driver (software drivers: writeBuffer by 3 to 10 times), so {@link Uploader} times both on
  * its first large chunks and keeps the faster; nothing is assumed from the driver's name.
  */
-import { assertArgument, throwIfAborted } from './assert.js';
+import { assertArgument, fail, throwIfAborted } from './assert.js';
 import { BufferUsage, subrange, type BufferRange } from './buffer.js';
 import type { VramDevice } from './device.js';
 import { allocate, type Allocation } from './resource.js';
@@ -84,8 +84,12 @@ export class Uploader {
   readonly #chunkBytes: number;
   readonly #now: () => number;
   readonly #ring: Allocation[] = [];
+  /** Per slot: resolves when all moves that took it have submitted and it is mapped again. */
   readonly #ready: Promise<void>[] = [];
   #next = 0;
+  /** Moves that wait for a slot of the ring. */
+  #waiting = 0;
+  #disposed = false;
   #method: UploadMethod | undefined;
   readonly #samples: Record<UploadMethod, number[]> = { 'write-buffer': [], 'mapped-ring': [] };
 
@@ -115,8 +119,9 @@ export class Uploader {
 
   /**
    * Writes all of `data` into `range` at `offsetBytes`. Resolves when the data may be reused; the
-   * device sees it before any work submitted later.
-   * @throws VramError `invalid-argument`, `aborted`, `out-of-memory` for the ring, `device-lost`.
+   * device sees it before any work submitted later. Several may be in flight.
+   * @throws VramError `invalid-argument`, `aborted`, `out-of-memory` for the ring, `device-lost`,
+   * `disposed` where the uploader is disposed before the end.
    */
   async upload(
     range: BufferRange,
@@ -124,10 +129,12 @@ export class Uploader {
     offsetBytes = 0,
     options: UploadOptions = {},
   ): Promise<void> {
+    this.#assertUsable();
     assertArgument(data.byteLength % 4 === 0, `${data.byteLength} B is not a multiple of 4`);
     subrange(range, offsetBytes, data.byteLength);
     for (let done = 0; done < data.byteLength; done += this.#chunkBytes) {
       throwIfAborted(options.signal);
+      this.#assertUsable();
       const length = Math.min(this.#chunkBytes, data.byteLength - done);
       const chunk = new Uint8Array(data.buffer, data.byteOffset + done, length);
       await this.#move(subrange(range, offsetBytes + done, length), chunk);
@@ -146,7 +153,7 @@ export class Uploader {
     this.#samples[method].push(chunk.byteLength / (this.#now() - start) / 1e6);
     if (mapped.length < SAMPLES_PER_METHOD) return;
     this.#method = (best(mapped) ?? 0) > (best(direct) ?? 0) ? 'mapped-ring' : 'write-buffer';
-    if (this.#method === 'write-buffer') this.#freeRing();
+    this.#freeUnusedRing();
   }
 
   async #by(method: UploadMethod, range: BufferRange, chunk: Uint8Array): Promise<void> {
@@ -155,32 +162,68 @@ export class Uploader {
   }
 
   async #byRing(range: BufferRange, chunk: Uint8Array): Promise<void> {
-    const device = this.#device;
     const slot = this.#next;
+    const staging = (this.#ring[slot] ??= this.#allocateSlot());
     this.#next = (slot + 1) % RING_SLOTS;
-    let staging = this.#ring[slot];
-    if (staging === undefined) {
-      staging = allocate(device.memory, {
-        sizeBytes: this.#chunkBytes,
-        kind: 'staging',
-        label: 'upload',
-        usage: BufferUsage.mapWrite | BufferUsage.copySource,
-      });
-      this.#ring[slot] = staging;
-      this.#ready[slot] = staging.buffer.mapAsync(MAP_WRITE);
+    // The slot's next move waits for this one, so its turn is noted before anything is awaited.
+    const moved = this.#through(staging, this.#ready[slot] ?? mapForWrites(staging), range, chunk);
+    const ready = moved
+      .catch(() => undefined)
+      .then(() => (this.#ring[slot] === staging ? mapForWrites(staging) : undefined));
+    ready.catch(() => undefined); // Awaited at the slot's next use, or dropped on disposal.
+    this.#ready[slot] = ready;
+    this.#waiting += 1;
+    try {
+      await moved;
+    } catch (error) {
+      this.#assertUsable();
+      throw error;
+    } finally {
+      this.#waiting -= 1;
+      this.#freeUnusedRing();
     }
-    await device.orLost(this.#ready[slot] ?? Promise.resolve());
-    new Uint8Array(staging.buffer.getMappedRange(0, chunk.byteLength)).set(chunk);
-    staging.buffer.unmap();
+  }
+
+  #allocateSlot(): Allocation {
+    return allocate(this.#device.memory, {
+      sizeBytes: this.#chunkBytes,
+      kind: 'staging',
+      label: 'upload',
+      usage: BufferUsage.mapWrite | BufferUsage.copySource,
+    });
+  }
+
+  /** Copies a chunk into staging memory once that is mapped, and submits its copy to the range. */
+  async #through(
+    staging: Allocation,
+    ready: Promise<void>,
+    range: BufferRange,
+    chunk: Uint8Array,
+  ): Promise<void> {
+    const device = this.#device;
+    await device.orLost(ready);
+    this.#assertUsable();
+    const target = new Uint8Array(staging.buffer.getMappedRange(0, chunk.byteLength));
+    try {
+      target.set(chunk); // Throws where the caller transferred the data meanwhile.
+    } finally {
+      staging.buffer.unmap();
+    }
     const encoder = device.gpuDevice.createCommandEncoder({ label: 'upload' });
     const { buffer, offsetBytes } = range;
     encoder.copyBufferToBuffer(staging.buffer, 0, buffer, offsetBytes, chunk.byteLength);
     device.gpuDevice.queue.submit([encoder.finish()]);
     device.counters.submits += 1;
     device.counters.uploadedBytes += chunk.byteLength;
-    const mapping = staging.buffer.mapAsync(MAP_WRITE);
-    mapping.catch(() => undefined); // Awaited at the slot's next use, or dropped on disposal.
-    this.#ready[slot] = mapping;
+  }
+
+  #assertUsable(): void {
+    if (this.#disposed) fail('disposed', 'the uploader was disposed');
+  }
+
+  /** Frees the ring where the measurement chose the other way and no move is in it. */
+  #freeUnusedRing(): void {
+    if (this.#method === 'write-buffer' && this.#waiting === 0) this.#freeRing();
   }
 
   #freeRing(): void {
@@ -190,14 +233,21 @@ export class Uploader {
     this.#next = 0;
   }
 
-  /** Frees the staging ring; idempotent. */
+  /** Frees the staging ring; idempotent. Uploads in flight reject with `disposed`. */
   dispose(): void {
+    this.#disposed = true;
     this.#freeRing();
   }
 
   [Symbol.dispose](): void {
     this.dispose();
   }
+}
+
+function mapForWrites(staging: Allocation): Promise<void> {
+  const mapping = staging.buffer.mapAsync(MAP_WRITE);
+  mapping.catch(() => undefined); // Rejects with the device or on disposal, awaited or not.
+  return mapping;
 }
 
 function best(samples: readonly number[]): number | undefined {
