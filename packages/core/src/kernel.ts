@@ -10,7 +10,7 @@
  * Tensors of one arena share a buffer, so a dispatch that meets this case takes a variant of the
  * pipeline with every binding writable; overlapping ranges stay an error of the driver.
  */
-import { fail } from './assert.js';
+import { assertInvariant, fail } from './assert.js';
 import type { BufferRange } from './buffer.js';
 import type { DeviceCounters } from './counters.js';
 import type { DeviceLimits } from './limits.js';
@@ -155,12 +155,23 @@ export interface KernelCacheHost {
 
 const MAX_BIND_GROUPS = 16_384;
 
-/** Pipelines and bind groups of one device, created once and found again by value. */
+interface BindGroupEntry {
+  readonly group: GPUBindGroup;
+  /** The keys of each of its buffers, this entry's among them; not the buffers, see the cache. */
+  readonly keySets: readonly Set<string>[];
+}
+
+/**
+ * Pipelines and bind groups of one device, created once and found again by value.
+ *
+ * Bind groups are dropped with a buffer of ours, and the oldest above a fixed number. Nobody says
+ * when a foreign buffer goes, so the cache keeps no reference to buffers.
+ */
 export class KernelCache {
   readonly #host: KernelCacheHost;
   readonly #pipelines = new Map<AnyKernel, Map<string, CompiledKernel>>();
-  readonly #bindGroups = new Map<string, GPUBindGroup>();
-  readonly #keysByBuffer = new Map<GPUBuffer, Set<string>>();
+  readonly #bindGroups = new Map<string, BindGroupEntry>();
+  #keysByBuffer = new WeakMap<GPUBuffer, Set<string>>();
   readonly #bufferIds = new WeakMap<GPUBuffer, number>();
   #nextId = 1;
 
@@ -235,19 +246,26 @@ export class KernelCache {
       key += `|${this.#bufferId(range.buffer)}:${range.offsetBytes}:${range.sizeBytes}`;
     }
     const found = this.#bindGroups.get(key);
-    if (found !== undefined) return found;
+    if (found !== undefined) return found.group;
     const group = this.#createBindGroup(compiled, ranges, uniformBuffer);
     if (this.#bindGroups.size >= MAX_BIND_GROUPS) {
       const oldest = this.#bindGroups.keys().next();
-      if (!oldest.done) this.#bindGroups.delete(oldest.value);
+      if (!oldest.done) this.#drop(oldest.value);
     }
-    this.#bindGroups.set(key, group);
-    for (const range of ranges) {
-      let keys = this.#keysByBuffer.get(range.buffer);
-      if (keys === undefined) this.#keysByBuffer.set(range.buffer, (keys = new Set()));
-      keys.add(key);
-    }
+    const keySets = ranges.map((range) => this.#keysOf(range.buffer).add(key));
+    this.#bindGroups.set(key, { group, keySets });
     return group;
+  }
+
+  #keysOf(buffer: GPUBuffer): Set<string> {
+    let keys = this.#keysByBuffer.get(buffer);
+    if (keys === undefined) this.#keysByBuffer.set(buffer, (keys = new Set()));
+    return keys;
+  }
+
+  #drop(key: string): void {
+    for (const keys of this.#bindGroups.get(key)?.keySets ?? []) keys.delete(key);
+    this.#bindGroups.delete(key);
   }
 
   #createBindGroup(
@@ -288,7 +306,7 @@ export class KernelCache {
 
   /** Drops the bind groups that name a buffer which is being destroyed. */
   forget(buffer: GPUBuffer): void {
-    for (const key of this.#keysByBuffer.get(buffer) ?? []) this.#bindGroups.delete(key);
+    for (const key of this.#keysByBuffer.get(buffer) ?? []) this.#drop(key);
     this.#keysByBuffer.delete(buffer);
   }
 
@@ -296,6 +314,22 @@ export class KernelCache {
   clear(): void {
     this.#pipelines.clear();
     this.#bindGroups.clear();
-    this.#keysByBuffer.clear();
+    this.#keysByBuffer = new WeakMap();
+  }
+
+  /** Checks that buffers list live bind groups only. @throws VramError `invariant`. */
+  check(): void {
+    const sets = new Set<Set<string>>();
+    for (const [key, { keySets }] of this.#bindGroups) {
+      for (const keys of keySets) {
+        assertInvariant(keys.has(key), `a buffer of bind group ${key} does not list it`);
+        sets.add(keys);
+      }
+    }
+    for (const keys of sets) {
+      for (const key of keys) {
+        assertInvariant(this.#bindGroups.has(key), `bind group ${key} is listed and gone`);
+      }
+    }
   }
 }
