@@ -1,7 +1,14 @@
 /** Views of tensors: what they cover, and what they refuse. */
 import { createGpu } from '@vramkit/adapter';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Batch, createTensor, openDevice, type DType, type VramDevice } from './index.js';
+import {
+  Batch,
+  createTensor,
+  openDevice,
+  tensorFromBuffer,
+  type DType,
+  type VramDevice,
+} from './index.js';
 
 let device: VramDevice;
 beforeAll(async () => {
@@ -64,5 +71,16 @@ describe('empty slices', () => {
     expect(x.sizeBytes).toBe(4);
     expect(x.slice(0, 0).sizeBytes).toBe(0);
     expect(x.reshape([0]).sizeBytes).toBe(0);
+  });
+});
+
+describe('tensors over foreign buffers', () => {
+  it('start at a multiple of 4 within the buffer', () => {
+    const buffer = device.gpuDevice.createBuffer({ size: 16, usage: 0x80 | 0x4 | 0x8 });
+    const at = (offsetBytes: number) =>
+      tensorFromBuffer(device, buffer, { dtype: 'f16', shape: [3], offsetBytes });
+    for (const bad of [2, 1.5, -4, NaN, 12]) expect(() => at(bad)).toThrow(invalid);
+    expect(at(8).sizeBytes).toBe(8);
+    buffer.destroy();
   });
 });

@@ -7,7 +7,7 @@
  * it. A tensor is itself a {@link BufferRange}, so kernels bind it as it is and any other library
  * can take its `buffer`.
  */
-import { assertArgument, fail } from './assert.js';
+import { assertArgument, checkInteger, fail } from './assert.js';
 import type { Batch } from './batch.js';
 import type { BufferRange } from './buffer.js';
 import { castKernel, type CastDType } from './cast.js';
@@ -238,8 +238,10 @@ export function createTensor(device: VramDevice, options: TensorOptions): Tensor
 }
 
 /**
- * A tensor over a buffer that somebody else owns; it is never destroyed here.
- * @throws VramError `invalid-argument` where the buffer is too small for the shape.
+ * A tensor over a buffer that somebody else owns; it is never destroyed here. It covers whole words
+ * of 4 bytes: where elements of 8 or 16 bits end within one, a write changes the rest of it.
+ * @throws VramError `invalid-argument` where the buffer is too small for the shape, or the offset
+ * is not a multiple of 4.
  */
 export function tensorFromBuffer(
   device: VramDevice,
@@ -248,15 +250,16 @@ export function tensorFromBuffer(
     readonly dtype: DType;
     readonly shape: Shape;
     readonly label?: string;
-    /** Start within the buffer, bytes. Default: 0. */
+    /** Start within the buffer, bytes, a multiple of 4. Default: 0. */
     readonly offsetBytes?: number;
   },
 ): Tensor {
-  const offsetBytes = options.offsetBytes ?? 0;
+  const offsetBytes = checkInteger('offsetBytes', options.offsetBytes ?? 0);
   const label = options.label ?? buffer.label;
+  assertArgument(offsetBytes % 4 === 0, `'${label}' starts at ${offsetBytes} B, not between words`);
   const tensor = new Tensor(device, { buffer, offsetBytes }, { ...options, label });
   assertArgument(
-    offsetBytes >= 0 && offsetBytes + tensor.sizeBytes <= buffer.size,
+    offsetBytes + tensor.sizeBytes <= buffer.size,
     `${tensor.sizeBytes} B at ${offsetBytes} leave a buffer of ${buffer.size} B`,
     { sizeBytes: tensor.sizeBytes, offsetBytes, bufferBytes: buffer.size },
   );
