@@ -32,9 +32,14 @@ export function dtypeBits(dtype: DType | PackedDType): number {
 
 /**
  * Bytes of `count` elements, rounded up to whole bytes.
- * @throws VramError `invalid-argument` where the product is not a safe integer.
+ * @throws VramError `invalid-argument` for an unknown dtype, or where the product is not a safe
+ * integer.
  */
 export function dtypeBytes(dtype: DType | PackedDType, count: number): number {
+  if (!Object.hasOwn(BITS, dtype)) {
+    const known = Object.keys(BITS);
+    fail('invalid-argument', `unknown dtype '${dtype}'; there are ${known.join(', ')}`, { dtype });
+  }
   const bits = BITS[dtype] * count;
   if (!Number.isSafeInteger(bits) || bits < 0) {
     fail('invalid-argument', `${count} elements of ${dtype} overflow`, { dtype, count });
@@ -44,7 +49,7 @@ export function dtypeBytes(dtype: DType | PackedDType, count: number): number {
 
 /** Whether `value` names an element type of this module. */
 export function isDType(value: unknown): value is DType {
-  return typeof value === 'string' && value in BITS && !/^u[234]$/.test(value);
+  return typeof value === 'string' && Object.hasOwn(BITS, value) && !/^u[234]$/.test(value);
 }
 
 const scratch = new DataView(new ArrayBuffer(4));

@@ -6,10 +6,12 @@ export type Shape = readonly number[];
 
 /**
  * Elements of a shape; 1 for a scalar.
- * @throws VramError `invalid-argument` for a negative or fractional extent, or a product that
- * overflows.
+ * @throws VramError `invalid-argument` for what is no list, a negative or fractional extent, or a
+ * product that overflows.
  */
 export function elementCount(shape: Shape): number {
+  const isList: boolean = Array.isArray(shape);
+  assertArgument(isList, `a shape is a list of extents, such as [4], got ${String(shape)}`);
   let count = 1;
   for (const extent of shape) {
     assertArgument(Number.isSafeInteger(extent) && extent >= 0, `bad shape [${shape.join(', ')}]`);

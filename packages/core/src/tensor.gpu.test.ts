@@ -84,3 +84,28 @@ describe('tensors over foreign buffers', () => {
     buffer.destroy();
   });
 });
+
+describe('errors', () => {
+  it('name the tensor whose elements are of another type than the array', () => {
+    using x = make('f32', [2]);
+    expect(() => x.write(new Uint32Array(2))).toThrow(
+      /invalid-argument: 'x' of f32 is written from a Float32Array, not a Uint32Array/,
+    );
+  });
+
+  it('are typed for shapes and element types that are none, and nothing is allocated', () => {
+    const before = device.memory.stats().liveBytes;
+    const buffer = device.gpuDevice.createBuffer({ size: 16, usage: 0x80 | 0x4 | 0x8 });
+    const [dtype, shape] = ['i64' as DType, 4 as unknown as readonly number[]];
+    for (const bad of [
+      () => make(dtype, [2]),
+      () => make('f32', shape),
+      () => tensorFromBuffer(device, buffer, { dtype, shape: [2] }),
+      () => tensorFromBuffer(device, buffer, { dtype: 'f32', shape }),
+    ]) {
+      expect(bad).toThrow(invalid);
+    }
+    expect(device.memory.stats().liveBytes).toBe(before);
+    buffer.destroy();
+  });
+});

@@ -66,13 +66,13 @@ export class Tensor implements BufferRange {
     layout: { readonly dtype: DType; readonly shape: Shape; readonly label: string },
     ownership: { readonly release?: () => void; readonly root?: Tensor } = {},
   ) {
+    const bytes = dtypeBytes(layout.dtype, elementCount(layout.shape));
     this.device = device;
     this.dtype = layout.dtype;
     this.shape = [...layout.shape];
     this.strides = contiguousStrides(layout.shape);
     this.label = layout.label;
     this.offsetBytes = range.offsetBytes;
-    const bytes = dtypeBytes(layout.dtype, elementCount(layout.shape));
     this.sizeBytes = ownership.release === undefined ? paddedTo4(bytes) : paddedBytes(bytes);
     this.#buffer = range.buffer;
     this.#release = ownership.release;
@@ -145,7 +145,7 @@ export class Tensor implements BufferRange {
     assertArgument(data.length === count, `'${this.label}' takes ${count} elements`, {
       given: data.length,
     });
-    writeRange(this.device, this, encode(this.dtype, data));
+    writeRange(this.device, this, encode(this, data));
   }
 
   /**
@@ -266,11 +266,14 @@ export function tensorFromBuffer(
   return tensor;
 }
 
-function encode(dtype: DType, data: HostArray): ArrayBufferView {
+function encode({ dtype, label }: Tensor, data: HostArray): ArrayBufferView {
   const isFloat = dtype === 'f32' || dtype === 'f16' || dtype === 'bf16';
   const arrays = { f32: Float32Array, u32: Uint32Array, i32: Int32Array, u8: Uint8Array };
   const wanted = isFloat ? Float32Array : dtype === 'i8' ? Int8Array : arrays[dtype];
-  assertArgument(data instanceof wanted, `${dtype} is written from a ${wanted.name}`);
+  assertArgument(
+    data instanceof wanted,
+    `'${label}' of ${dtype} is written from a ${wanted.name}, not a ${data.constructor.name}`,
+  );
   if (dtype === 'f16' || dtype === 'bf16') {
     const narrow = dtype === 'f16' ? f32ToF16 : f32ToBf16;
     const out = new Uint16Array(Math.ceil(data.length / 2) * 2);
