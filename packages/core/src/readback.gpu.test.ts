@@ -102,6 +102,6 @@ it('frees its staging when it is stopped between chunks', () =>
       code: 'aborted',
     });
     device.readback.trim();
-    expect(device.readback.bufferCount).toBe(0);
+    expect(device.readback.buffers.length).toBe(0);
     expect(same(await x.read(), values)).toBe(true);
   }));

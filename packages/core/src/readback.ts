@@ -144,7 +144,8 @@ export class ReadbackRing {
       for (let offset = start; offset < end;) {
         size = Math.min(size, Math.max(MIN_STAGING_BYTES, 2 ** Math.ceil(Math.log2(end - offset))));
         const isLast = size === MIN_STAGING_BYTES;
-        const staging = this.#tryTake(size, isLast && (atOnce || parts.length === 0));
+        const mustBe = atOnce || parts.length === 0;
+        const staging = mustBe ? this.#tryTake(size, isLast) : this.#takeFree(size);
         if (staging !== undefined) {
           const sizeBytes = Math.min(size, end - offset);
           parts.push({ staging, offset, sizeBytes });
@@ -157,6 +158,15 @@ export class ReadbackRing {
       for (const { staging } of parts) this.#give(staging);
       throw error;
     }
+  }
+
+  /** A staging buffer where there is room for it now, without asking anybody to make some. */
+  #takeFree(sizeBytes: number): Allocation | undefined {
+    const { limitBytes, liveBytes, paddingBytes } = this.#device.memory.stats();
+    const isFree = limitBytes - liveBytes - paddingBytes >= sizeBytes;
+    return isFree || this.#idle.get(sizeBytes)?.length
+      ? this.#tryTake(sizeBytes, false)
+      : undefined;
   }
 
   /** A staging buffer; without room `undefined`, or `out-of-memory` where it is `needed`. */
