@@ -36,7 +36,7 @@ export async function readKeySimilarity(call: SimilarityCall): Promise<Float32Ar
   const batch = new Batch(device, 'key similarity');
   const { similarity, capacity } = recordAll(batch, call, 0);
   batch.submit();
-  const bytes = await device.readback.read(similarity);
+  const bytes = await device.readback.read(similarity, { atOnce: true });
   const values = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
   return byToken(values, { layers, kvHeads, tokens: slots.length, capacity });
 }
