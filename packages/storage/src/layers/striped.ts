@@ -24,6 +24,7 @@ import type {
   PutOptions,
   StoreCapabilities,
 } from '../blob-store.js';
+import { inOrder } from '../parallel.js';
 import { checkCondition, conflictError, failNotFound, lostCondition } from '../store-error.js';
 
 /** Options of {@link stripedStore}. */
@@ -84,18 +85,15 @@ class StripedStore implements BlobStore {
     const id = randomUUID();
     let count = 0;
     let sizeBytes = 0;
-    const inFlight = new Set<Promise<unknown>>();
+    const write = (stripe: Uint8Array): Promise<unknown> => {
+      const index = count++;
+      sizeBytes += stripe.length;
+      return this.#store(index).put(stripeKey(id, index), stripe, { signal });
+    };
     try {
-      for await (const part of inParts(chunksOf(body, options), this.#stripeBytes)) {
-        const index = count++;
-        sizeBytes += part.length;
-        const put = this.#store(index).put(stripeKey(id, index), part, { signal });
-        const settled = put.finally(() => inFlight.delete(settled));
-        settled.catch(() => undefined); // awaited below
-        inFlight.add(settled);
-        if (inFlight.size >= this.#width) await Promise.race(inFlight);
-      }
-      await Promise.all(inFlight);
+      const stripes = inParts(chunksOf(body, options), this.#stripeBytes);
+      const written = inOrder(stripes, this.#width, write);
+      while ((await written.next()).done !== true);
       const old = await this.#find(key, options).catch(() => undefined);
       const manifest = { id, sizeBytes, stripeBytes: this.#stripeBytes };
       const text = new TextEncoder().encode(JSON.stringify(manifest));
@@ -103,7 +101,6 @@ class StripedStore implements BlobStore {
       if (old !== undefined) await this.#remove(old.manifest).catch(() => undefined);
       return { ...info, sizeBytes };
     } catch (error) {
-      await Promise.allSettled(inFlight);
       // The manifest may be there although its put failed; then its stripes must stay.
       const isKnown = isVramError(error) && !['timeout', 'unavailable'].includes(error.code);
       if (isKnown || !isVramError(error)) {
