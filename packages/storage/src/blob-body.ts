@@ -6,9 +6,17 @@
 import { assertArgument, throwIfAborted } from '@vramkit/core';
 import type { BlobBody, PutOptions } from './blob-store.js';
 
+// Methods of what one pass uses up: iterators and generators, streams of Node, streams of the web.
+const ONE_PASS = ['next', 'read', 'getReader'];
+
 /** Whether a body gives its bytes from the start each time it is read. */
 export function isReplayable(body: BlobBody): boolean {
-  return body instanceof Uint8Array || !('next' in body);
+  return body instanceof Uint8Array || !ONE_PASS.some((method) => method in body);
+}
+
+/** A body of `chunks`, which read `body`; it can be read again where `body` can. */
+export function bodyOf(body: BlobBody, chunks: () => AsyncGenerator<Uint8Array>): BlobBody {
+  return isReplayable(body) ? { [Symbol.asyncIterator]: chunks } : chunks();
 }
 
 /** Bytes of a body, where they are known before it is read. */

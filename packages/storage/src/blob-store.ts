@@ -21,8 +21,10 @@
  */
 
 /**
- * Bytes of a put; no chunk may change until the put has settled. An iterable that gives a new
- * iterator each time can be sent again by the retry layer; a generator's result cannot.
+ * Bytes of a put; no chunk may change until the put has settled. The retry layer sends a body again
+ * only where it can be read from its start again. What one pass uses up is told by a method `next`,
+ * `read` or `getReader`: a generator's result, a stream of Node or of the web. An iterable without
+ * them gives all its bytes each time it is read; one that wraps a stream must have one of them.
  */
 export type BlobBody = Uint8Array | AsyncIterable<Uint8Array>;
 

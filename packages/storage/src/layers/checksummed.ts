@@ -17,7 +17,7 @@
  * construction of Hoang, Reyhanitabar, Rogaway, Vizár (2015), used here without encryption.
  */
 import { assertInvariant, fail } from '@vramkit/core';
-import { chunksOf, inParts, splitPieces } from '../blob-body.js';
+import { bodyOf, chunksOf, inParts, splitPieces } from '../blob-body.js';
 import { checkInto, checkKey, checkRange, memoryFor, rangeEnd } from '../blob-key.js';
 import type { BlobBody, BlobInfo, BlobStore, GetOptions } from '../blob-store.js';
 import { failNotFound } from '../store-error.js';
@@ -59,7 +59,7 @@ export function checksummedStore(upstream: BlobStore): BlobStore {
       checkKey(key);
       const { sizeBytes } = body instanceof Uint8Array ? { sizeBytes: body.length } : options;
       const xxh3 = await openXxh3();
-      const framed = { [Symbol.asyncIterator]: () => inFrames(body, sizeBytes, xxh3) };
+      const framed = bodyOf(body, () => inFrames(body, sizeBytes, xxh3));
       const storedBytes =
         sizeBytes === undefined ? undefined : sizeBytes + HASH_BYTES * frameCount(sizeBytes);
       const info = await upstream.put(key, framed, { ...options, sizeBytes: storedBytes });

@@ -5,7 +5,7 @@
  * Backoff and Jitter", 2015), so that many clients do not return at once.
  *
  * What may be repeated, and how:
- * - A body that can be read only once (a generator's result) is tried once.
+ * - A body that can be read only once (a generator's result, a stream) is tried once.
  * - A put whose condition is `absent` may have been applied although it failed; if a later try says
  *   `conflict` and the stored bytes equal the body, it was, and the put has succeeded. Two writers
  *   of equal bytes both succeed, so a lock's body must name its owner.

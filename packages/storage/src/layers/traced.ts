@@ -6,6 +6,7 @@
  * timed from its first step to its last, the consumer's own time included.
  */
 import { isVramError, type Clock, type TraceSink } from '@vramkit/core';
+import { bodyOf } from '../blob-body.js';
 import type { BlobStore } from '../blob-store.js';
 import { wrapStore } from './wrap.js';
 
@@ -30,8 +31,7 @@ export function tracedStore(upstream: BlobStore, options: StoreTraceOptions): Bl
   return wrapStore(upstream, {
     async put(key, body, putOptions) {
       const span = new Span(`put ${key}`, options);
-      const counted =
-        body instanceof Uint8Array ? body : { [Symbol.asyncIterator]: () => span.count(body) };
+      const counted = body instanceof Uint8Array ? body : bodyOf(body, () => span.count(body));
       try {
         const info = await upstream.put(key, counted, putOptions);
         span.sizeBytes = info.sizeBytes;

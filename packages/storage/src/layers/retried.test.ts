@@ -1,0 +1,62 @@
+/** What is tried again, in stacks: bodies that can be read once, gets beside a writer. */
+import { Readable } from 'node:stream';
+import { ReadableStream } from 'node:stream/web';
+import { VramError } from '@vramkit/core';
+import { describe, expect, it } from 'vitest';
+import {
+  checksummedStore,
+  memoryStore,
+  readBlob,
+  retriedStore,
+  tracedStore,
+  type BlobBody,
+  type BlobStore,
+} from '../index.js';
+import { testBytes } from '../testing.js';
+import { wrapStore } from './wrap.js';
+
+const retried = (store: BlobStore) => retriedStore(store, { random: () => 0 });
+const LAYERS: Readonly<Record<string, (store: BlobStore) => BlobStore>> = {
+  retried,
+  'checksummed retried': (store) => checksummedStore(retried(store)),
+  'traced retried': (store) =>
+    tracedStore(retried(store), { sink: () => undefined, clock: () => 0 }),
+};
+
+const bytes = testBytes(1000, 2);
+async function* generated() {
+  yield bytes;
+}
+const ONCE: Readonly<Record<string, () => BlobBody>> = {
+  "a generator's result": generated,
+  'a stream of Node': () => Readable.from([bytes]),
+  'a stream of the web': () => ReadableStream.from([bytes]),
+};
+
+/** A store whose puts fail once, after the body was read. */
+function failingOnce(memory: BlobStore): BlobStore {
+  let failures = 1;
+  return wrapStore(memory, {
+    async put(key, body, options) {
+      if (failures-- <= 0) return memory.put(key, body, options);
+      await memoryStore().put(key, body, options);
+      throw new VramError('unavailable', 'the connection was reset', { retryable: true });
+    },
+  });
+}
+
+describe.each(Object.entries(LAYERS))('%s', (_, wrap) => {
+  it.each(Object.entries(ONCE))('never publishes what is left of %s', async (_name, body) => {
+    const memory = memoryStore();
+    await wrap(memory).put('a', testBytes(10));
+    const put = wrap(failingOnce(memory)).put('a', body());
+    await expect(put).rejects.toMatchObject({ code: 'unavailable' });
+    expect(await readBlob(wrap(memory), 'a')).toEqual(testBytes(10));
+  });
+
+  it('sends an iterable again that begins again', async () => {
+    const store = wrap(failingOnce(memoryStore()));
+    await store.put('a', { [Symbol.asyncIterator]: generated });
+    expect(await readBlob(store, 'a')).toEqual(bytes);
+  });
+});
