@@ -11,7 +11,9 @@
  *
  * - atomic replacement: a reader sees the bytes of one put, never a mixture, also after a crash;
  * - a put that resolved is seen by every later get, head and list, from any client;
- * - a put that rejected with anything but `timeout` or `unavailable` changed nothing;
+ * - a put that rejected with anything but `timeout`, `unavailable` or `aborted` changed nothing; of
+ *   one that was aborted nobody knows whether the signal came before it was published, unless the
+ *   adapter says so;
  * - deleting a missing blob succeeds; heading one gives `undefined`; getting one is `not-found`;
  * - errors are `VramError`s: `conflict`, `not-found`, `storage-full`, `access-denied`, `timeout`,
  *   `unavailable`, `aborted`, `invalid-argument`, `corrupt-data`, `unsupported`; no secret in them.
@@ -45,7 +47,10 @@ export interface PutOptions {
   readonly condition?: PutCondition | undefined;
   /** Bytes of an iterable body; a body of another size is rejected. Default: not known. */
   readonly sizeBytes?: number | undefined;
-  /** Stops the put before it is published. Default: never. */
+  /**
+   * Stops the put before it is published; one that is being published may go on, and replace what
+   * others put meanwhile. Default: never.
+   */
   readonly signal?: AbortSignal | undefined;
 }
 

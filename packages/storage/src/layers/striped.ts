@@ -42,6 +42,8 @@ interface Manifest {
 }
 
 const STRIPES = 'stripe/';
+// Codes of a put of which nobody knows whether it was applied.
+const UNKNOWN: readonly string[] = ['timeout', 'unavailable', 'aborted'];
 
 /**
  * A store over several; they stay the caller's, and the order must be the same each time. Its keys
@@ -85,6 +87,7 @@ class StripedStore implements BlobStore {
     const id = randomUUID();
     let count = 0;
     let sizeBytes = 0;
+    let isPublishing = false;
     const write = (stripe: Uint8Array): Promise<unknown> => {
       const index = count++;
       sizeBytes += stripe.length;
@@ -97,13 +100,14 @@ class StripedStore implements BlobStore {
       const old = await this.#find(key, options).catch(() => undefined);
       const manifest = { id, sizeBytes, stripeBytes: this.#stripeBytes };
       const text = new TextEncoder().encode(JSON.stringify(manifest));
+      isPublishing = true;
       const info = await this.#stores[0].put(key, text, { condition, signal });
       if (old !== undefined) await this.#remove(old.manifest).catch(() => undefined);
       return { ...info, sizeBytes };
     } catch (error) {
-      // The manifest may be there although its put failed; then its stripes must stay.
-      const isKnown = isVramError(error) && !['timeout', 'unavailable'].includes(error.code);
-      if (isKnown || !isVramError(error)) {
+      // The manifest may be there although its put failed, or come later: its stripes must stay.
+      const isRefused = isVramError(error) && !UNKNOWN.includes(error.code);
+      if (!isPublishing || isRefused) {
         const manifest = { id, sizeBytes, stripeBytes: this.#stripeBytes };
         await this.#remove(manifest).catch(() => undefined);
       }
