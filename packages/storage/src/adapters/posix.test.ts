@@ -191,6 +191,27 @@ describe('posix', () => {
     expect(isOver).toBe(true);
   });
 
+  it('publishes nothing after its signal, however late the sync is done', async () => {
+    const store = await posixStore({ folder });
+    await store.put('a', testBytes(10));
+    const sync = vi.spyOn(OpenFile.prototype, 'sync');
+    try {
+      for (const condition of [undefined, 'absent'] as const) {
+        const key = condition === undefined ? 'a' : 'b';
+        const controller = new AbortController();
+        sync.mockImplementation(async () => controller.abort());
+        const { signal } = controller;
+        const put = store.put(key, testBytes(20), { condition, signal });
+        await expect(put).rejects.toMatchObject({ code: 'aborted' });
+      }
+    } finally {
+      sync.mockRestore();
+    }
+    expect(await readBlob(store, 'a')).toEqual(testBytes(10));
+    expect(await readdir(folder)).toEqual(['.vramkit-tmp', 'a']);
+    expect(await readdir(join(folder, '.vramkit-tmp'))).toEqual([]);
+  });
+
   it('sees a change by another program as another version', async () => {
     const store = await posixStore({ folder });
     const { version } = await store.put('a', testBytes(1000));

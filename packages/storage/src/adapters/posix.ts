@@ -4,7 +4,8 @@
  * Mental model: the key is the path. A put writes a temporary file under `.vramkit-tmp`, syncs it,
  * moves it to its place by one `rename` (or, for the condition `absent`, by one `link`, which fails
  * where the name is taken), and syncs the folder; so a crash at any point leaves the old bytes or
- * the new. Other tools read the files as they are.
+ * the new. Other tools read the files as they are. A signal that fires before the move leaves the
+ * old bytes; a put that is within its move by then (of a slow server, say) goes on.
  *
  * No key leaves the root: keys have no `..` and no empty segment, the folder of a key must be its
  * own real path (no symbolic link on the way), and files are opened without following a link. Who
@@ -161,7 +162,10 @@ class FileStore implements PosixStore, FramedReads {
       const info = await (this.#direct?.writeSynced(temporary, key, chunks) ??
         writeSynced(temporary, key, chunks, this.#cache));
       const isNew = condition === 'absent';
-      await this.#publish(temporary, path, isNew ? link : rename);
+      await this.#publish(temporary, path, (from, to) => {
+        throwIfAborted(options.signal);
+        return isNew ? link(from, to) : rename(from, to);
+      });
       isMoved = !isNew;
       return info;
     } catch (error) {
