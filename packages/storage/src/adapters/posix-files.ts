@@ -1,13 +1,13 @@
-/** Single files of the posix store: written and synced, described, and cleared away when stale. */
+/** Single files and folders of the posix store: written, synced, described, and cleared away. */
 import { randomUUID } from 'node:crypto';
 import { constants, type BigIntStats } from 'node:fs';
-import { link, lstat, open, readdir, unlink } from 'node:fs/promises';
-import { join } from 'node:path';
+import { link, lstat, mkdir, open, readdir, rmdir, unlink } from 'node:fs/promises';
+import { dirname, join, sep } from 'node:path';
 import { splitPieces } from '../blob-body.js';
 import type { BlobInfo } from '../blob-store.js';
 import { codeOf } from '../store-error.js';
 import type { FolderEntry } from './folder-walk.js';
-import { OpenFile, type PageCache } from './open-file.js';
+import { OpenFile, realPath, type PageCache } from './open-file.js';
 
 // One gathering write takes about so many bytes, and at most so many chunks (IOV_MAX is 1,024).
 const WRITE_BYTES = 4 * 2 ** 20;
@@ -96,6 +96,45 @@ export async function syncFolder(folder: string, cache: PageCache | undefined): 
     await file.sync();
   } finally {
     await file.close();
+  }
+}
+
+/** Whether no symbolic link lies on the way from `root` to `path`, as far as the way exists. */
+export async function isInside(
+  root: string,
+  path: string,
+  cache: PageCache | undefined,
+): Promise<boolean> {
+  for (let parent = dirname(path); parent !== root; parent = dirname(parent)) {
+    try {
+      return (await realPath(parent, cache)) === parent;
+    } catch (error) {
+      if (codeOf(error) !== 'ENOENT') throw error;
+    }
+  }
+  return true;
+}
+
+/** Makes missing folders, each synced into its parent. */
+export async function makeFolders(folder: string, cache: PageCache | undefined): Promise<void> {
+  const first = await mkdir(folder, { recursive: true });
+  if (first === undefined) return;
+  const made = folder.slice(dirname(first).length).split(sep).length - 1;
+  for (let parent = dirname(folder), i = 0; i < made; parent = dirname(parent), i += 1) {
+    await syncFolder(parent, cache);
+  }
+}
+
+/** Removes a folder that has no file below it; whether it is gone. */
+export async function removeEmptyFolders(folder: string): Promise<boolean> {
+  try {
+    for (const { name, isFolder } of await entriesOf(folder)) {
+      if (!isFolder || !(await removeEmptyFolders(join(folder, name)))) return false;
+    }
+    await rmdir(folder);
+    return true;
+  } catch (error) {
+    return codeOf(error) === 'ENOENT';
   }
 }
 

@@ -212,6 +212,23 @@ describe('posix', () => {
     expect(await readdir(join(folder, '.vramkit-tmp'))).toEqual([]);
   });
 
+  it('takes a key in place of folders that hold no file, and of no other', async () => {
+    const store = await posixStore({ folder });
+    // As a killed put of a/b/c and a killed delete leave them.
+    const makeEmpty = () => mkdir(join(folder, 'a', 'b', 'c'), { recursive: true });
+    for (const condition of [undefined, 'absent'] as const) {
+      await makeEmpty();
+      await store.put('a', testBytes(10), { condition });
+      expect(await readBlob(store, 'a')).toEqual(testBytes(10));
+      await store.delete('a');
+    }
+    await makeEmpty();
+    await symlink(join(folder, 'nowhere'), join(folder, 'a', 'link'));
+    const put = store.put('a', testBytes(10));
+    await expect(put).rejects.toMatchObject({ code: 'invalid-argument' });
+    expect(await readdir(join(folder, 'a'))).toContain('link');
+  });
+
   it('sees a change by another program as another version', async () => {
     const store = await posixStore({ folder });
     const { version } = await store.put('a', testBytes(1000));

@@ -20,7 +20,7 @@
 import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
 import { link, lstat, mkdir, realpath, rename, rmdir, statfs, unlink } from 'node:fs/promises';
-import { dirname, join, sep } from 'node:path';
+import { dirname, join } from 'node:path';
 import { assertArgument, checkInteger, fail, isVramError, throwIfAborted } from '@vramkit/core';
 import { chunksOf } from '../blob-body.js';
 import { checkInto, checkKey, checkPrefix, checkRange, memoryFor, rangeEnd } from '../blob-key.js';
@@ -48,8 +48,17 @@ import {
 import { walkFiles } from './folder-walk.js';
 import { applyLayout, type LustreLayout } from './lustre-layout.js';
 import { DirectFiles } from './posix-direct.js';
-import { describe, entriesOf, prepareTemporary, syncFolder, writeSynced } from './posix-files.js';
-import { LEAST_READ_BYTES, PageCache, partBytes, OpenFile, realPath } from './open-file.js';
+import {
+  describe,
+  entriesOf,
+  isInside,
+  makeFolders,
+  prepareTemporary,
+  removeEmptyFolders,
+  syncFolder,
+  writeSynced,
+} from './posix-files.js';
+import { LEAST_READ_BYTES, PageCache, partBytes, OpenFile } from './open-file.js';
 
 /** Options of {@link posixStore}. */
 export interface PosixStoreOptions {
@@ -87,6 +96,8 @@ const DAY_MS = 24 * 3600 * 1000;
 const READS = 4;
 // A concurrent delete may remove an empty folder between mkdir and rename; each try makes it anew.
 const MAX_PUBLISH_TRIES = 16;
+// Codes of a move to where a folder is.
+const FOLDER_CODES = ['EISDIR', 'EEXIST', 'ENOTEMPTY'];
 // No link is followed, and a pipe without a writer is not waited for; both absent on Windows.
 const READ_ONLY = constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0);
 
@@ -294,16 +305,8 @@ class FileStore implements PosixStore, FramedReads {
     return join(this.folder, ...key.split('/'));
   }
 
-  /** Whether no symbolic link lies on the way to `path`, as far as the way exists. */
-  async #isInside(path: string): Promise<boolean> {
-    for (let parent = dirname(path); parent !== this.folder; parent = dirname(parent)) {
-      try {
-        return (await realPath(parent, this.#cache)) === parent;
-      } catch (error) {
-        if (codeOf(error) !== 'ENOENT') throw error;
-      }
-    }
-    return true;
+  #isInside(path: string): Promise<boolean> {
+    return isInside(this.folder, path, this.#cache);
   }
 
   /** Opens a blob's file; `undefined` where there is none. */
@@ -365,30 +368,23 @@ class FileStore implements PosixStore, FramedReads {
           fail('access-denied', `a symbolic link lies on the way to ${path}`, { path });
         }
         // Most folders are there already.
-        if (tries > 1) await this.#makeFolders(dirname(path));
+        if (tries > 1) await makeFolders(dirname(path), this.#cache);
         await move(temporary, path);
         break;
       } catch (error) {
-        if (codeOf(error) !== 'ENOENT' || tries >= MAX_PUBLISH_TRIES) throw error;
+        const code = codeOf(error);
+        // A put of a key below, or a delete, that was killed leaves folders without a file.
+        const isFree = FOLDER_CODES.includes(code) && (await removeEmptyFolders(path));
+        if (!(isFree || code === 'ENOENT') || tries >= MAX_PUBLISH_TRIES) throw error;
       }
     }
     await syncFolder(dirname(path), this.#cache);
   }
 
-  /** Makes missing folders, each synced into its parent. */
-  async #makeFolders(folder: string): Promise<void> {
-    const first = await mkdir(folder, { recursive: true });
-    if (first === undefined) return;
-    const made = folder.slice(dirname(first).length).split(sep).length - 1;
-    for (let parent = dirname(folder), i = 0; i < made; parent = dirname(parent), i += 1) {
-      await syncFolder(parent, this.#cache);
-    }
-  }
-
   #putError(key: string, error: unknown): unknown {
     const code = codeOf(error);
     assertArgument(
-      !['EISDIR', 'ENOTDIR', 'EEXIST', 'ENOTEMPTY'].includes(code),
+      code !== 'ENOTDIR' && !FOLDER_CODES.includes(code),
       `'${key}' and another key of ${this.name} are file and folder of one name`,
       { key },
     );
