@@ -229,6 +229,23 @@ describe('posix', () => {
     expect(await readdir(join(folder, 'a'))).toContain('link');
   });
 
+  it('has put what is deleted, with its folder, before the folder is synced', async () => {
+    const store = await posixStore({ folder });
+    const real = OpenFile.open.bind(OpenFile);
+    let deletes = 0;
+    const opened = vi.spyOn(OpenFile, 'open').mockImplementation(async (path, ...rest) => {
+      if (path === join(folder, 'a') && deletes++ === 0) await store.delete('a/b');
+      return real(path, ...rest);
+    });
+    try {
+      expect(await store.put('a/b', testBytes(10))).toMatchObject({ sizeBytes: 10 });
+    } finally {
+      opened.mockRestore();
+    }
+    expect(deletes).toBeGreaterThan(0);
+    expect(await readdir(folder)).toEqual(['.vramkit-tmp']);
+  });
+
   it('sees a change by another program as another version', async () => {
     const store = await posixStore({ folder });
     const { version } = await store.put('a', testBytes(1000));

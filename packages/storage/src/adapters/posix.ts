@@ -378,7 +378,10 @@ class FileStore implements PosixStore, FramedReads {
         if (!(isFree || code === 'ENOENT') || tries >= MAX_PUBLISH_TRIES) throw error;
       }
     }
-    await syncFolder(dirname(path), this.#cache);
+    await syncFolder(dirname(path), this.#cache).catch((error: unknown) => {
+      // The folder went, or is a file now: the blob was deleted meanwhile.
+      if (!['ENOENT', 'ENOTDIR'].includes(codeOf(error))) throw error;
+    });
   }
 
   #putError(key: string, error: unknown): unknown {
