@@ -34,6 +34,11 @@ export function checkKey(key: string): string {
   return key;
 }
 
+/** Whether {@link checkKey} accepts a name. */
+export function isKey(name: string): boolean {
+  return keyProblem(name) === undefined;
+}
+
 function keyProblem(key: string): string | undefined {
   if (FORBIDDEN.test(key)) return 'it has a control character, a backslash or half a character';
   if (utf8Bytes(key) > MAX_KEY_BYTES) return `it has more than ${MAX_KEY_BYTES} bytes`;

@@ -4,7 +4,7 @@
  * A folder sorts as its name and a `/`, because that is how the keys below it go on; so the order
  * of a walk is that of whole keys: 'a.b' comes before 'a/b' (`.` is below `/`), 'a0' after it.
  */
-import { compareKeys } from '../blob-key.js';
+import { compareKeys, isKey } from '../blob-key.js';
 
 /** A file or a folder, as its folder lists it. */
 export interface FolderEntry {
@@ -33,6 +33,6 @@ export async function* walkFiles<Entry extends FolderEntry>(
     // Every key below a folder is on one side of `startAfter`, unless that is below it too.
     if (compareKeys(key, startAfter) <= 0 && !(isFolder && startAfter.startsWith(key))) continue;
     if (isFolder) yield* walkFiles(entriesOf, prefix, startAfter, key);
-    else yield [key, entry];
+    else if (isKey(key)) yield [key, entry]; // else a file of another program
   }
 }

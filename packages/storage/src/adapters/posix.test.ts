@@ -246,6 +246,19 @@ describe('posix', () => {
     expect(await readdir(folder)).toEqual(['.vramkit-tmp']);
   });
 
+  it('lists around files whose names no key can have', async () => {
+    const store = await posixStore({ folder });
+    await store.put('a/b', testBytes(10));
+    for (const name of ['back\\slash', 'x'.repeat(201), 'line\nbreak']) {
+      await writeFile(join(folder, name), 'foreign');
+      await mkdir(join(folder, 'a', name));
+      await writeFile(join(folder, 'a', name, 'below'), 'foreign');
+    }
+    const keys: string[] = [];
+    for await (const { key } of store.list('')) keys.push(key);
+    expect(keys).toEqual(['a/b']);
+  });
+
   it('sees a change by another program as another version', async () => {
     const store = await posixStore({ folder });
     const { version } = await store.put('a', testBytes(1000));
