@@ -6,12 +6,19 @@
 import { assertArgument, throwIfAborted } from '@vramkit/core';
 import type { BlobBody, PutOptions } from './blob-store.js';
 
+/** @throws VramError `invalid-argument` for what callers without types may give. */
+function checkBody(body: BlobBody): BlobBody {
+  const isBody = body instanceof Uint8Array || Symbol.asyncIterator in Object(body);
+  assertArgument(isBody, 'a body is a Uint8Array or an AsyncIterable of them');
+  return body;
+}
+
 // Methods of what one pass uses up: iterators and generators, streams of Node, streams of the web.
 const ONE_PASS = ['next', 'read', 'getReader'];
 
 /** Whether a body gives its bytes from the start each time it is read. */
 export function isReplayable(body: BlobBody): boolean {
-  return body instanceof Uint8Array || !ONE_PASS.some((method) => method in body);
+  return checkBody(body) instanceof Uint8Array || !ONE_PASS.some((method) => method in body);
 }
 
 /** A body of `chunks`, which read `body`; it can be read again where `body` can. */
@@ -26,14 +33,15 @@ export function knownSize(body: BlobBody, options: PutOptions = {}): number | un
 
 /**
  * The chunks of a body that are not empty; checks the signal before each and the size at the end.
- * @throws VramError `aborted`; `invalid-argument` where the size differs from `sizeBytes`.
+ * @throws VramError `aborted`; `invalid-argument` where the size differs from `sizeBytes`, or the
+ * body is neither an array of bytes nor an iterable of some.
  */
 export async function* chunksOf(
   body: BlobBody,
   { sizeBytes, signal }: PutOptions = {},
 ): AsyncGenerator<Uint8Array, void, undefined> {
   let total = 0;
-  for await (const chunk of body instanceof Uint8Array ? [body] : body) {
+  for await (const chunk of checkBody(body) instanceof Uint8Array ? [body] : body) {
     throwIfAborted(signal);
     assertArgument(chunk instanceof Uint8Array, 'a body gives Uint8Array chunks');
     total += chunk.length;

@@ -16,7 +16,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { isVramError } from '@vramkit/core';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { checksummedStore, posixStore, readBlob } from '../index.js';
+import { checksummedStore, posixStore, readBlob, type PosixStoreOptions } from '../index.js';
 import { describeStore, testBytes } from '../testing.js';
 import { PageCache, OpenFile } from './open-file.js';
 
@@ -73,6 +73,12 @@ describe('posix', () => {
     folder = await temporaryFolder();
   });
   afterEach(() => rm(folder, { recursive: true }));
+
+  it('refuses what is no folder name', async () => {
+    // As a caller without types may call it.
+    const opened = posixStore(folder as unknown as PosixStoreOptions);
+    await expect(opened).rejects.toMatchObject({ code: 'invalid-argument', retryable: false });
+  });
 
   it('follows no symbolic link out of the folder', async () => {
     const root = join(folder, 'root');

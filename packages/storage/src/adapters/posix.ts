@@ -103,10 +103,12 @@ const READ_ONLY = constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.
 
 /**
  * Opens a folder as a store.
- * @throws VramError `access-denied`, `storage-full` or `unavailable` where it cannot be written.
+ * @throws VramError `access-denied`, `storage-full` or `unavailable` where it cannot be written;
+ * `invalid-argument` for an option that is none.
  */
 export async function posixStore(options: PosixStoreOptions): Promise<PosixStore> {
   const { folder, chunkBytes = 2 * 2 ** 20, staleAfterMs = DAY_MS } = options;
+  assertArgument(typeof folder === 'string', 'options.folder is a path');
   checkInteger('chunkBytes', chunkBytes, 4096, 64 * 2 ** 20);
   const name = `posix ${folder}`;
   try {

@@ -54,6 +54,15 @@ describe.each(Object.entries(LAYERS))('%s', (_, wrap) => {
     expect(await readBlob(wrap(memory), 'a')).toEqual(testBytes(10));
   });
 
+  it('refuses a body that is none', async () => {
+    const store = wrap(memoryStore());
+    for (const body of [new ArrayBuffer(4), 'text', [bytes], undefined, null]) {
+      // As a caller without types may call it.
+      const put = store.put('a', body as unknown as BlobBody);
+      await expect(put).rejects.toMatchObject({ code: 'invalid-argument' });
+    }
+  });
+
   it('sends an iterable again that begins again', async () => {
     const store = wrap(failingOnce(memoryStore()));
     await store.put('a', { [Symbol.asyncIterator]: generated });

@@ -65,7 +65,7 @@ export function retriedStore(upstream: BlobStore, options: RetryOptions): BlobSt
   };
 
   return wrapStore(upstream, {
-    put: (key, body, putOptions = {}) => {
+    put: async (key, body, putOptions = {}) => {
       const { condition, signal } = putOptions;
       const isOnce = !isReplayable(body) || (condition !== undefined && condition !== 'absent');
       if (isOnce) return upstream.put(key, body, putOptions);

@@ -31,8 +31,8 @@ export function tracedStore(upstream: BlobStore, options: StoreTraceOptions): Bl
   return wrapStore(upstream, {
     async put(key, body, putOptions) {
       const span = new Span(`put ${key}`, options);
-      const counted = body instanceof Uint8Array ? body : bodyOf(body, () => span.count(body));
       try {
+        const counted = body instanceof Uint8Array ? body : bodyOf(body, () => span.count(body));
         const info = await upstream.put(key, counted, putOptions);
         span.sizeBytes = info.sizeBytes;
         return info;
