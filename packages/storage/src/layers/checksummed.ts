@@ -10,7 +10,9 @@
  * that was cut off, repeated or moved does not fit its place, and a blob that was cut between two
  * frames has no last one. An empty blob is one frame. The size of the data follows from the
  * size of the blob, so head and list read nothing more; a range reads the frames around it, in one
- * get. Whoever reads the blob without this layer sees the frames.
+ * get. Whoever reads the blob without this layer sees the frames. Where no frames have
+ * the size of a blob, head and get say `corrupt-data`; a list gives the data of its whole frames as
+ * its size and goes on, so that the blob can be found and deleted.
  *
  * XXH3 finds faults, not attacks: where bytes must withstand somebody who can write to the store,
  * keep a SHA-256 elsewhere, as checkpoints do. Source of place and last frame: the STREAM
@@ -34,14 +36,15 @@ const STRIDE = FRAME_BYTES + HASH_BYTES;
 /** A store whose blobs carry their checksums; `upstream` stays the caller's. */
 export function checksummedStore(upstream: BlobStore): BlobStore {
   const { capabilities } = upstream;
-  const sizeOf = (key: string, storedBytes: number): number => {
+  const trySizeOf = (storedBytes: number): number | undefined => {
     const frames = Math.max(1, Math.ceil(storedBytes / STRIDE));
     const sizeBytes = storedBytes - frames * HASH_BYTES;
-    if (sizeBytes < 0 || (frames > 1 && sizeBytes <= (frames - 1) * FRAME_BYTES)) {
-      corrupt(key, `a blob of ${storedBytes} B has no whole frame at its end`);
-    }
-    return sizeBytes;
+    const isCut = sizeBytes < 0 || (frames > 1 && sizeBytes <= (frames - 1) * FRAME_BYTES);
+    return isCut ? undefined : sizeBytes;
   };
+  const sizeOf = (key: string, storedBytes: number): number =>
+    trySizeOf(storedBytes) ??
+    corrupt(key, `a blob of ${storedBytes} B has no whole frame at its end`);
   const describe = (info: BlobInfo): BlobInfo => ({
     ...info,
     sizeBytes: sizeOf(info.key, info.sizeBytes),
@@ -77,7 +80,10 @@ export function checksummedStore(upstream: BlobStore): BlobStore {
       return info === undefined ? undefined : describe(info);
     },
     async *list(prefix, options) {
-      for await (const info of upstream.list(prefix, options)) yield describe(info);
+      for await (const info of upstream.list(prefix, options)) {
+        const whole = Math.floor(info.sizeBytes / STRIDE) * FRAME_BYTES;
+        yield { ...info, sizeBytes: trySizeOf(info.sizeBytes) ?? whole };
+      }
     },
   });
 }

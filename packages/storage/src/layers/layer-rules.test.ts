@@ -117,6 +117,30 @@ describe('checksummed', () => {
     await expect(read).rejects.toMatchObject({ code: 'conflict' });
   });
 
+  it('lists past a blob that was cut, which can be found and deleted', async () => {
+    const below = memoryStore();
+    const store = checksummedStore(below);
+    await below.put('a', testBytes(7));
+    await below.put('b', testBytes(FRAME_BYTES + 8 + 3));
+    await store.put('c', testBytes(100));
+    const list = async () => {
+      const found: unknown[] = [];
+      for await (const { key, sizeBytes } of store.list('')) found.push([key, sizeBytes]);
+      return found;
+    };
+    expect(await list()).toEqual([
+      ['a', 0],
+      ['b', FRAME_BYTES],
+      ['c', 100],
+    ]);
+    for (const key of ['a', 'b']) {
+      await expect(store.head(key)).rejects.toMatchObject({ code: 'corrupt-data' });
+      await expect(bytes(store, key)).rejects.toMatchObject({ code: 'corrupt-data' });
+      await store.delete(key);
+    }
+    expect(await list()).toEqual([['c', 100]]);
+  });
+
   it('turns flipped bits of a store below into errors, never into wrong bytes', async () => {
     const { uniform: random } = seededRandom(11);
     const memory = memoryStore();
