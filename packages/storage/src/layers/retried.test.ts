@@ -69,3 +69,28 @@ describe.each(Object.entries(LAYERS))('%s', (_, wrap) => {
     expect(await readBlob(store, 'a')).toEqual(bytes);
   });
 });
+
+describe('a whole get of a blob that is replaced after its size was asked for', () => {
+  const afterHead = (body: Uint8Array): BlobStore => {
+    const memory = memoryStore();
+    const replaced = wrapStore(memory, {
+      async head(key, options) {
+        await memory.put(key, new Uint8Array(5));
+        const info = await memory.head(key, options);
+        await memory.put(key, body);
+        return info;
+      },
+    });
+    return retried(replaced);
+  };
+
+  it('gives the new bytes where they are few', async () => {
+    expect(await readBlob(afterHead(bytes), 'a')).toEqual(bytes);
+  });
+
+  it('holds no more back than a chunk', async () => {
+    const large = new Uint8Array(memoryStore().capabilities.preferredChunkBytes + 1);
+    const read = readBlob(afterHead(large), 'a');
+    await expect(read).rejects.toMatchObject({ code: 'conflict' });
+  });
+});

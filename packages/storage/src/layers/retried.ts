@@ -24,7 +24,7 @@ import type {
   ListOptions,
   PutOptions,
 } from '../blob-store.js';
-import { failNotFound } from '../store-error.js';
+import { conflictError, failNotFound } from '../store-error.js';
 import { sleep, wrapStore } from './wrap.js';
 
 /** Options of {@link retriedStore}. */
@@ -124,22 +124,30 @@ async function* getAgain(
   waitFor: WaitFor,
 ): AsyncGenerator<Uint8Array, void, undefined> {
   const { signal, lend, offsetBytes = 0 } = options;
+  const { preferredChunkBytes } = upstream.capabilities;
+  const isShort = (): boolean => lengthBytes !== undefined && lengthBytes <= preferredChunkBytes;
   let { version, lengthBytes } = options;
-  if (lengthBytes !== undefined && lengthBytes <= upstream.capabilities.preferredChunkBytes) {
-    yield* await repeat(async () => {
-      const chunks: Uint8Array[] = [];
-      const kept = { ...options, lend: false };
-      for await (const chunk of upstream.get(key, kept)) chunks.push(chunk);
-      return chunks;
-    }, signal);
-    return;
-  }
-  if (version === undefined || lengthBytes === undefined) {
+  if (!isShort() && (version === undefined || lengthBytes === undefined)) {
     const info = await repeat(() => upstream.head(key, { signal }), signal);
     version ??= (info ?? failNotFound(upstream.name, key)).version;
     if (info !== undefined && info.sizeBytes >= offsetBytes) {
       lengthBytes ??= info.sizeBytes - offsetBytes;
     }
+  }
+  if (isShort()) {
+    // Of the caller's version only: a blob that was replaced since the head is as good.
+    yield* await repeat(async () => {
+      const chunks: Uint8Array[] = [];
+      let sizeBytes = 0;
+      for await (const chunk of upstream.get(key, { ...options, lend: false })) {
+        chunks.push(chunk);
+        sizeBytes += chunk.length;
+        if (sizeBytes <= preferredChunkBytes) continue;
+        throw conflictError(upstream.name, key, 'was replaced by a larger one while it was read');
+      }
+      return chunks;
+    }, signal);
+    return;
   }
   let got = 0;
   for (let failures = 0; ;) {
