@@ -1,19 +1,24 @@
 /**
  * Blobs in one SQLite file: many small blobs in one place, published by transactions.
  *
- * Tables: `vramkit_put` gives each put a number that is never used again, the blob's version;
- * `vramkit_chunk` holds its bytes in rows of at most 1 MiB; `vramkit_blob` maps a key to the number
- * and size of its latest put. A body up to 4 MiB is one transaction; a larger one fills rows in
- * several and publishes in a last one, which also removes the rows that it replaces. Rows of a put
- * that never ended are removed when a store is opened a day later.
+ * Tables: `vramkit_put` gives each put a number that is never used again; `vramkit_chunk` holds its
+ * bytes in rows of at most 1 MiB; `vramkit_blob` maps a key to the number and size of its latest
+ * put; `vramkit_store` names the database by a random id. A blob's version is its number and that
+ * id, so that two databases share none (a copied file does: it keeps the id). A body up to 4 MiB is
+ * one transaction; a larger one fills rows in several and publishes in a last one. Rows of a large
+ * blob that was replaced or deleted go afterwards, in steps. Rows that are left, of puts and steps
+ * that never ended, are removed when a store is opened a day later.
  *
  * The driver is the caller's: anything that speaks better-sqlite3's language, such as npm `libsql`.
- * Its calls block the thread, so a statement moves at most 1 MiB, and no transaction is open across
- * an `await`. Opening sets `journal_mode = WAL`, `synchronous = FULL` and `busy_timeout`: a put
- * that resolved is on the disk.
+ * Its calls block the thread, so a call begins with a turn of the event loop and gives it another
+ * after each MiB of a body and each page of a list. A transaction moves at most 4 MiB, and none is
+ * open across an `await`, so that calls on one connection never meet inside one. Opening sets
+ * `busy_timeout`, `journal_mode = WAL` and `synchronous = FULL`: a put that resolved is on the
+ * disk.
  *
  * Order: SQLite compares text by its bytes, which are UTF-8, so ORDER BY is the order of keys.
  */
+import { setImmediate } from 'node:timers/promises';
 import { assertInvariant, isVramError, throwIfAborted, VramError } from '@vramkit/core';
 import { chunksOf, inParts } from '../blob-body.js';
 import { checkKey, checkPrefix, checkRange, rangeEnd } from '../blob-key.js';
@@ -53,6 +58,7 @@ export interface SqliteStoreOptions {
 
 const PART_BYTES = 2 ** 20;
 const PARTS_PER_TRANSACTION = 4;
+const PARTS_PER_REMOVAL = 16;
 const PAGE_ROWS = 256;
 
 const SCHEMA = `
@@ -62,6 +68,9 @@ CREATE TABLE IF NOT EXISTS vramkit_chunk (
   id INTEGER NOT NULL, part INTEGER NOT NULL, bytes BLOB NOT NULL, PRIMARY KEY (id, part));
 CREATE TABLE IF NOT EXISTS vramkit_blob (
   key TEXT PRIMARY KEY, id INTEGER NOT NULL, size INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS vramkit_store (id TEXT NOT NULL);
+INSERT INTO vramkit_store
+  SELECT lower(hex(randomblob(8))) WHERE NOT EXISTS (SELECT * FROM vramkit_store);
 DELETE FROM vramkit_chunk
   WHERE id IN (SELECT id FROM vramkit_put WHERE begun < unixepoch() - 86400);
 DELETE FROM vramkit_put WHERE begun < unixepoch() - 86400;`;
@@ -73,11 +82,14 @@ DELETE FROM vramkit_put WHERE begun < unixepoch() - 86400;`;
 export function sqliteStore(options: SqliteStoreOptions): BlobStore {
   const { database, busyTimeoutMs = 5000 } = options;
   return translated('opening it', () => {
+    // First: the change to WAL waits for other processes only with it.
+    database.prepare(`PRAGMA busy_timeout = ${Math.trunc(busyTimeoutMs)}`).all([]);
     database.prepare('PRAGMA journal_mode = WAL').all([]);
     database.prepare('PRAGMA synchronous = FULL').all([]);
-    database.prepare(`PRAGMA busy_timeout = ${Math.trunc(busyTimeoutMs)}`).all([]);
-    database.exec(SCHEMA);
-    return new SqliteStore(database);
+    inTransaction(database, () => database.exec(SCHEMA));
+    // The column that the statement names.
+    const { id } = database.prepare('SELECT id FROM vramkit_store').get([]) as { id: string };
+    return new SqliteStore(database, id);
   });
 }
 
@@ -100,16 +112,20 @@ class SqliteStore implements BlobStore {
     probed: [],
   };
   readonly #database: SqliteDatabase;
+  /** The database's own. */
+  readonly #id: string;
   readonly #sql: ReturnType<typeof prepare>;
 
-  constructor(database: SqliteDatabase) {
+  constructor(database: SqliteDatabase, id: string) {
     this.#database = database;
+    this.#id = id;
     this.#sql = prepare(database);
   }
 
   async put(key: string, body: BlobBody, options: PutOptions = {}): Promise<BlobInfo> {
+    const { condition, signal } = options;
     checkKey(key);
-    throwIfAborted(options.signal);
+    await turn(signal);
     let id: number | undefined;
     // The number of a transaction that was rolled back may be another put's by now.
     let isKept = false;
@@ -123,6 +139,7 @@ class SqliteStore implements BlobStore {
     };
     try {
       for await (const part of inParts(chunksOf(body, options), PART_BYTES)) {
+        if (sizeBytes > 0) await turn(signal);
         sizeBytes += part.length;
         if (waiting.length === PARTS_PER_TRANSACTION) {
           this.#transaction(`putting '${key}'`, flush);
@@ -130,29 +147,32 @@ class SqliteStore implements BlobStore {
         }
         waiting.push(part);
       }
-      return this.#transaction(`putting '${key}'`, () => {
+      const { info, old } = this.#transaction(`putting '${key}'`, () => {
         flush();
         assertInvariant(id !== undefined, 'a put has a number');
-        this.#publish({ key, id, size: sizeBytes }, options.condition);
-        return describe({ key, id, size: sizeBytes });
+        const row = { key, id, size: sizeBytes };
+        return { info: this.#describe(row), old: this.#publish(row, condition) };
       });
+      await this.#removeLarge(old);
+      return info;
     } catch (error) {
-      if (isKept && id !== undefined) this.#forget(id);
+      if (isKept && id !== undefined) await this.#removeRows(id, count);
       throw error;
     }
   }
 
   async *get(key: string, options: GetOptions = {}): AsyncGenerator<Uint8Array, void, undefined> {
     const { offsetBytes = 0, lengthBytes, version, signal } = options;
+    checkKey(key);
     checkRange(offsetBytes, lengthBytes);
-    throwIfAborted(signal);
-    const row = this.#find(checkKey(key)) ?? failNotFound(this.name, key);
-    if (version !== undefined && version !== String(row.id)) {
+    await turn(signal);
+    const row = this.#find(key) ?? failNotFound(this.name, key);
+    if (version !== undefined && version !== this.#describe(row).version) {
       throw conflictError(this.name, key, lostCondition({ version }));
     }
     const end = rangeEnd(key, row.size, offsetBytes, lengthBytes);
     for (let at = offsetBytes; at < end;) {
-      throwIfAborted(signal);
+      if (at > offsetBytes) await turn(signal);
       const part = Math.floor(at / PART_BYTES);
       const from = at - part * PART_BYTES;
       const length = Math.min(PART_BYTES - from, end - at);
@@ -170,9 +190,9 @@ class SqliteStore implements BlobStore {
 
   async head(key: string, { signal }: CallOptions = {}): Promise<BlobInfo | undefined> {
     checkKey(key);
-    throwIfAborted(signal);
+    await turn(signal);
     const row = this.#find(key);
-    return row === undefined ? undefined : describe(row);
+    return row === undefined ? undefined : this.#describe(row);
   }
 
   async *list(
@@ -183,7 +203,7 @@ class SqliteStore implements BlobStore {
     checkPrefix(prefix);
     let after = startAfter ?? '';
     for (let count = 0; count < limit;) {
-      throwIfAborted(signal);
+      await turn(signal);
       // The columns that the statement names.
       const rows = translated(`listing '${prefix}'`, () =>
         this.#sql.page.all([prefix, after, Math.min(PAGE_ROWS, limit - count)]),
@@ -192,7 +212,7 @@ class SqliteStore implements BlobStore {
         if (!row.key.startsWith(prefix)) return;
         count += 1;
         after = row.key;
-        yield describe(row);
+        yield this.#describe(row);
       }
       if (rows.length === 0) return;
     }
@@ -200,13 +220,17 @@ class SqliteStore implements BlobStore {
 
   async delete(key: string, { signal }: CallOptions = {}): Promise<void> {
     checkKey(key);
-    throwIfAborted(signal);
-    this.#transaction(`deleting '${key}'`, () => {
+    await turn(signal);
+    const old = this.#transaction(`deleting '${key}'`, () => {
       const row = this.#find(key);
-      if (row === undefined) return;
-      this.#sql.removeBlob.run([key]);
-      this.#sql.removeParts.run([row.id]);
+      if (row !== undefined) this.#sql.removeBlob.run([key]);
+      return this.#retire(row);
     });
+    await this.#removeLarge(old);
+  }
+
+  #describe({ key, id, size }: Row): BlobInfo {
+    return { key, sizeBytes: size, version: `${id}-${this.#id}` };
   }
 
   #find(key: string): Row | undefined {
@@ -214,42 +238,74 @@ class SqliteStore implements BlobStore {
     return translated(`looking for '${key}'`, () => this.#sql.find.get([key])) as Row | undefined;
   }
 
-  #publish({ key, id, size }: Row, condition: PutCondition | undefined): void {
+  /** Inside a transaction; gives the blob whose rows are yet to go. */
+  #publish(row: Row, condition: PutCondition | undefined): Row | undefined {
+    const { key, id, size } = row;
     const old = this.#find(key);
     if (condition !== undefined) {
-      const holds =
-        condition === 'absent' ? old === undefined : String(old?.id) === condition.version;
+      const version = old === undefined ? undefined : this.#describe(old).version;
+      const holds = condition === 'absent' ? old === undefined : version === condition.version;
       if (!holds) throw conflictError(this.name, key, lostCondition(condition));
     }
-    if (old !== undefined) this.#sql.removeParts.run([old.id]);
     this.#sql.publish.run([key, id, size]);
     this.#sql.endPut.run([id]);
+    return this.#retire(old);
+  }
+
+  /** Inside a transaction: rows of a small blob go now; those of a large one are to, by its end. */
+  #retire(row: Row | undefined): Row | undefined {
+    if (row === undefined) return undefined;
+    if (partCount(row) > PARTS_PER_REMOVAL) {
+      this.#sql.retire.run([row.id]);
+      return row;
+    }
+    this.#sql.removeParts.run([row.id, PARTS_PER_REMOVAL]);
+    return undefined;
+  }
+
+  async #removeLarge(row: Row | undefined): Promise<void> {
+    if (row !== undefined) await this.#removeRows(row.id, partCount(row));
   }
 
   /** Best effort: what stays is removed by a later opening. */
-  #forget(id: number): void {
+  async #removeRows(id: number, count: number): Promise<void> {
     try {
-      this.#transaction('cleaning up', () => {
-        this.#sql.removeParts.run([id]);
-        this.#sql.endPut.run([id]);
-      });
+      for (let removed = 0; removed < count; await turn()) {
+        removed += PARTS_PER_REMOVAL;
+        this.#transaction('cleaning up', () => {
+          this.#sql.removeParts.run([id, removed]);
+          if (removed >= count) this.#sql.endPut.run([id]);
+        });
+      }
     } catch {
-      // The error of the put itself is the one to report.
+      // The put's own end is the one to report.
     }
   }
 
   #transaction<Result>(doing: string, body: () => Result): Result {
-    return translated(doing, () => {
-      this.#database.exec('BEGIN IMMEDIATE');
-      try {
-        const result = body();
-        this.#database.exec('COMMIT');
-        return result;
-      } catch (error) {
-        rollback(this.#database);
-        throw error;
-      }
-    });
+    return translated(doing, () => inTransaction(this.#database, body));
+  }
+}
+
+/** Another turn of the event loop, so that no loop over calls starves it; then the signal. */
+async function turn(signal?: AbortSignal): Promise<void> {
+  await setImmediate();
+  throwIfAborted(signal);
+}
+
+function partCount({ size }: Row): number {
+  return Math.ceil(size / PART_BYTES);
+}
+
+function inTransaction<Result>(database: SqliteDatabase, body: () => Result): Result {
+  database.exec('BEGIN IMMEDIATE');
+  try {
+    const result = body();
+    database.exec('COMMIT');
+    return result;
+  } catch (error) {
+    rollback(database);
+    throw error;
   }
 }
 
@@ -271,7 +327,8 @@ function prepare(database: SqliteDatabase) {
     readPart: sql(
       'SELECT substr(bytes, ?, ?) AS bytes FROM vramkit_chunk WHERE id = ? AND part = ?',
     ),
-    removeParts: sql('DELETE FROM vramkit_chunk WHERE id = ?'),
+    removeParts: sql('DELETE FROM vramkit_chunk WHERE id = ? AND part < ?'),
+    retire: sql('INSERT INTO vramkit_put (id) VALUES (?)'),
     find: sql('SELECT key, id, size FROM vramkit_blob WHERE key = ?'),
     publish: sql('INSERT OR REPLACE INTO vramkit_blob (key, id, size) VALUES (?, ?, ?)'),
     removeBlob: sql('DELETE FROM vramkit_blob WHERE key = ?'),
@@ -279,10 +336,6 @@ function prepare(database: SqliteDatabase) {
       'SELECT key, id, size FROM vramkit_blob WHERE key >= ? AND key > ? ORDER BY key LIMIT ?',
     ),
   };
-}
-
-function describe({ key, id, size }: Row): BlobInfo {
-  return { key, sizeBytes: size, version: String(id) };
 }
 
 /** Runs a call of the driver, whose errors become typed ones. */
