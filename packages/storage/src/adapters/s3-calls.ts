@@ -275,7 +275,11 @@ export function isStatus(error: unknown, status: number): boolean {
   return statusOf(error) === status;
 }
 
+// What passes, whatever the status: a service gives some of these with 400, as what cannot be.
+const PASSES = /^(RequestTimeout$|IncompleteBody|BadDigest|SlowDown|Throttling|TooManyRequests)/;
+
 function codeFor(status: number | undefined, service: string): VramErrorCode {
+  if (PASSES.test(service)) return 'unavailable';
   if (service === 'QuotaExceeded' || status === 507) return 'storage-full';
   if (status === 401 || status === 403) return 'access-denied';
   if (service === 'NoSuchBucket') return 'not-found';

@@ -15,7 +15,7 @@
  * `@smithy/undici-http-handler`, as `requestHandler` of the client.
  */
 import { randomUUID } from 'node:crypto';
-import { assertArgument, checkInteger, throwIfAborted } from '@vramkit/core';
+import { assertArgument, checkInteger, throwIfAborted, VramError } from '@vramkit/core';
 import { chunksOf, gather, inParts, knownSize } from '../blob-body.js';
 import { checkInto, checkKey, checkPrefix, checkRange, memoryFor, rangeEnd } from '../blob-key.js';
 import type {
@@ -263,6 +263,7 @@ class S3Store implements BlobStore {
   ): Promise<BlobInfo> {
     const upload = await this.#calls.beginUpload(key, signal);
     const tags: string[] = [];
+    let tag: string;
     const inFlight = new Set<Promise<void>>();
     let failure: { readonly error: unknown } | undefined;
     let sizeBytes = 0;
@@ -286,14 +287,26 @@ class S3Store implements BlobStore {
       await Promise.all(inFlight);
       if (failure !== undefined) throw (failure as { readonly error: unknown }).error; // set above
       throwIfAborted(signal);
-      const tag = await this.#calls.completeUpload(key, upload, tags, signal);
-      // Ceph answers without the ETag.
-      const version = tag === '' ? (await this.#calls.head(key, signal)).version : tag;
-      return { key, sizeBytes, version };
+      tag = await this.#calls.completeUpload(key, upload, tags, signal);
     } catch (error) {
       await Promise.all(inFlight);
       await this.#calls.abortUpload(key, upload).catch(() => undefined);
       throw error;
+    }
+    return { key, sizeBytes, version: tag === '' ? await this.#versionOf(key) : tag };
+  }
+
+  /** Of an upload that is complete, which Ceph tells without its ETag; so no error is 'aborted'. */
+  async #versionOf(key: string): Promise<string> {
+    try {
+      return (await this.#calls.head(key)).version;
+    } catch (error) {
+      const cause = this.#calls.error(`heading '${key}'`, error);
+      throw new VramError('unavailable', `'${key}' was put, but its version was not told`, {
+        context: { store: this.name, key },
+        retryable: true,
+        cause,
+      });
     }
   }
 

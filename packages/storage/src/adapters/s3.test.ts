@@ -1,0 +1,81 @@
+/** What a real service rarely does: answers without a version, and passing failures. */
+import { describe, expect, it } from 'vitest';
+import { testBytes } from '../testing.js';
+import { s3Store, type S3Client, type S3Sdk } from './s3.js';
+
+/** An error as the SDK throws it. */
+function serviceError(name: string, httpStatusCode: number): Error {
+  return Object.assign(new Error(name), { name, $metadata: { httpStatusCode } });
+}
+
+type Answer = () => object;
+
+/** A client that answers by the name of the command, and the commands that it was sent. */
+function scripted(answers: Readonly<Record<string, Answer>>) {
+  const sent: string[] = [];
+  const sdk = new Proxy(
+    {},
+    {
+      get: (_, name) =>
+        class {
+          readonly name = String(name).replace('Command', '');
+        },
+    },
+  ) as S3Sdk; // every command that the store makes
+  const client: S3Client = {
+    send: (command: { name: string }) => {
+      sent.push(command.name);
+      const answer = answers[command.name] ?? (() => ({ ETag: '"tag"' }));
+      return new Promise((resolve) => resolve(answer()));
+    },
+  };
+  return { sdk, client, sent, bucket: 'bucket' };
+}
+
+describe('s3', () => {
+  it('keeps an upload that is complete when its version cannot be asked', async () => {
+    let isOpen = false;
+    const failing = (): object => {
+      if (isOpen) throw serviceError('AccessDenied', 403);
+      return { ETag: '"tag"', ContentLength: 1 };
+    };
+    const { sent, ...options } = scripted({
+      HeadObject: failing,
+      CreateMultipartUpload: () => ({ UploadId: '1' }),
+      CompleteMultipartUpload: () => ({}),
+    });
+    const partBytes = 5 * 2 ** 20;
+    const store = await s3Store({ ...options, partBytes });
+    isOpen = true;
+    const put = store.put('a', testBytes(partBytes + 1));
+    await expect(put).rejects.toMatchObject({
+      code: 'unavailable',
+      retryable: true,
+      cause: { code: 'access-denied' },
+    });
+    expect(sent).toContain('CompleteMultipartUpload');
+    expect(sent).not.toContain('AbortMultipartUpload');
+  });
+
+  it.each([
+    ['RequestTimeout', 400, 'unavailable'],
+    ['IncompleteBody', 400, 'unavailable'],
+    ['BadDigest', 400, 'unavailable'],
+    ['SlowDown', 503, 'unavailable'],
+    ['ThrottlingException', 400, 'unavailable'],
+    ['InvalidArgument', 400, 'unsupported'],
+    ['AccessDenied', 403, 'access-denied'],
+  ])('says of %s with status %i: %s', async (name, status, code) => {
+    let isOpen = false;
+    const { sdk, client, bucket } = scripted({
+      PutObject: () => {
+        if (isOpen) throw serviceError(name, status);
+        return { ETag: '"tag"' };
+      },
+    });
+    const store = await s3Store({ sdk, client, bucket });
+    isOpen = true;
+    const retryable = code === 'unavailable';
+    await expect(store.put('a', testBytes(1))).rejects.toMatchObject({ code, retryable });
+  });
+});
