@@ -294,7 +294,9 @@ class SqlStore implements CockroachStore {
 const PEND = 'INSERT INTO vramkit_pending (id) VALUES ($1) ON CONFLICT DO NOTHING';
 
 function describe({ key, id, size }: Row): BlobInfo {
-  return { key: new TextDecoder().decode(key), sizeBytes: Number(size), version: id };
+  // A key may begin with U+FEFF, which is no mark of a byte order there.
+  const text = new TextDecoder('utf-8', { ignoreBOM: true }).decode(key);
+  return { key: text, sizeBytes: Number(size), version: id };
 }
 
 /** One statement for several rows. */
