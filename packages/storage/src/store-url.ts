@@ -115,7 +115,12 @@ async function openSqlite(url: URL, options: OpenStoreOptions): Promise<Opened> 
   ) => SqliteDatabase & { close(): void };
   const file = fileURLToPath(url.href.replace(/^sqlite:/i, 'file:'));
   const database = new Database(file);
-  return [sqliteStore({ database }), () => database.close()];
+  try {
+    return [sqliteStore({ database }), () => database.close()];
+  } catch (error) {
+    database.close();
+    throw error;
+  }
 }
 
 async function openS3(url: URL, options: OpenStoreOptions): Promise<Opened> {
