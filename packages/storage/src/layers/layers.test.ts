@@ -90,7 +90,7 @@ describeStore(
       const [first, second] = disks.map((disk) => checksummedStore(disk));
       if (first === undefined || second === undefined) throw new Error('two disks were opened');
       const striped = stripedStore([first, second], { stripeBytes: 2_000_000 });
-      const safe = retried(timedStore(limited(striped), { timeoutMs: 10_000 }));
+      const safe = retried(limited(timedStore(striped, { timeoutMs: 10_000 })));
       return cached(tracedStore(safe, { sink: () => undefined, clock }));
     };
     return {

@@ -2,13 +2,16 @@
  * Bounds how much a store is asked at once: calls in flight, and bytes per second.
  *
  * Calls wait in order of arrival. A get or a list counts while a step of it runs, not while its
- * consumer thinks, so a consumer that makes another call cannot wait for itself. Bytes follow a
- * leaky bucket: each chunk books the time that it takes at the rate, after what is booked already.
+ * consumer thinks, and a put not while it waits for its body: a consumer that makes another call,
+ * and a body that comes from the same store, cannot wait for themselves. Bytes follow a leaky
+ * bucket: each chunk books the time that it takes at the rate, after what is booked already.
+ *
+ * A call that never ends keeps its place: put this layer around one that gives up (`timedStore`).
  */
 import { assertArgument, checkInteger, throwIfAborted, type Clock } from '@vramkit/core';
-import { chunksOf } from '../blob-body.js';
+import { chunksOf, isReplayable } from '../blob-body.js';
 import type { BlobStore } from '../blob-store.js';
-import { sleep, wrapStore } from './wrap.js';
+import { sleep, unlessAborted, wrapStore } from './wrap.js';
 
 /** Options of {@link limitedStore}. */
 export interface StoreLimitOptions {
@@ -43,11 +46,11 @@ export function limitedStore(upstream: BlobStore, options: StoreLimitOptions): B
       yield chunk;
     }
   }
-  async function* steps<Item>(items: AsyncIterable<Item>, signal?: AbortSignal) {
+  async function* steps<Item>(items: AsyncIterable<Item>, around: Around) {
     const iterator = items[Symbol.asyncIterator]();
     try {
       for (;;) {
-        const step = await slots.hold(() => iterator.next(), signal);
+        const step = await around(() => iterator.next());
         if (step.done === true) return;
         yield step.value;
       }
@@ -55,42 +58,99 @@ export function limitedStore(upstream: BlobStore, options: StoreLimitOptions): B
       await iterator.return?.();
     }
   }
+  const held = (signal?: AbortSignal): Around => {
+    return (step) => slots.hold(step, signal);
+  };
 
   return wrapStore(upstream, {
     put: (key, body, putOptions = {}) => {
       const { signal } = putOptions;
-      const paced = rate === undefined ? body : { [Symbol.asyncIterator]: () => pace() };
-      const pace = () => booked(chunksOf(body), signal);
       const sizeBytes = body instanceof Uint8Array ? body.length : putOptions.sizeBytes;
-      return slots.hold(() => upstream.put(key, paced, { ...putOptions, sizeBytes }), signal);
+      const sized = { ...putOptions, sizeBytes };
+      return slots.hold((without) => {
+        if (rate === undefined && body instanceof Uint8Array) return upstream.put(key, body, sized);
+        const pace = () => booked(steps(chunksOf(body, { signal }), without), signal);
+        const paced = isReplayable(body) ? { [Symbol.asyncIterator]: pace } : pace();
+        return upstream.put(key, paced, sized);
+      }, signal);
     },
     head: (key, call) => slots.hold(() => upstream.head(key, call), call?.signal),
     delete: (key, call) => slots.hold(() => upstream.delete(key, call), call?.signal),
-    get: (key, call) => booked(steps(upstream.get(key, call), call?.signal), call?.signal),
-    list: (prefix, call) => steps(upstream.list(prefix, call), call?.signal),
+    get: (key, call) => booked(steps(upstream.get(key, call), held(call?.signal)), call?.signal),
+    list: (prefix, call) => steps(upstream.list(prefix, call), held(call?.signal)),
   });
 }
+
+/** Runs a step of a call. */
+type Around = <Result>(step: () => Promise<Result>) => Promise<Result>;
 
 /** Permits, given in order of arrival. */
 class Slots {
   #free: number;
-  readonly #waiting: (() => void)[] = [];
+  readonly #waiting = new Set<() => void>();
 
   constructor(count: number) {
     this.#free = count;
   }
 
-  async hold<Result>(call: () => Promise<Result>, signal?: AbortSignal): Promise<Result> {
-    if (this.#free > 0) this.#free -= 1;
-    // The one who leaves hands over its permit.
-    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
+  /** Runs a call with a permit; the call is given what runs a step of it without one. */
+  async hold<Result>(
+    call: (without: Around) => Promise<Result>,
+    signal?: AbortSignal,
+  ): Promise<Result> {
+    await this.#take(signal);
+    let isHeld = true;
+    let isOver = false;
+    let taking: Promise<void> | undefined;
+    const release = (): void => {
+      if (isHeld) this.#give();
+      isHeld = false;
+    };
+    const retake = async (): Promise<void> => {
+      await this.#take(signal).finally(() => (taking = undefined));
+      isHeld = true;
+      // Nobody waits for the steps of a call that has failed.
+      if (isOver) release();
+    };
     try {
-      throwIfAborted(signal);
-      return await call();
+      return await call(async (step) => {
+        release();
+        try {
+          return await step();
+        } finally {
+          if (!isHeld && !isOver) await (taking ??= retake());
+        }
+      });
     } finally {
-      const next = this.#waiting.shift();
-      if (next === undefined) this.#free += 1;
-      else next();
+      isOver = true;
+      release();
+    }
+  }
+
+  async #take(signal: AbortSignal | undefined): Promise<void> {
+    throwIfAborted(signal);
+    if (this.#free > 0) {
+      this.#free -= 1;
+      return;
+    }
+    let enter = (): void => undefined;
+    const turn = new Promise<void>((resolve) => this.#waiting.add((enter = resolve)));
+    try {
+      await unlessAborted(turn, signal);
+    } catch (error) {
+      // Out of the queue, or with a permit that came at the same time.
+      if (!this.#waiting.delete(enter)) this.#give();
+      throw error;
+    }
+  }
+
+  /** The one who leaves hands over its permit. */
+  #give(): void {
+    const [next] = this.#waiting;
+    if (next === undefined) this.#free += 1;
+    else {
+      this.#waiting.delete(next);
+      next();
     }
   }
 }

@@ -23,36 +23,46 @@ export function timedStore(upstream: BlobStore, { timeoutMs }: TimeoutOptions): 
       context: { store: upstream.name, timeoutMs },
       retryable: true,
     });
-  const once = <Options extends CallOptions, Result>(
+  const once = async <Options extends CallOptions, Result>(
     doing: string,
     options: Options | undefined,
     call: (options: Linked<Options>) => Promise<Result>,
   ): Promise<Result> => {
-    const { controller, linked } = link(options);
-    return within(
-      () => call(linked),
-      timeoutMs,
-      controller,
-      () => late(doing),
-    );
+    const { controller, linked, unlink } = link(options);
+    try {
+      return await within(
+        () => call(linked),
+        timeoutMs,
+        controller,
+        () => late(doing),
+      );
+    } finally {
+      unlink();
+    }
   };
-  async function* steps<Item>(
+  async function* steps<Options extends CallOptions, Item>(
     doing: string,
-    controller: AbortController,
-    items: AsyncIterable<Item>,
+    options: Options | undefined,
+    call: (options: Linked<Options>) => AsyncIterable<Item>,
   ): AsyncGenerator<Item, void, undefined> {
-    const iterator = items[Symbol.asyncIterator]();
+    const { controller, linked, unlink } = link(options);
+    const iterator = call(linked)[Symbol.asyncIterator]();
+    let isLate = false;
+    const giveUp = (): VramError => {
+      isLate = true;
+      return late(doing);
+    };
     try {
       for (;;) {
-        const next = () => iterator.next();
-        const step = await within(next, timeoutMs, controller, () => late(doing));
+        const step = await within(() => iterator.next(), timeoutMs, controller, giveUp);
         if (step.done === true) return;
         yield step.value;
       }
     } finally {
+      unlink();
       // Not awaited after a timeout: an upstream that hangs would hang here too.
       const left = iterator.return?.();
-      if (controller.signal.aborted) left?.catch(() => undefined);
+      if (isLate) left?.catch(() => undefined);
       else await left;
     }
   }
@@ -63,16 +73,11 @@ export function timedStore(upstream: BlobStore, { timeoutMs }: TimeoutOptions): 
     head: (key, options) => once(`head '${key}'`, options, (linked) => upstream.head(key, linked)),
     delete: (key, options) =>
       once(`delete '${key}'`, options, (linked) => upstream.delete(key, linked)),
-    get: (key, options) => {
-      const { controller, linked } = link(options);
+    get: (key, options) =>
       // A call that was given up may go on, and must not write into what the caller has back.
-      const apart = { ...linked, into: undefined };
-      return steps(`get '${key}'`, controller, upstream.get(key, apart));
-    },
-    list: (prefix, options) => {
-      const { controller, linked } = link(options);
-      return steps(`list '${prefix}'`, controller, upstream.list(prefix, linked));
-    },
+      steps(`get '${key}'`, options, (linked) => upstream.get(key, { ...linked, into: undefined })),
+    list: (prefix, options) =>
+      steps(`list '${prefix}'`, options, (linked) => upstream.list(prefix, linked)),
   });
 }
 
@@ -101,13 +106,17 @@ async function within<Result>(
 
 type Linked<Options> = Options & { readonly signal: AbortSignal };
 
-/** Options whose signal also fires when the controller does. */
+/**
+ * Options whose signal also fires when the controller does, and what takes the listener off the
+ * given signal: one that outlives many calls must not keep something of each.
+ */
 function link<Options extends CallOptions>(options: Options | undefined) {
   const controller = new AbortController();
   const given = options?.signal;
-  const signal =
-    given === undefined ? controller.signal : AbortSignal.any([given, controller.signal]);
+  const abort = (): void => controller.abort(given?.reason);
+  if (given?.aborted === true) abort();
+  given?.addEventListener('abort', abort);
   // A spread of Options keeps its fields; only the signal changes, within its type.
-  const linked = { ...options, signal } as Linked<Options>;
-  return { controller, linked };
+  const linked = { ...options, signal: controller.signal } as Linked<Options>;
+  return { controller, linked, unlink: () => given?.removeEventListener('abort', abort) };
 }

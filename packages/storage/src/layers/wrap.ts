@@ -16,6 +16,26 @@ export function wrapStore(upstream: BlobStore, changed: Partial<BlobStore>): Blo
   };
 }
 
+/**
+ * What `result` settles with, unless the signal fires first; nothing stays on the signal.
+ * @throws VramError `aborted`.
+ */
+export function unlessAborted<Result>(
+  result: Promise<Result>,
+  signal: AbortSignal | undefined,
+): Promise<Result> {
+  if (signal === undefined) return result;
+  let leave = (): void => undefined;
+  const aborted = new Promise<never>((_, reject) => {
+    leave = () => reject(new VramError('aborted', 'the caller aborted', { cause: signal.reason }));
+    if (signal.aborted) leave();
+    signal.addEventListener('abort', leave);
+  });
+  return Promise.race([result, aborted]).finally(() => {
+    signal.removeEventListener('abort', leave);
+  });
+}
+
 /** Waits; the signal ends it early. @throws VramError `aborted`. */
 export function sleep(durationMs: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
