@@ -2,9 +2,11 @@
  * Blobs in this process's memory: for tests, for a cache's near side, and as the naive model that
  * the suite compares other stores with.
  *
- * A map from key to bytes and a counter of puts, which is the version. Bodies and chunks are
- * copied, so neither side can change what the other holds.
+ * A map from key to bytes and a counter of puts, which with the store's random id is the version:
+ * two stores have none in common. Bodies and chunks are copied, so neither side can change what the
+ * other holds.
  */
+import { randomUUID } from 'node:crypto';
 import { checkInteger, fail, throwIfAborted } from '@vramkit/core';
 import { checkKey, checkPrefix, checkRange, compareKeys, rangeEnd } from '../blob-key.js';
 import { chunksOf, joined } from '../blob-body.js';
@@ -44,6 +46,7 @@ export function memoryStore(options: MemoryStoreOptions = {}): BlobStore {
 class MemoryStore implements BlobStore {
   readonly name = 'memory';
   readonly capabilities: StoreCapabilities;
+  readonly #id = randomUUID();
   readonly #limitBytes: number;
   readonly #blobs = new Map<string, Stored>();
   #usedBytes = 0;
@@ -85,7 +88,7 @@ class MemoryStore implements BlobStore {
     }
     this.#usedBytes = neededBytes;
     this.#puts += 1;
-    const stored = { bytes: joined(copies), version: String(this.#puts) };
+    const stored = { bytes: joined(copies), version: `${this.#puts}-${this.#id}` };
     this.#blobs.set(key, stored);
     return describe(key, stored);
   }

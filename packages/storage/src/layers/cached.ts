@@ -11,12 +11,18 @@
  * store that fails is passed by: the far store answers, and the failure goes to `onNearError`.
  */
 import { createHash } from 'node:crypto';
-import { checkInteger, isVramError, Residency, type ReplacementPolicy } from '@vramkit/core';
+import {
+  checkInteger,
+  isVramError,
+  Residency,
+  throwIfAborted,
+  type ReplacementPolicy,
+} from '@vramkit/core';
 import { gather } from '../blob-body.js';
-import { checkKey, checkRange, rangeEnd } from '../blob-key.js';
+import { checkInto, checkKey, checkRange, rangeEnd } from '../blob-key.js';
 import type { BlobStore, GetOptions } from '../blob-store.js';
 import { conflictError, failNotFound, lostCondition } from '../store-error.js';
-import { wrapStore } from './wrap.js';
+import { unlessAborted, wrapStore } from './wrap.js';
 
 /** Options of {@link cachedStore}. */
 export interface CacheOptions {
@@ -48,7 +54,7 @@ export async function cachedStore(far: BlobStore, options: CacheOptions): Promis
   await parts.adopt();
 
   async function* get(key: string, getOptions: GetOptions = {}) {
-    const { offsetBytes = 0, lengthBytes, version, signal } = getOptions;
+    const { offsetBytes = 0, lengthBytes, version, into, signal } = getOptions;
     checkKey(key);
     checkRange(offsetBytes, lengthBytes);
     const info = (await far.head(key, { signal })) ?? failNotFound(far.name, key);
@@ -56,13 +62,17 @@ export async function cachedStore(far: BlobStore, options: CacheOptions): Promis
       throw conflictError(far.name, key, lostCondition({ version }));
     }
     const end = rangeEnd(key, info.sizeBytes, offsetBytes, lengthBytes);
+    checkInto({ into, lengthBytes: end - offsetBytes });
     for (let at = offsetBytes; at < end;) {
+      throwIfAborted(signal);
       const index = Math.floor(at / partBytes);
       const start = index * partBytes;
       const sizeBytes = Math.min(partBytes, info.sizeBytes - start);
-      const range = { offsetBytes: start, lengthBytes: sizeBytes, version: info.version, signal };
+      const range = { offsetBytes: start, lengthBytes: sizeBytes, version: info.version };
       const id = partKey(far.name, key, info.version, index, partBytes);
-      const part = await parts.get(id, sizeBytes, () => gather(far.get(key, range)));
+      // Others may wait for the same fetch: it has no signal, and each leaves by its own.
+      const wait = parts.get(id, sizeBytes, () => gather(far.get(key, range)));
+      const part = await unlessAborted(wait, signal);
       const until = Math.min(end, start + sizeBytes);
       yield part.slice(at - start, until - start);
       at = until;
@@ -100,11 +110,18 @@ class PartCache {
     return { hits: this.#hits, misses: this.#misses, residentBytes };
   }
 
-  /** Takes over the parts of an earlier process; what does not fit the budget is deleted. */
+  /**
+   * Takes over the parts of an earlier process; what does not fit the budget is deleted. What a
+   * near store that fails does not list stays there, beyond the budget, until it is put again.
+   */
   async adopt(): Promise<void> {
-    for await (const { key, sizeBytes } of this.#near.list(PREFIX)) {
-      const fits = this.#residency.tryAdd(key, { sizeBytes, tier: 'near', recreatable: true });
-      if (!fits) await this.#near.delete(key);
+    try {
+      for await (const { key, sizeBytes } of this.#near.list(PREFIX)) {
+        const fits = this.#residency.tryAdd(key, { sizeBytes, tier: 'near', recreatable: true });
+        if (!fits) await this.#near.delete(key);
+      }
+    } catch (error) {
+      this.#report(error);
     }
   }
 

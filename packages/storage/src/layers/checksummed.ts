@@ -53,6 +53,7 @@ export function checksummedStore(upstream: BlobStore): BlobStore {
     Math.max(0, storedBytes - HASH_BYTES * Math.ceil(storedBytes / STRIDE + 1));
 
   return wrapStore(upstream, {
+    name: `checksummed ${upstream.name}`,
     capabilities: {
       ...capabilities,
       maxBlobBytes: dataOf(capabilities.maxBlobBytes),

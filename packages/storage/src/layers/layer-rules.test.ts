@@ -3,25 +3,21 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TraceEvent } from '@vramkit/core';
-import { LruPolicy, seededRandom } from '@vramkit/core/testing';
+import { seededRandom } from '@vramkit/core/testing';
 import fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
 import {
-  cachedStore,
   chaoticStore,
   checksummedStore,
   FRAME_BYTES,
-  limitedStore,
   memoryStore,
   posixStore,
   readBlob,
   retriedStore,
   stripedStore,
   sweepStripes,
-  timedStore,
   tracedStore,
   type BlobStore,
-  type GetOptions,
 } from '../index.js';
 import { testBytes } from '../testing.js';
 import { wrapStore } from './wrap.js';
@@ -198,68 +194,6 @@ describe('retried', () => {
   });
 });
 
-describe('timed', () => {
-  it('leaves a store that hangs, and tells it', async () => {
-    let told: AbortSignal | undefined;
-    const hanging = wrapStore(memoryStore(), {
-      head: (_, options) => {
-        told = options?.signal;
-        return new Promise(() => undefined);
-      },
-      async *get() {
-        await new Promise(() => undefined);
-      },
-    });
-    const store = timedStore(hanging, { timeoutMs: 20 });
-    await expect(store.head('a')).rejects.toMatchObject({ code: 'timeout', retryable: true });
-    expect(told?.aborted).toBe(true);
-    await expect(drain(store.get('a'))).rejects.toMatchObject({ code: 'timeout' });
-  });
-
-  it("keeps a get that it may give up out of the caller's memory", async () => {
-    const memory = memoryStore();
-    await memory.put('a', new Uint8Array(10));
-    const asked: GetOptions[] = [];
-    const watched = wrapStore(memory, {
-      get: (key, options = {}) => {
-        asked.push(options);
-        return memory.get(key, options);
-      },
-    });
-    const options = { lengthBytes: 10, into: new Uint8Array(10) };
-    await drain(timedStore(watched, { timeoutMs: 1000 }).get('a', options));
-    expect(asked.map(({ lengthBytes, into }) => [lengthBytes, into])).toEqual([[10, undefined]]);
-  });
-});
-
-describe('limited', () => {
-  it('has no more calls in flight than it may, and lets each pass', async () => {
-    let inFlight = 0;
-    let most = 0;
-    const watched = wrapStore(memoryStore(), {
-      head: async () => {
-        most = Math.max(most, ++inFlight);
-        await new Promise((resolve) => setTimeout(resolve, 2));
-        inFlight -= 1;
-        return undefined;
-      },
-    });
-    const store = limitedStore(watched, { maxCalls: 3 });
-    await Promise.all(Array.from({ length: 20 }, () => store.head('a')));
-    expect(most).toBe(3);
-  });
-
-  it('books the time that bytes take', async () => {
-    let nowMs = 0;
-    const clock = (): number => (nowMs += 0.001);
-    const store = limitedStore(memoryStore(), { rate: { bytesPerSecond: 1e6, clock } });
-    const before = performance.now();
-    await store.put('a', testBytes(50_000)); // 50 ms at 1 MB/s
-    await drain(store.get('a'));
-    expect(performance.now() - before).toBeGreaterThan(90);
-  });
-});
-
 describe('traced', () => {
   it('tells each call once, with bytes and codes, and no body', async () => {
     const events: TraceEvent[] = [];
@@ -283,59 +217,6 @@ describe('traced', () => {
       'phase delete a',
     ]);
     expect(events.slice(0, 2)).toMatchObject([{ sizeBytes: 100 }, { sizeBytes: 40 }]);
-  });
-});
-
-describe('cached', () => {
-  const options = () => ({ budgetBytes: 3000, policy: new LruPolicy<string>() });
-
-  it('reads a part from far once, keeps to its budget, and serves no stale part', async () => {
-    const far = memoryStore();
-    const near = memoryStore();
-    await far.put('a', testBytes(10_000));
-    const store = await cachedStore(far, {
-      ...options(),
-      near,
-      partBytes: 4096,
-      budgetBytes: 9000,
-    });
-    expect(Buffer.compare(await bytes(store, 'a'), testBytes(10_000))).toBe(0);
-    expect(store.stats()).toMatchObject({ misses: 3, hits: 0 });
-    await readBlob(store, 'a', { offsetBytes: 9000, lengthBytes: 10 });
-    expect(store.stats().hits).toBe(1);
-    expect(store.stats().residentBytes).toBeLessThanOrEqual(9000);
-    await far.put('a', testBytes(10_000, 2));
-    expect(Buffer.compare(await bytes(store, 'a'), testBytes(10_000, 2))).toBe(0);
-    // Opened again on what is near, the parts of this version are there.
-    const again = await cachedStore(far, {
-      ...options(),
-      near,
-      partBytes: 4096,
-      budgetBytes: 9000,
-    });
-    await readBlob(again, 'a', { offsetBytes: 9000, lengthBytes: 10 });
-    expect(again.stats()).toMatchObject({ hits: 1, misses: 0 });
-  });
-
-  it('passes by a near store that fails, and says so', async () => {
-    const { uniform: random } = seededRandom(3);
-    const far = memoryStore();
-    await far.put('a', testBytes(50_000));
-    const memory = memoryStore();
-    const failing = chaoticStore(memory, { random, failureRate: 0.5, flipRate: 0.2 });
-    const near = wrapStore(checksummedStore(failing), { list: (p, o) => memory.list(p, o) });
-    const errors: unknown[] = [];
-    const store = await cachedStore(far, {
-      near,
-      budgetBytes: 40_000,
-      policy: new LruPolicy<string>(),
-      partBytes: 4096,
-      onNearError: (error) => errors.push(error),
-    });
-    for (let i = 0; i < 20; i += 1) {
-      expect(Buffer.compare(await bytes(store, 'a'), testBytes(50_000))).toBe(0);
-    }
-    expect(errors.length).toBeGreaterThan(0);
   });
 });
 
