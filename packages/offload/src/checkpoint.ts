@@ -58,7 +58,7 @@ export async function stateFromTensors(
     return fail('corrupt-data', 'the metadata of the checkpoint hold no optimizer state');
   }
   const arrays = await Promise.all(
-    NAMES.map(async (name) => new Float32Array((await read(name)).slice().buffer)),
+    NAMES.map(async (name) => new Float32Array(new Uint8Array(await read(name)).buffer)),
   );
   const [parameters, firstMoment, secondMoment] = arrays;
   assertArgument(

@@ -131,7 +131,10 @@ export class Checkpoints {
     tensors: Iterable<CheckpointTensor>,
     options: SaveOptions = {},
   ): { readonly done: Promise<CheckpointManifest> } {
-    const copies = [...tensors].map((tensor) => ({ ...tensor, bytes: tensor.bytes.slice() }));
+    const copies = [...tensors].map((tensor) => ({
+      ...tensor,
+      bytes: new Uint8Array(tensor.bytes),
+    }));
     const done = this.save(name, copies, options);
     done.catch(() => undefined); // the caller's to hear, whenever it awaits
     return { done };

@@ -122,6 +122,16 @@ describe('KV tier', () => {
     first.check();
   });
 
+  it('keeps what a Buffer held when it was stored, and gives copies', async () => {
+    const tier = await open(memoryStore(), 1, 1);
+    const [name = ''] = names;
+    const live = Buffer.from(block(name));
+    await tier.store(name, live);
+    live.fill(0);
+    (await tier.load(name))?.fill(0);
+    expect(await tier.load(name)).toEqual(block(name));
+  });
+
   it('serves many callers of one block at once', async () => {
     const tier = await open(memoryStore(), 4, 10);
     const some = names.slice(0, 8).flatMap((name) => [name, name, name]);

@@ -179,7 +179,7 @@ export class KvTier {
       const near = this.#host.get(name);
       if (near !== undefined) {
         this.#residency.touch(name, 'host');
-        return near.slice();
+        return new Uint8Array(near);
       }
       this.#residency.touch(name, 'storage');
       this.#residency.pin(name, 'storage');
@@ -228,7 +228,7 @@ export class KvTier {
     if (this.#makeRoom('host') === undefined) return;
     const move = this.#residency.prepareMove(name, 'host', 'storage');
     if (move === undefined) return;
-    this.#host.set(name, block.slice());
+    this.#host.set(name, new Uint8Array(block)); // slice() of a Buffer would be a view
     this.#residency.complete(move, 'succeeded');
   }
 

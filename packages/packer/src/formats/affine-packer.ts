@@ -33,7 +33,7 @@ export class BlockPacker {
     bytes: Uint8Array,
     target: { columns: number; codes: Uint32Array; scales: Uint32Array },
   ) {
-    const aligned = bytes.byteOffset % 2 === 0 ? bytes : bytes.slice();
+    const aligned = bytes.byteOffset % 2 === 0 ? bytes : new Uint8Array(bytes);
     this.#type = type;
     this.#columns = target.columns;
     this.bytes = aligned;

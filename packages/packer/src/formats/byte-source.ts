@@ -55,7 +55,7 @@ export function bytesSource(name: string, bytes: Uint8Array): ByteSource {
     read: async (offset, length, signal) => {
       throwIfAborted(signal);
       checkRange({ name, sizeBytes: bytes.byteLength }, offset, length);
-      return bytes.slice(offset, offset + length);
+      return new Uint8Array(bytes.subarray(offset, offset + length));
     },
     close: async () => undefined,
   };

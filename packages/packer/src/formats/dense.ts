@@ -113,7 +113,7 @@ function checkWhole(type: DenseType, bytes: Uint8Array): void {
   });
 }
 
-/** A copy whose start suits any typed array. */
+/** A copy whose start suits any typed array; slice() of a `Buffer` would be a view. */
 function alignedBuffer(bytes: Uint8Array): ArrayBuffer {
-  return bytes.slice().buffer;
+  return new Uint8Array(bytes).buffer;
 }

@@ -73,7 +73,7 @@ async function readNew(source: ByteSource, { signal }: ReadImatrixOptions): Prom
   const floats = async (tensor: TensorRange): Promise<Float32Array> => {
     if (tensor.type !== 'F32') failCorrupt(source.name, `'${tensor.name}' is ${tensor.type}`);
     const bytes = await readTensorRows(source, tensor, 0, tensor.rows, signal);
-    return new Float32Array(bytes.slice().buffer);
+    return new Float32Array(new Uint8Array(bytes).buffer);
   };
   const entries = new Map<string, ImatrixEntry>();
   for (const tensor of tensors.values()) {

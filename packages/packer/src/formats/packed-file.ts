@@ -314,7 +314,11 @@ export async function readPackedTensors(
   const bytesOf = new Map<PackedSection, Uint8Array>();
   for (const { begin, end, parts } of runs) {
     const bytes = await file.source.read(file.layout.dataOffset + begin, end - begin, signal);
-    for (const part of parts) bytesOf.set(part, bytes.slice(part.begin - begin, part.end - begin));
+    for (const part of parts) {
+      // A copy, so that one part does not keep the whole run; slice() of a Buffer would be a view.
+      const view = bytes.subarray(part.begin - begin, part.end - begin);
+      bytesOf.set(part, new Uint8Array(view));
+    }
   }
   const found = new Map<string, readonly Uint8Array[]>();
   for (const tensor of tensors) {

@@ -130,7 +130,7 @@ function isTurned(
 /** Elements of `elementBytes` in rows of `rowLength`, with rows and columns exchanged. */
 function turn(bytes: Uint8Array, rowLength: number, elementBytes: 2 | 4): Uint8Array {
   const Elements = elementBytes === 4 ? Uint32Array : Uint16Array;
-  const from = new Elements(bytes.slice().buffer);
+  const from = new Elements(new Uint8Array(bytes).buffer);
   const to = new Elements(from.length);
   const rows = from.length / rowLength;
   for (let row = 0; row < rows; row++) {

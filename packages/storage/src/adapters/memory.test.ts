@@ -1,9 +1,18 @@
 /** The memory store keeps the contract, and its limit. */
 import { describe, expect, it } from 'vitest';
-import { memoryStore } from '../index.js';
+import { memoryStore, readBlob } from '../index.js';
 import { describeStore, testBytes } from '../testing.js';
 
 describeStore('memory', () => ({ store: memoryStore() }), { describe, it, expect });
+
+it('keeps what a Buffer held when it was put, and gives copies', async () => {
+  const store = memoryStore();
+  const content = Buffer.from(testBytes(100));
+  await store.put('a', content);
+  content.fill(0);
+  for await (const chunk of store.get('a')) chunk.fill(0);
+  expect(await readBlob(store, 'a')).toEqual(testBytes(100));
+});
 
 describe('memory limit', () => {
   it('refuses what exceeds it, keeps what is there, and counts what was freed', async () => {

@@ -72,7 +72,8 @@ class MemoryStore implements BlobStore {
     let sizeBytes = 0;
     for await (const chunk of chunksOf(body, options)) {
       sizeBytes += chunk.length;
-      if (sizeBytes <= this.#limitBytes) copies.push(chunk.slice());
+      // slice() of a Buffer would be a view.
+      if (sizeBytes <= this.#limitBytes) copies.push(new Uint8Array(chunk));
     }
     const { condition } = options;
     if (condition !== undefined && !this.#holds(key, condition)) {
