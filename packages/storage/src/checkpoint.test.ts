@@ -213,6 +213,17 @@ describe('checkpoints', () => {
     expect([...names]).toEqual(['step-3', 'step-4', 'step-5']);
   });
 
+  it('orders by names, also where one is the beginning of another', async () => {
+    const checkpoints = new Checkpoints(memoryStore(), options);
+    const names = ['v1', 'v1-b', 'v1.1', 'v10'];
+    for (const [seed, name] of names.entries()) await checkpoints.save(name, tensors(seed));
+    expect(await checkpoints.list()).toEqual(names);
+    expect(await checkpoints.latest()).toMatchObject({ name: 'v10' });
+    expect(await checkpoints.prune({ keep: 2 })).toEqual(['v1', 'v1-b']);
+    expect(await checkpoints.prune({ keep: 1 })).toEqual(['v1.1']);
+    expect(await checkpoints.list()).toEqual(['v10']);
+  });
+
   it('saves and loads through 10 % of failing calls', async () => {
     const memory = memoryStore();
     const { uniform: random } = seededRandom(21);

@@ -15,7 +15,7 @@
  * range touches is read whole and its hash compared. checkpoint-format.ts has the layout.
  */
 import { assertArgument, checkInteger, fail, isVramError } from '@vramkit/core';
-import { checkKey } from './blob-key.js';
+import { checkKey, compareKeys } from './blob-key.js';
 import { chunkPool } from './chunk-pool.js';
 import type { BlobStore, CallOptions } from './blob-store.js';
 import {
@@ -140,14 +140,18 @@ export class Checkpoints {
     return { done };
   }
 
-  /** Names of complete checkpoints, in order. Lists every shard's key, so it is linear in those. */
+  /**
+   * Names that have a manifest, in the order of their UTF-8 bytes. Lists every shard's key, so it
+   * is linear in those.
+   */
   async list(options: CallOptions = {}): Promise<string[]> {
     const names: string[] = [];
     for await (const { key } of this.#store.list(this.#prefix, options)) {
       const [name = '', file, more] = key.slice(this.#prefix.length).split('/');
       if (file === MANIFEST && more === undefined) names.push(name);
     }
-    return names;
+    // Keys of a store are ordered with the '/' after the name, which comes after '-' and '.'.
+    return names.sort(compareKeys);
   }
 
   /**
@@ -241,8 +245,8 @@ export class Checkpoints {
     const stale: string[] = [];
     for await (const { key } of this.#store.list(this.#prefix, { signal })) {
       const [name = ''] = key.slice(this.#prefix.length).split('/');
-      if (name === last) break; // what comes after it may be on its way
-      if (!kept.includes(name)) stale.push(key);
+      // What comes after the last one may be on its way.
+      if (compareKeys(name, last) < 0 && !kept.includes(name)) stale.push(key);
     }
     for (const key of stale) await this.#store.delete(key, { signal });
     return gone;
