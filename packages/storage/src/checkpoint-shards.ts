@@ -6,9 +6,11 @@ import type { BlobStore } from './blob-store.js';
 import {
   encodeHeader,
   HASHED_BYTES,
+  sha256Of,
   type CheckpointTensor,
   type StoredShard,
 } from './checkpoint-format.js';
+import { orCode } from './expected-errors.js';
 import { openXxh3 } from './xxh3.js';
 
 /** One shard before it is stored. */
@@ -67,16 +69,19 @@ export async function hashShard(
   return { file, sizeBytes, sha256, xxh3 };
 }
 
-/** Puts a shard unless a blob of its hash and size is there already. */
+/** Puts a shard into a folder unless its bytes are there: what is there is read and hashed. */
 export async function storeShard(
   store: BlobStore,
-  key: string,
+  folder: string,
   shard: PlannedShard,
-  { sizeBytes }: StoredShard,
+  { file, sizeBytes, sha256 }: StoredShard,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  const there = await store.head(key, { signal });
-  if (there?.sizeBytes === sizeBytes) return;
+  const key = folder + file;
+  const there = sha256Of(store.get(key, { signal, lend: true }));
+  // A conflict: somebody else puts the same shard just now.
+  const found = await orCode(there, 'not-found', 'corrupt-data', 'conflict');
+  if (found === sha256) return;
   const body = { [Symbol.asyncIterator]: () => contentOf(shard) };
   await store.put(key, body, { sizeBytes, signal });
 }

@@ -152,6 +152,38 @@ describe('checkpoints', () => {
     await expectWhole(store, 'b', results[0]?.status === 'fulfilled' ? 3 : 4);
   });
 
+  it('puts again what is damaged or missing of a save, before its end and after', async () => {
+    const store = memoryStore();
+    const checkpoints = new Checkpoints(store, options);
+    const { shards } = await checkpoints.save('a', tensors(1));
+    const damages = {
+      flip: async (key: string) => {
+        const bytes = await readBlob(store, key);
+        bytes[500] = (bytes[500] ?? 0) ^ 1;
+        await store.put(key, bytes);
+      },
+      cut: async (key: string) => store.put(key, (await readBlob(store, key)).subarray(0, 500)),
+      remove: async (key: string) => store.delete(key),
+    };
+    for (const damage of Object.values(damages)) {
+      for (const hasEnded of [false, true]) {
+        if (!hasEnded) await store.delete('checkpoints/a/manifest.json');
+        for (const { file } of shards.slice(1)) await damage(`checkpoints/a/${file}`);
+        await checkpoints.save('a', tensors(1));
+        await expectWhole(store, 'a', 1);
+      }
+    }
+  });
+
+  it('refuses other metadata under a name, and gives what is stored', async () => {
+    const checkpoints = new Checkpoints(memoryStore(), options);
+    const save = (step: number) => checkpoints.save('a', tensors(1), { metadata: { step } });
+    await save(1);
+    expect(await save(1)).toEqual(await checkpoints.open('a'));
+    await expect(save(2)).rejects.toMatchObject({ code: 'conflict' });
+    expect(await checkpoints.open('a')).toMatchObject({ metadata: { step: 1 } });
+  });
+
   it('saves a copy while the tensors change', async () => {
     const store = memoryStore();
     // Buffers, because slice() of one is no copy.

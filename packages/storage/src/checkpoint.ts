@@ -2,13 +2,15 @@
  * Checkpoints in a blob store: saved whole or not at all, loaded whole or in parts, checked always.
  *
  * Mental model: tensors are cut into shards in the order given. A shard's key has its content's
- * hash, so a save that was interrupted goes on where it was: what is there already is not sent
- * again. The manifest is put last, by one put that needs the key to be absent where the store can
- * demand that. Until then the checkpoint does not exist for {@link Checkpoints.list}, so a crash
- * leaves the previous one and some shards, which {@link Checkpoints.prune} removes.
+ * hash, so a save that was interrupted goes on where it was: what is there already is read, and
+ * sent again only where it is damaged. The manifest is put last, by one put that needs the key to
+ * be absent where the store can demand that. Until then the checkpoint does not exist for
+ * {@link Checkpoints.list}, so a crash leaves the previous one and some shards, which
+ * {@link Checkpoints.prune} removes.
  *
- * Two savers of one name: the manifest decides, and the one who lost gets `conflict` unless the
- * tensors are equal, in which case its save has succeeded too: saving is idempotent.
+ * Two savers of one name: the manifest decides, and the one who lost gets `conflict` unless tensors
+ * and metadata are equal, in which case its save has succeeded too: saving is idempotent, and
+ * saving a checkpoint again repairs its shards.
  *
  * Asynchronous saving: {@link Checkpoints.begin} copies the tensors to the host and returns; the
  * copy is stored while training changes the originals. Reading is by byte range: every chunk that a
@@ -30,6 +32,7 @@ import {
   type StoredTensor,
 } from './checkpoint-format.js';
 import { hashShard, planShards, storeShard, type PlannedShard } from './checkpoint-shards.js';
+import { orCode } from './expected-errors.js';
 import { inParallel } from './parallel.js';
 import { readBlob, type ReadBlobOptions } from './read-blob.js';
 import { failNotFound } from './store-error.js';
@@ -82,8 +85,11 @@ export class Checkpoints {
   }
 
   /**
-   * Saves tensors under a name without '/', such as 'step-000100'; names order checkpoints.
-   * @throws VramError `conflict` where the name is taken; what the store throws.
+   * Saves tensors under a name without '/', such as 'step-000100'; names order checkpoints. What is
+   * there of that name is read and compared; what differs or is missing is put again.
+   * @returns The manifest as it is stored.
+   * @throws VramError `conflict` where the name is taken by other tensors or metadata;
+   * `invalid-argument`; what the store throws.
    */
   async save(
     name: string,
@@ -93,8 +99,8 @@ export class Checkpoints {
     const { metadata = {}, signal } = options;
     checkName(name);
     const planned = planShards(checkTensors(tensors), this.#shardBytes);
-    const key = this.#key(name, MANIFEST);
-    const isTaken = (await this.#store.head(key, { signal })) !== undefined;
+    const folder = this.#key(name, '');
+    const taken = await orCode(this.open(name, { signal }), 'not-found');
     const shards: StoredShard[] = [];
     // Hashes of one shard at a time, so that the first is written while the next is hashed.
     let turn: Promise<unknown> = Promise.resolve();
@@ -105,8 +111,7 @@ export class Checkpoints {
       turn = hashing.catch(() => undefined);
       const hashed = await hashing;
       shards[index] = hashed;
-      const shardKey = this.#key(name, hashed.file);
-      if (!isTaken) await storeShard(this.#store, shardKey, shard, hashed, signal);
+      if (taken === 'not-found') await storeShard(this.#store, folder, shard, hashed, signal);
     });
     const manifest: CheckpointManifest = {
       format: 'vramkit-checkpoint',
@@ -116,10 +121,17 @@ export class Checkpoints {
       tensors: Object.fromEntries(locate(planned)),
       metadata,
     };
-    if (isTaken) await this.#expectSame(manifest, signal);
-    else await this.#publish(key, manifest, signal);
+    const stored = taken === 'not-found' ? await this.#publish(manifest, signal) : taken;
+    expectSame(stored, manifest);
+    if (taken !== 'not-found') {
+      await inParallel(planned.length, this.#parallel, async (index) => {
+        const [shard, hashed] = [planned[index], shards[index]];
+        if (shard === undefined || hashed === undefined) return;
+        await storeShard(this.#store, folder, shard, hashed, signal);
+      });
+    }
     await this.#store.put(this.#key(name, INDEX), encodeIndex(manifest), { signal });
-    return manifest;
+    return stored;
   }
 
   /**
@@ -223,8 +235,8 @@ export class Checkpoints {
       const shard = manifest.shards[index];
       if (shard === undefined) return;
       const key = this.#key(manifest.name, shard.file);
-      const found = await this.#hash(key, options);
-      if (found !== shard.sha256) corruptShard(key, 0);
+      const hash = sha256Of(this.#store.get(key, { ...options, lend: true }));
+      if ((await orCode(hash, 'not-found')) !== shard.sha256) corruptShard(key, 0);
     });
   }
 
@@ -252,23 +264,13 @@ export class Checkpoints {
     return gone;
   }
 
-  async #publish(key: string, manifest: CheckpointManifest, signal?: AbortSignal): Promise<void> {
+  /** Puts the manifest. @returns The one that is there: another's, where another was first. */
+  async #publish(manifest: CheckpointManifest, signal?: AbortSignal): Promise<CheckpointManifest> {
+    const key = this.#key(manifest.name, MANIFEST);
     const condition = this.#store.capabilities.createIfAbsent ? 'absent' : undefined;
-    try {
-      await this.#store.put(key, encodeManifest(manifest), { condition, signal });
-    } catch (error) {
-      if (!isVramError(error, 'conflict')) throw error;
-      await this.#expectSame(manifest, signal);
-    }
-  }
-
-  /** A save that is repeated finds its own work; another content under the name is a conflict. */
-  async #expectSame(manifest: CheckpointManifest, signal?: AbortSignal): Promise<void> {
-    const { name } = manifest;
-    const { shards } = await this.open(name, { signal });
-    const hashes = (all: readonly StoredShard[]): string => all.map((s) => s.sha256).join();
-    if (hashes(shards) === hashes(manifest.shards)) return;
-    fail('conflict', `checkpoint '${name}' exists already, with other tensors`, { name });
+    const put = this.#store.put(key, encodeManifest(manifest), { condition, signal });
+    const lost = (await orCode(put, 'conflict')) === 'conflict';
+    return lost ? this.open(manifest.name, { signal }) : manifest;
   }
 
   get #chunkBytes(): number {
@@ -277,15 +279,6 @@ export class Checkpoints {
 
   #key(name: string, file: string): string {
     return `${this.#prefix}${name}/${file}`;
-  }
-
-  async #hash(key: string, options: CallOptions): Promise<string | undefined> {
-    try {
-      return await sha256Of(this.#store.get(key, { ...options, lend: true }));
-    } catch (error) {
-      if (isVramError(error, 'not-found')) return undefined;
-      throw error;
-    }
   }
 
   /** A shard that is too short or gone is damage to the checkpoint, not a caller's mistake. */
@@ -308,6 +301,15 @@ function corruptShard(key: string, offsetBytes: number): never {
     key,
     offsetBytes,
   });
+}
+
+/** A save that is repeated finds its own work; another content under the name is a conflict. */
+function expectSame(stored: CheckpointManifest, saved: CheckpointManifest): void {
+  const contentOf = ({ shards, metadata }: CheckpointManifest) =>
+    JSON.stringify([metadata, ...shards.map(({ sha256 }) => sha256)]);
+  if (contentOf(stored) === contentOf(saved)) return;
+  const { name } = saved;
+  fail('conflict', `checkpoint '${name}' exists already, with other tensors or metadata`, { name });
 }
 
 function checkName(name: string): string {
