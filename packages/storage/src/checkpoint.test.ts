@@ -245,6 +245,58 @@ describe('checkpoints', () => {
     expect([...names]).toEqual(['step-3', 'step-4', 'step-5']);
   });
 
+  it('lets a save end whose shards a prune took for leftovers', async () => {
+    const memory = memoryStore();
+    const other = new Checkpoints(memory, options);
+    const whenManifest = (meet: () => Promise<unknown>): BlobStore =>
+      wrapStore(memory, {
+        put: async (...call) => {
+          if (call[0] === 'checkpoints/step-1/manifest.json') await meet();
+          return memory.put(...call);
+        },
+      });
+    await other.save('step-2', tensors(2));
+    const store = whenManifest(() => other.prune({ keep: 2 }));
+    await new Checkpoints(store, options).save('step-1', tensors(1));
+    await expectWhole(memory, 'step-1', 1);
+    expect(await other.list()).toEqual(['step-1', 'step-2']);
+  });
+
+  it('deletes nothing of a save that ends while a prune looks for leftovers', async () => {
+    const memory = memoryStore();
+    const saver = new Checkpoints(memory, options);
+    await saver.save('step-2', tensors(2));
+    await memory.put('checkpoints/step-0/model-00001-x.safetensors', testBytes(10));
+    await saver.save('step-1', tensors(1));
+    await memory.delete('checkpoints/step-1/manifest.json'); // as if it had not ended
+    const pruning = wrapStore(memory, {
+      delete: async (key, ...call) => {
+        // The first leftover goes: the list of all of them was made before.
+        if (key.includes('step-0')) await saver.save('step-1', tensors(1));
+        await memory.delete(key, ...call);
+      },
+    });
+    await new Checkpoints(pruning, options).prune({ keep: 2 });
+    await expectWhole(memory, 'step-1', 1);
+    expect(await memory.head('checkpoints/step-0/model-00001-x.safetensors')).toBeUndefined();
+  });
+
+  it('does not count a checkpoint whose manifest is damaged, and saves over it', async () => {
+    const store = memoryStore();
+    const checkpoints = new Checkpoints(store, options);
+    for (const step of [1, 2, 3]) await checkpoints.save(`step-${step}`, tensors(step));
+    for (const step of [2, 3]) {
+      await store.put(`checkpoints/step-${step}/manifest.json`, testBytes(50));
+    }
+    expect(await checkpoints.latest()).toMatchObject({ name: 'step-1' });
+    expect(await checkpoints.prune({ keep: 1 })).toEqual([]);
+    await expectWhole(store, 'step-1', 1);
+    await checkpoints.save('step-3', tensors(4));
+    await expectWhole(store, 'step-3', 4);
+    expect(await checkpoints.prune({ keep: 2 })).toEqual(['step-2']);
+    expect(await checkpoints.list()).toEqual(['step-1', 'step-3']);
+  });
+
   it('orders by names, also where one is the beginning of another', async () => {
     const checkpoints = new Checkpoints(memoryStore(), options);
     const names = ['v1', 'v1-b', 'v1.1', 'v10'];

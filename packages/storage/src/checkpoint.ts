@@ -100,7 +100,8 @@ export class Checkpoints {
     checkName(name);
     const planned = planShards(checkTensors(tensors), this.#shardBytes);
     const folder = this.#key(name, '');
-    const taken = await orCode(this.open(name, { signal }), 'not-found');
+    const found = await orCode(this.open(name, { signal }), 'not-found', 'corrupt-data');
+    const taken = typeof found === 'string' ? undefined : found;
     const shards: StoredShard[] = [];
     // Hashes of one shard at a time, so that the first is written while the next is hashed.
     let turn: Promise<unknown> = Promise.resolve();
@@ -111,7 +112,7 @@ export class Checkpoints {
       turn = hashing.catch(() => undefined);
       const hashed = await hashing;
       shards[index] = hashed;
-      if (taken === 'not-found') await storeShard(this.#store, folder, shard, hashed, signal);
+      if (taken === undefined) await storeShard(this.#store, folder, shard, hashed, signal);
     });
     const manifest: CheckpointManifest = {
       format: 'vramkit-checkpoint',
@@ -121,15 +122,16 @@ export class Checkpoints {
       tensors: Object.fromEntries(locate(planned)),
       metadata,
     };
-    const stored = taken === 'not-found' ? await this.#publish(manifest, signal) : taken;
+    const stored = taken ?? (await this.#publish(manifest, found === 'corrupt-data', signal));
     expectSame(stored, manifest);
-    if (taken !== 'not-found') {
-      await inParallel(planned.length, this.#parallel, async (index) => {
-        const [shard, hashed] = [planned[index], shards[index]];
-        if (shard === undefined || hashed === undefined) return;
-        await storeShard(this.#store, folder, shard, hashed, signal);
-      });
-    }
+    // Of a name that was taken nothing was looked at yet; else a prune may have taken shards for
+    // leftovers while there was no manifest.
+    const known = new Set(taken === undefined ? await this.#keys(folder, signal) : []);
+    await inParallel(planned.length, this.#parallel, async (index) => {
+      const [shard, hashed] = [planned[index], shards[index]];
+      if (shard === undefined || hashed === undefined || known.has(folder + hashed.file)) return;
+      await storeShard(this.#store, folder, shard, hashed, signal);
+    });
     await this.#store.put(this.#key(name, INDEX), encodeIndex(manifest), { signal });
     return stored;
   }
@@ -156,9 +158,9 @@ export class Checkpoints {
    * Names that have a manifest, in the order of their UTF-8 bytes. Lists every shard's key, so it
    * is linear in those.
    */
-  async list(options: CallOptions = {}): Promise<string[]> {
+  async list({ signal }: CallOptions = {}): Promise<string[]> {
     const names: string[] = [];
-    for await (const { key } of this.#store.list(this.#prefix, options)) {
+    for (const key of await this.#keys(this.#prefix, signal)) {
       const [name = '', file, more] = key.slice(this.#prefix.length).split('/');
       if (file === MANIFEST && more === undefined) names.push(name);
     }
@@ -175,10 +177,16 @@ export class Checkpoints {
     return decodeManifest(key, await readBlob(this.#store, key, { signal }));
   }
 
-  /** The manifest of the last complete checkpoint, or `undefined` where there is none. */
+  /**
+   * The manifest of the last complete checkpoint, or `undefined` where there is none. One whose
+   * manifest is damaged does not count.
+   */
   async latest(options: CallOptions = {}): Promise<CheckpointManifest | undefined> {
-    const name = (await this.list(options)).at(-1);
-    return name === undefined ? undefined : this.open(name, options);
+    for (const name of (await this.list(options)).reverse()) {
+      const found = await orCode(this.open(name, options), 'corrupt-data');
+      if (found !== 'corrupt-data') return found;
+    }
+    return undefined;
   }
 
   /**
@@ -241,36 +249,64 @@ export class Checkpoints {
   }
 
   /**
-   * Deletes all but the last `keep` complete checkpoints, and what saves that never ended left
-   * before the last complete one. A manifest goes before its shards.
-   * @returns Names of the complete checkpoints that are gone.
+   * Deletes all but the last `keep` complete checkpoints, and before the last one also what saves
+   * left that never ended, and checkpoints whose manifest is damaged. A manifest goes before its
+   * shards. One process prunes. A save of an earlier name may run: it puts again what went before
+   * its manifest was there; only a manifest put within the moment of that deletion loses shards,
+   * and saving it once more repairs it.
+   * @returns Names whose manifest is gone.
    */
   async prune(options: { readonly keep: number } & CallOptions): Promise<string[]> {
     const { keep, signal } = options;
     checkInteger('keep', keep, 1);
     const names = await this.list({ signal });
-    const kept = names.slice(-keep);
-    const [last] = kept.slice(-1);
-    const gone = names.slice(0, -keep);
-    for (const name of gone) await this.#store.delete(this.#key(name, MANIFEST), { signal });
-    if (last === undefined) return gone;
-    const stale: string[] = [];
-    for await (const { key } of this.#store.list(this.#prefix, { signal })) {
-      const [name = ''] = key.slice(this.#prefix.length).split('/');
-      // What comes after the last one may be on its way.
-      if (compareKeys(name, last) < 0 && !kept.includes(name)) stale.push(key);
+    const kept: string[] = [];
+    for (const name of [...names].reverse()) {
+      if (kept.length === keep) break;
+      // One of another version of the format is complete all the same.
+      const found = await orCode(this.open(name, { signal }), 'corrupt-data', 'unsupported');
+      if (found !== 'corrupt-data') kept.push(name);
     }
-    for (const key of stale) await this.#store.delete(key, { signal });
+    const [last] = kept;
+    if (last === undefined) return [];
+    // What comes after the last one may be on its way.
+    const isOld = (name: string): boolean => compareKeys(name, last) < 0 && !kept.includes(name);
+    const gone = names.filter(isOld);
+    for (const name of gone) await this.#store.delete(this.#key(name, MANIFEST), { signal });
+    const stale = new Map<string, string[]>();
+    for (const key of await this.#keys(this.#prefix, signal)) {
+      const [name = ''] = key.slice(this.#prefix.length).split('/');
+      if (!isOld(name)) continue;
+      const others = stale.get(name);
+      if (others === undefined) stale.set(name, [key]);
+      else others.push(key);
+    }
+    for (const [name, keys] of stale) {
+      const manifest = await this.#store.head(this.#key(name, MANIFEST), { signal });
+      if (manifest !== undefined) continue; // its save has ended just now
+      for (const key of keys) await this.#store.delete(key, { signal });
+    }
     return gone;
   }
 
   /** Puts the manifest. @returns The one that is there: another's, where another was first. */
-  async #publish(manifest: CheckpointManifest, signal?: AbortSignal): Promise<CheckpointManifest> {
+  async #publish(
+    manifest: CheckpointManifest,
+    replace: boolean,
+    signal: AbortSignal | undefined,
+  ): Promise<CheckpointManifest> {
     const key = this.#key(manifest.name, MANIFEST);
-    const condition = this.#store.capabilities.createIfAbsent ? 'absent' : undefined;
+    const { createIfAbsent } = this.#store.capabilities;
+    const condition = createIfAbsent && !replace ? 'absent' : undefined;
     const put = this.#store.put(key, encodeManifest(manifest), { condition, signal });
     const lost = (await orCode(put, 'conflict')) === 'conflict';
     return lost ? this.open(manifest.name, { signal }) : manifest;
+  }
+
+  async #keys(prefix: string, signal: AbortSignal | undefined): Promise<string[]> {
+    const keys: string[] = [];
+    for await (const { key } of this.#store.list(prefix, { signal })) keys.push(key);
+    return keys;
   }
 
   get #chunkBytes(): number {
