@@ -13,7 +13,7 @@
  * JSON header padded with spaces, tensors back to back.
  */
 import { createHash } from 'node:crypto';
-import { fail, isVramError } from '@vramkit/core';
+import { fail, isVramError, VramError } from '@vramkit/core';
 
 /** Bytes that one chunk hash covers. */
 export const HASHED_BYTES = 2 ** 20;
@@ -70,6 +70,21 @@ export async function sha256Of(chunks: AsyncIterable<Uint8Array>): Promise<strin
 
 function sha256Hex(bytes: Uint8Array): string {
   return createHash('sha256').update(bytes).digest('hex');
+}
+
+/**
+ * Metadata as they are read back.
+ * @throws VramError `invalid-argument` where they are no JSON.
+ */
+export function plainJson(
+  metadata: Readonly<Record<string, unknown>>,
+): Readonly<Record<string, unknown>> {
+  try {
+    // Of an object JSON gives an object.
+    return JSON.parse(JSON.stringify(metadata)) as Readonly<Record<string, unknown>>;
+  } catch (cause) {
+    throw new VramError('invalid-argument', 'metadata are no plain JSON', { cause });
+  }
 }
 
 /** The manifest as it is stored. */

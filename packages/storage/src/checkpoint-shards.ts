@@ -1,9 +1,10 @@
 /** Tensors into shards; a shard into a store: hashed first, then sent unless it is there. */
 import { createHash } from 'node:crypto';
-import { throwIfAborted } from '@vramkit/core';
+import { assertArgument, checkInteger, throwIfAborted } from '@vramkit/core';
 import { inParts } from './blob-body.js';
 import type { BlobStore } from './blob-store.js';
 import {
+  dtypeSize,
   encodeHeader,
   HASHED_BYTES,
   sha256Of,
@@ -19,14 +20,17 @@ export interface PlannedShard {
   readonly tensors: readonly CheckpointTensor[];
 }
 
-/** Tensors in the order given; a shard is closed once it has `shardBytes`. */
+/**
+ * Tensors in the order given; a shard is closed once it has `shardBytes`.
+ * @throws VramError `invalid-argument` where names, shapes, dtypes and bytes do not fit.
+ */
 export function planShards(
-  tensors: readonly CheckpointTensor[],
+  tensors: Iterable<CheckpointTensor>,
   shardBytes: number,
 ): PlannedShard[] {
   const groups: CheckpointTensor[][] = [];
   let room = 0;
-  for (const tensor of tensors) {
+  for (const tensor of checkTensors(tensors)) {
     const group = room > 0 ? groups.at(-1) : undefined;
     if (group === undefined) {
       groups.push([tensor]);
@@ -38,6 +42,25 @@ export function planShards(
     header: encodeHeader(group),
     tensors: group,
   }));
+}
+
+function checkTensors(tensors: Iterable<CheckpointTensor>): CheckpointTensor[] {
+  const all = [...tensors];
+  const names = new Set(all.map(({ name }) => name));
+  assertArgument(names.size === all.length, 'two tensors have one name');
+  for (const { name, dtype, shape, bytes } of all) {
+    assertArgument(name !== '__metadata__', "no tensor is named '__metadata__'");
+    for (const extent of shape) checkInteger(`extent of tensor '${name}'`, extent);
+    const elements = shape.reduce((product, extent) => product * extent, 1);
+    const size = dtypeSize(dtype);
+    assertArgument(size !== undefined, `tensor '${name}' has an unknown dtype '${dtype}'`);
+    assertArgument(
+      bytes.length === elements * size,
+      `tensor '${name}' has ${bytes.length} B, its shape and dtype say ${elements * size}`,
+      { name, sizeBytes: bytes.length },
+    );
+  }
+  return all;
 }
 
 async function* contentOf({ header, tensors }: PlannedShard): AsyncGenerator<Uint8Array> {

@@ -184,6 +184,19 @@ describe('checkpoints', () => {
     expect(await checkpoints.open('a')).toMatchObject({ metadata: { step: 1 } });
   });
 
+  it('refuses metadata that are no JSON before it puts anything, and keeps a copy', async () => {
+    const store = memoryStore();
+    const checkpoints = new Checkpoints(store, options);
+    const saving = checkpoints.save('a', tensors(1), { metadata: { step: 1n } });
+    await expect(saving).rejects.toMatchObject({ code: 'invalid-argument' });
+    for await (const { key } of store.list('')) expect(key).toBeUndefined();
+    const metadata = { losses: [1], unknown: undefined };
+    const { done } = checkpoints.begin('a', tensors(1), { metadata });
+    metadata.losses.push(2);
+    expect((await done).metadata).toStrictEqual({ losses: [1] });
+    expect((await checkpoints.open('a')).metadata).toStrictEqual({ losses: [1] });
+  });
+
   it('saves a copy while the tensors change', async () => {
     const store = memoryStore();
     // Buffers, because slice() of one is no copy.
@@ -322,7 +335,11 @@ describe('checkpoints', () => {
   it('refuses tensors that do not fit their shape, and names that could leave', async () => {
     const checkpoints = new Checkpoints(memoryStore());
     const bad = { name: 'a', dtype: 'F32', shape: [3], bytes: testBytes(11) };
-    for (const tensor of [bad, { ...bad, dtype: 'F33' }, { ...bad, name: '__metadata__' }]) {
+    const shapes = [[-2, -2], [0.5, 8], [NaN]].map((shape) => {
+      return { ...bad, dtype: 'U8', shape, bytes: testBytes(4) };
+    });
+    const others = [{ ...bad, dtype: 'F33' }, { ...bad, name: '__metadata__' }, ...shapes];
+    for (const tensor of [bad, ...others]) {
       await expect(checkpoints.save('a', [tensor])).rejects.toMatchObject({
         code: 'invalid-argument',
       });

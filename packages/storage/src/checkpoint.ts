@@ -22,9 +22,9 @@ import { chunkPool } from './chunk-pool.js';
 import type { BlobStore, CallOptions } from './blob-store.js';
 import {
   decodeManifest,
-  dtypeSize,
   encodeManifest,
   HASHED_BYTES,
+  plainJson,
   sha256Of,
   type CheckpointManifest,
   type CheckpointTensor,
@@ -96,9 +96,10 @@ export class Checkpoints {
     tensors: Iterable<CheckpointTensor>,
     options: SaveOptions = {},
   ): Promise<CheckpointManifest> {
-    const { metadata = {}, signal } = options;
+    const { signal } = options;
     checkName(name);
-    const planned = planShards(checkTensors(tensors), this.#shardBytes);
+    const metadata = plainJson(options.metadata ?? {});
+    const planned = planShards(tensors, this.#shardBytes);
     const folder = this.#key(name, '');
     const found = await orCode(this.open(name, { signal }), 'not-found', 'corrupt-data');
     const taken = typeof found === 'string' ? undefined : found;
@@ -351,24 +352,6 @@ function expectSame(stored: CheckpointManifest, saved: CheckpointManifest): void
 function checkName(name: string): string {
   assertArgument(!name.includes('/'), `a checkpoint's name has no '/', got '${name}'`, { name });
   return checkKey(name);
-}
-
-function checkTensors(tensors: Iterable<CheckpointTensor>): CheckpointTensor[] {
-  const all = [...tensors];
-  const names = new Set(all.map(({ name }) => name));
-  assertArgument(names.size === all.length, 'two tensors have one name');
-  for (const { name, dtype, shape, bytes } of all) {
-    assertArgument(name !== '__metadata__', "no tensor is named '__metadata__'");
-    const elements = shape.reduce((product, extent) => product * extent, 1);
-    const size = dtypeSize(dtype);
-    assertArgument(size !== undefined, `tensor '${name}' has an unknown dtype '${dtype}'`);
-    assertArgument(
-      bytes.length === elements * size,
-      `tensor '${name}' has ${bytes.length} B, its shape and dtype say ${elements * size}`,
-      { name, sizeBytes: bytes.length },
-    );
-  }
-  return all;
 }
 
 function* locate(planned: readonly PlannedShard[]): Generator<[string, StoredTensor]> {
