@@ -132,6 +132,19 @@ describe('KV tier', () => {
     expect(await tier.load(name)).toEqual(block(name));
   });
 
+  it('opens beside blobs of which nothing is left but some bytes', async () => {
+    const store = memoryStore();
+    const first = await open(store, 0, 100);
+    for (const name of names) await first.store(name, block(name));
+    const keys: string[] = [];
+    for await (const { key } of store.list('')) keys.push(key);
+    for (const [sizeBytes, key] of keys.slice(0, 5).entries()) {
+      await store.put(key, testBytes(sizeBytes));
+    }
+    const second = await open(store, 0, 100);
+    expect(names.filter((name) => second.matchCount([name]) === 0)).toHaveLength(5);
+  });
+
   it('serves many callers of one block at once', async () => {
     const tier = await open(memoryStore(), 4, 10);
     const some = names.slice(0, 8).flatMap((name) => [name, name, name]);

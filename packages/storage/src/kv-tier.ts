@@ -26,7 +26,7 @@ import {
 } from '@vramkit/core';
 import { checkKey } from './blob-key.js';
 import type { BlobStore, CallOptions } from './blob-store.js';
-import { checksummedStore } from './layers/checksummed.js';
+import { checksummedStore, FRAME_BYTES } from './layers/checksummed.js';
 import { readBlob } from './read-blob.js';
 
 /** What makes two blocks of equal tokens equal. */
@@ -89,7 +89,10 @@ function identityHash({ model, dtype, blockSize, salt = '' }: KvIdentity): Buffe
 
 /** Blocks in memory and in a store; see the notes of this module. */
 export class KvTier {
+  /** With checksums. */
   readonly #store: BlobStore;
+  /** Below them: of a damaged blob they may not know the size. */
+  readonly #frames: BlobStore;
   readonly #folder: string;
   readonly #blockBytes: number;
   readonly #residency: Residency<string, 'host' | 'storage'>;
@@ -97,7 +100,8 @@ export class KvTier {
   readonly #busy = new Map<string, Promise<unknown>>();
 
   private constructor(store: BlobStore, folder: string, options: KvTierOptions) {
-    this.#store = store;
+    this.#store = checksummedStore(store);
+    this.#frames = store;
     this.#folder = folder;
     this.#blockBytes = checkInteger('blockBytes', options.blockBytes, 1);
     this.#residency = new Residency({
@@ -114,18 +118,19 @@ export class KvTier {
     assertArgument(prefix.endsWith('/'), "a prefix ends with '/'");
     const folder = `${prefix}${identityHash(identity).toString('hex').slice(0, 32)}/`;
     checkKey(`${folder}x`);
-    const tier = new KvTier(checksummedStore(store), folder, options);
+    const tier = new KvTier(store, folder, options);
     await tier.refresh();
     return tier;
   }
 
   /** Finds blocks that other processes stored meanwhile. One list of the store. */
   async refresh(options: CallOptions = {}): Promise<void> {
-    for await (const { key, sizeBytes } of this.#store.list(this.#folder, options)) {
+    // 8 B of checksum for each frame, as layers/checksummed.ts says.
+    const storedBytes = this.#blockBytes + 8 * Math.ceil(this.#blockBytes / FRAME_BYTES);
+    for await (const { key, sizeBytes } of this.#frames.list(this.#folder, options)) {
       const name = key.slice(key.lastIndexOf('/') + 1);
-      if (this.#residency.has(name) || sizeBytes !== this.#blockBytes) continue;
-      const size = { sizeBytes, tier: 'storage', recreatable: true } as const;
-      if (!this.#residency.tryAdd(name, size)) await this.#store.delete(key, options);
+      if (this.#residency.has(name) || sizeBytes !== storedBytes) continue;
+      if (!this.#tryAdd(name)) await this.#store.delete(key, options);
     }
   }
 
@@ -152,8 +157,7 @@ export class KvTier {
     return this.#alone(name, async () => {
       if (this.#residency.has(name)) return true;
       const victims = this.#makeRoom('storage');
-      const size = { sizeBytes: block.length, tier: 'storage', recreatable: true } as const;
-      if (victims === undefined || !this.#residency.tryAdd(name, size)) return false;
+      if (victims === undefined || !this.#tryAdd(name)) return false;
       this.#residency.pin(name, 'storage');
       let isStored = false;
       try {
@@ -221,6 +225,11 @@ export class KvTier {
       if (isVramError(error, 'corrupt-data') || isVramError(error, 'not-found')) return undefined;
       throw error;
     }
+  }
+
+  #tryAdd(name: string): boolean {
+    const size = { sizeBytes: this.#blockBytes, tier: 'storage', recreatable: true } as const;
+    return this.#residency.tryAdd(name, size);
   }
 
   /** Copies a stored block to memory, where there is room. */
