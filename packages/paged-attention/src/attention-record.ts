@@ -88,7 +88,8 @@ export class AttentionRecord {
   /**
    * Makes room for a step, before its attention calls. Sums of decisions that have passed start
    * anew. Submits work of its own where a sum is new.
-   * @throws VramError `out-of-memory`, with the sums as they were; `invalid-argument`; `disposed`.
+   * @throws VramError `out-of-memory`, with the sums as they were; `unsupported`, likewise, where
+   * the sums of one layer exceed the binding limit; `invalid-argument`; `disposed`.
    */
   prepare(step: RecordedStep): void {
     this.#assertLive();
@@ -97,21 +98,29 @@ export class AttentionRecord {
     const tokens = checkInteger('contextLength', step.contextLength) + step.count;
     if (tokens > this.#capacity) this.#grow(tokens);
     const isPast = ({ end }: Plane): boolean => end <= step.start;
-    const fresh: Plane[] = [];
-    this.#step = sums.map(({ end, firstQuery }) => {
-      let plane = this.#planes.find((each) => each.end === end);
-      if (plane === undefined) {
-        const past = this.#planes.find(isPast);
-        plane = { end, sums: past?.sums ?? this.#allocate(this.#capacity) };
-        this.#planes = [...this.#planes.filter((each) => each !== past), plane];
-        fresh.push(plane);
+    const prepared = this.#allOrNothing((take) => {
+      let planes = this.#planes;
+      const fresh: Plane[] = [];
+      const parts = sums.map(({ end, firstQuery }) => {
+        let plane = planes.find((each) => each.end === end);
+        if (plane === undefined) {
+          const past = planes.find(isPast);
+          plane = { end, sums: past?.sums ?? take(this.#allocate(this.#capacity)) };
+          planes = [...planes.filter((each) => each !== past), plane];
+          fresh.push(plane);
+        }
+        return { plane, firstQuery };
+      });
+      if (fresh.length > 0) {
+        const batch = new Batch(this.#cache.device, 'clear attention sums');
+        for (const plane of fresh) batch.clear(plane.sums);
+        batch.submit();
       }
-      return { plane, firstQuery };
+      return { planes, parts };
     });
-    if (fresh.length === 0) return;
-    const batch = new Batch(this.#cache.device, 'clear attention sums');
-    for (const plane of fresh) batch.clear(plane.sums);
-    batch.submit();
+    // Only now: a plane that is found here counts as cleared by the next call.
+    this.#planes = prepared.planes;
+    this.#step = prepared.parts;
   }
 
   /** What the attention calls of the prepared step add to, in one layer. */
@@ -167,18 +176,21 @@ export class AttentionRecord {
     checkInteger('kept tokens', kept.length, 0, this.#capacity);
     if (this.#planes.length === 0) return;
     this.#spare ??= this.#allocate(this.#capacity);
-    this.#writeKept(kept);
+    this.#kept ??= this.#allocateList(this.#capacity);
+    const list = this.#kept;
+    writeRange(this.#cache.device, list, kept);
     const batch = new Batch(this.#cache.device, 'keep attention sums');
     let spare = this.#spare;
-    this.#planes = this.#planes.map(({ end, sums }) => {
-      this.#recordKeep(batch, sums, spare, kept.length, this.#capacity);
+    const planes = this.#planes.map(({ end, sums }) => {
+      this.#recordKeep(batch, list, sums, spare, kept.length);
       const moved = { end, sums: spare };
       spare = sums;
       return moved;
     });
+    batch.submit();
+    this.#planes = planes;
     this.#spare = spare;
     this.#step = [];
-    batch.submit();
   }
 
   /**
@@ -188,78 +200,95 @@ export class AttentionRecord {
   fork(): AttentionRecord {
     this.#assertLive();
     const copy = new AttentionRecord(this.#cache, { queries: this.queries, memory: this.#memory });
-    try {
-      copy.#planes = this.#copies(copy, this.#capacity);
-      return copy;
-    } catch (error) {
-      copy.dispose();
-      throw error;
-    }
+    copy.#adopt(this.#copies(this.#capacity), this.#capacity);
+    return copy;
   }
 
   #grow(tokens: number): void {
-    const most = Math.max(tokens, Math.min(2 * this.#capacity, this.#slots()));
-    const planes = this.#copies(this, Math.ceil(most / CAPACITY_STEP) * CAPACITY_STEP);
-    for (const { sums } of this.#planes) this.#memory.free(sums);
+    const { blockCount, blockSize } = this.#cache.layout;
+    const most = Math.min(2 * this.#capacity, blockCount * blockSize, this.#bindableTokens());
+    const capacity = Math.ceil(Math.max(tokens, most) / CAPACITY_STEP) * CAPACITY_STEP;
+    const copies = this.#copies(capacity);
+    for (const allocation of this.#allocations()) this.#memory.free(allocation);
+    this.#adopt(copies, capacity);
+  }
+
+  #adopt({ planes, kept }: { planes: Plane[]; kept: Allocation }, capacity: number): void {
     this.#planes = planes;
+    this.#kept = kept;
+    this.#spare = undefined;
+    this.#capacity = capacity;
     this.#step = [];
   }
 
-  #slots(): number {
-    const { blockCount, blockSize } = this.#cache.layout;
-    return blockCount * blockSize;
-  }
-
-  /** Copies of all sums at a capacity, with lists for `target`; all or nothing. */
-  #copies(target: AttentionRecord, capacity: number): Plane[] {
-    const planes: Plane[] = [];
-    const count = this.#capacity;
-    let kept: Allocation | undefined;
-    try {
-      for (const { end } of this.#planes) planes.push({ end, sums: this.#allocate(capacity) });
-      kept = this.#allocateList(capacity);
-    } catch (error) {
-      for (const { sums } of planes) this.#memory.free(sums);
-      throw error;
-    }
-    if (target.#kept !== undefined) this.#memory.free(target.#kept);
-    if (target.#spare !== undefined) this.#memory.free(target.#spare);
-    target.#spare = undefined;
-    target.#kept = kept;
-    if (planes.length > 0) {
-      target.#writeKept(Uint32Array.from({ length: count }, (_, i) => i));
-      const batch = new Batch(this.#cache.device, 'copy attention sums');
+  /** Copies of all sums, and a list of kept tokens, at a capacity; all or nothing. */
+  #copies(capacity: number): { planes: Plane[]; kept: Allocation } {
+    return this.#allOrNothing((take) => {
+      const planes = this.#planes.map(({ end }) => ({ end, sums: take(this.#allocate(capacity)) }));
+      const kept = take(this.#allocateList(capacity));
+      if (planes.length === 0) return { planes, kept };
+      const count = this.#capacity;
+      const { device } = this.#cache;
+      writeRange(
+        device,
+        kept,
+        Uint32Array.from({ length: count }, (_, i) => i),
+      );
+      const batch = new Batch(device, 'copy attention sums');
       planes.forEach(({ sums }, index) => {
         const source = this.#planes[index]?.sums ?? sums;
-        target.#recordKeep(batch, source, sums, count, capacity);
+        this.#recordKeep(batch, kept, source, sums, count);
       });
       batch.submit();
-    }
-    target.#capacity = capacity;
-    return planes;
-  }
-
-  #recordKeep(
-    batch: Batch,
-    source: BufferRange,
-    target: BufferRange,
-    count: number,
-    targetTokens: number,
-  ): void {
-    const { layers, kvHeads: width } = this.#cache.layout;
-    if (this.#kept === undefined) fail('invariant', 'the list of kept tokens was not taken');
-    const sourceTokens = source.sizeBytes / 4 / layers / width;
-    batch.dispatch(keepSumsKernel, {
-      params: {},
-      bindings: { kept: this.#kept, source, kept_sums: target },
-      uniforms: { count, layers, sourceTokens, targetTokens, width },
-      workgroups: Math.ceil((layers * targetTokens * width) / KEEP_LANES),
+      return { planes, kept };
     });
   }
 
-  #writeKept(kept: Uint32Array): void {
-    this.#kept ??= this.#allocateList(this.#capacity);
-    writeRange(this.#cache.device, this.#kept, kept);
+  /** Runs `body`, and frees what it took where it fails. */
+  #allOrNothing<T>(body: (take: (allocation: Allocation) => Allocation) => T): T {
+    const taken: Allocation[] = [];
+    try {
+      return body((allocation) => {
+        taken.push(allocation);
+        return allocation;
+      });
+    } catch (error) {
+      for (const allocation of taken) this.#memory.free(allocation);
+      throw error;
+    }
+  }
+
+  /** Moves `kept[0 .. count - 1]` of the source to the front of the target, by whole layers. */
+  #recordKeep(
+    batch: Batch,
+    kept: BufferRange,
+    source: Allocation,
+    target: Allocation,
+    count: number,
+  ): void {
+    const { layers, kvHeads: width } = this.#cache.layout;
+    const [sourceBytes, targetBytes] = [source.sizeBytes / layers, target.sizeBytes / layers];
+    const { maxStorageBufferBindingSize } = this.#cache.device.limits;
+    const most = Math.floor(maxStorageBufferBindingSize / Math.max(sourceBytes, targetBytes));
+    for (let first = 0; first < layers; first += most) {
+      const part = Math.min(most, layers - first);
+      batch.dispatch(keepSumsKernel, {
+        params: {},
+        bindings: {
+          kept,
+          source: subrange(source, first * sourceBytes, part * sourceBytes),
+          kept_sums: subrange(target, first * targetBytes, part * targetBytes),
+        },
+        uniforms: {
+          count,
+          layers: part,
+          sourceTokens: sourceBytes / 4 / width,
+          targetTokens: targetBytes / 4 / width,
+          width,
+        },
+        workgroups: Math.ceil((part * targetBytes) / 4 / KEEP_LANES),
+      });
+    }
   }
 
   #layer(sums: Allocation, layer: number): BufferRange {
@@ -267,8 +296,22 @@ export class AttentionRecord {
     return subrange(sums, layer * bytes, bytes);
   }
 
+  /** Tokens whose sums of one layer fit one binding. */
+  #bindableTokens(): number {
+    const { maxStorageBufferBindingSize } = this.#cache.device.limits;
+    const stepBytes = CAPACITY_STEP * this.#cache.layout.kvHeads * 4;
+    return Math.floor(maxStorageBufferBindingSize / stepBytes) * CAPACITY_STEP;
+  }
+
   #allocate(capacity: number): Allocation {
     const { layers, kvHeads } = this.#cache.layout;
+    const most = this.#bindableTokens();
+    if (capacity > most) {
+      fail('unsupported', `sums of ${capacity} tokens, one binding holds ${most}; evict sooner`, {
+        capacity,
+        most,
+      });
+    }
     const sizeBytes = layers * capacity * kvHeads * 4;
     return allocate(this.#memory, { sizeBytes, kind: 'kv', label: 'attention sums' });
   }

@@ -17,6 +17,7 @@ import {
   checkInteger,
   createTensor,
   fail,
+  subrange,
   type BufferRange,
   type MemoryResource,
   type Tensor,
@@ -367,9 +368,22 @@ export class PagedKvCache {
     const { layers, kvHeads, blockSize } = this.layout;
     checkInteger('count', count, 0, Math.floor(sums.sizeBytes / 4 / layers / kvHeads / blockSize));
     const blocks = Uint32Array.from({ length: count }, (_, i) => i);
-    return this.#readMeans(blocks, (batch, ranges) => {
-      recordSumMeans(batch, this.layout, ranges, sums);
-    });
+    const result = new Float64Array(count);
+    const layerBytes = sums.sizeBytes / layers;
+    // As many layers as one binding holds; all of them, but for very long sequences.
+    const { maxStorageBufferBindingSize } = this.device.limits;
+    const most = Math.max(1, Math.floor(maxStorageBufferBindingSize / layerBytes));
+    for (let first = 0; first < layers; first += most) {
+      const part = Math.min(most, layers - first);
+      const range = subrange(sums, first * layerBytes, part * layerBytes);
+      const means = await this.#readMeans(blocks, (batch, ranges) => {
+        recordSumMeans(batch, { ...this.layout, layers: part }, ranges, range);
+      });
+      means.forEach(
+        (mean, block) => (result[block] = (result[block] ?? 0) + mean * (part / layers)),
+      );
+    }
+    return result;
   }
 
   async #readMeans(
