@@ -48,10 +48,10 @@ export {
 export {
   createOptimizer,
   OffloadedOptimizer,
-  type OptimizerOptions,
   type OptimizerState,
   type StepResult,
 } from './optimizer.js';
+export type { OptimizerOptions } from './optimizer-options.js';
 export {
   auto,
   type AutoOptions,

@@ -199,6 +199,51 @@ it('scales a long gradient down to the norm that clipping allows', async () => {
   expect(Math.hypot(...state.firstMoment)).toBeCloseTo(0.25, 5);
 });
 
+describe('settings', () => {
+  it.each<OptimizerOptions>([
+    ...[NaN, 0, -1].map((clipNorm) => ({ clipNorm })),
+    ...[NaN, 0, -5, Infinity].map((initial) => ({ lossScale: { initial } })),
+    { lossScale: { least: 0 } },
+    { lossScale: { growth: NaN } },
+    { lossScale: { growthSteps: 0 } },
+    { lossScale: { backoff: 0 } },
+    { adam: { learningRate: Infinity } },
+    ...[0, -1, 1.5, NaN].map((threads) => ({ threads })),
+  ])('%j is refused before anything is taken', async (options) => {
+    const { liveBytes } = device.memory.stats();
+    const spawn: SpawnWorker = () => expect.unreachable('no thread is started');
+    const made = createOptimizer(device, zeroOffload(LAYOUT), DATA, { spawn, ...options });
+    await expect(made).rejects.toEqual(code('invalid-argument'));
+    expect(device.memory.stats().liveBytes).toBe(liveBytes);
+  });
+
+  it.each([NaN, -1, Infinity])('of rate %d fail a step that changes nothing', async (bad) => {
+    let rate = bad;
+    const learningRate = (): number => rate;
+    const plan = zeroOffload({ ...LAYOUT, atomic: false });
+    const optimizer = await createOptimizer(device, plan, DATA, { learningRate });
+    const before = await optimizer.readState();
+    await addGradients(device, optimizer, DATA.gradients[0] ?? []);
+    await expect(optimizer.step()).rejects.toEqual(code('invalid-argument'));
+    expect(await optimizer.readState()).toEqual(before);
+    rate = 0.01;
+    expect((await optimizer.step()).step).toBe(1);
+    await optimizer.dispose();
+  });
+
+  it('of a state that cannot be are refused, and the old state stays', async () => {
+    const optimizer = await createOptimizer(device, zeroOffload(LAYOUT), DATA);
+    const before = await optimizer.readState();
+    const parameters = new Float32Array(COUNT);
+    for (const bad of [{ step: -1 }, { lossScale: { scale: NaN, goodSteps: 0 } }]) {
+      const written = optimizer.writeState({ parameters, ...bad });
+      await expect(written).rejects.toEqual(code('invalid-argument'));
+    }
+    expect(await optimizer.readState()).toEqual(before);
+    await optimizer.dispose();
+  });
+});
+
 describe('memory', () => {
   const plans = [
     zeroOffload({ ...LAYOUT, atomic: false }),

@@ -18,12 +18,10 @@
  */
 import {
   assertArgument,
+  checkInteger,
   fail,
   type BufferRange,
-  type MemoryResource,
-  type SpawnWorker,
   type Tensor,
-  type TraceSink,
   type VramDevice,
   VramError,
 } from '@vramkit/core';
@@ -32,41 +30,16 @@ import { BOUNCE_BYTES, FLUSH_SLOTS } from './footprint.js';
 import { DeviceState } from './device-state.js';
 import { HostMemory } from './host-memory.js';
 import { HostPool } from './host-pool.js';
-import type { LearningRate } from './learning-rate.js';
+import { gradientScaleOf, nextLossScale, type LossScale } from './loss-scale.js';
 import {
-  gradientScaleOf,
-  nextLossScale,
-  type LossScale,
-  type LossScaleOptions,
-} from './loss-scale.js';
+  checkOptimizerOptions,
+  checkRate,
+  checkScale,
+  type OptimizerOptions,
+} from './optimizer-options.js';
 import { runLanes } from './run-lanes.js';
 import { checkSchedule, type Operation, type Schedule } from './schedule.js';
 import { StateMover } from './state-mover.js';
-
-/** Options of {@link createOptimizer}. */
-export interface OptimizerOptions {
-  /** Settings of Adam; `learningRate` here is a constant one. */
-  readonly adam?: AdamOptions;
-  /** Rate by step; overrides the constant. Default: none. */
-  readonly learningRate?: LearningRate;
-  /** Largest global norm of the gradient; longer ones are scaled down to it. Default: no limit. */
-  readonly clipNorm?: number;
-  /** Scales losses to save 16-bit gradients; the caller multiplies the loss. Default: none. */
-  readonly lossScale?: LossScaleOptions;
-  /** Threads of the CPU's kernels. Default: 1. */
-  readonly threads?: number;
-  /**
-   * Where device and staging memory comes from; staging buffers are mapped, so it must give buffers
-   * of their own for them. Default: the device's budgeted memory.
-   */
-  readonly memory?: MemoryResource;
-  /** Receives a span per operation. Default: none, which costs nothing. */
-  readonly trace?: TraceSink;
-  /** Clock of the trace, milliseconds. Default: `performance.now`. */
-  readonly now?: () => number;
-  /** Starts threads. Default: Node's worker threads or a page's workers. */
-  readonly spawn?: SpawnWorker;
-}
 
 /**
  * All state of an optimizer, [parameterCount] each; plain data that another plan can go on from.
@@ -116,6 +89,7 @@ export class OffloadedOptimizer {
   /** Use {@link createOptimizer}. */
   constructor(device: VramDevice, schedule: Schedule, options: OptimizerOptions) {
     checkSchedule(schedule);
+    checkOptimizerOptions(options);
     this.schedule = schedule;
     this.#options = options;
     this.#adam = completeAdam(options.adam ?? {});
@@ -207,7 +181,8 @@ export class OffloadedOptimizer {
   /**
    * Updates all parameters by the gradients added so far. With a gradient that is not finite
    * nothing changes but the loss scale, and `skipped` is true.
-   * @throws VramError `invalid-argument` where a subgroup has no gradient; `aborted`,
+   * @throws VramError `invalid-argument` where a subgroup has no gradient, or the rate of the step
+   * is not a finite number from 0 on; `aborted`,
    * `worker-lost`, `device-lost`: see the head of this file for what is left.
    */
   async step(options: { readonly signal?: AbortSignal } = {}): Promise<StepResult> {
@@ -237,7 +212,7 @@ export class OffloadedOptimizer {
       return { step: this.#step, skipped: true, gradientNorm, updateMs: 0 };
     }
     const next = this.#step + 1;
-    const rate = learningRate?.(next) ?? this.#adam.learningRate;
+    const rate = checkRate(learningRate?.(next) ?? this.#adam.learningRate, next);
     const gradientScale = gradientScaleOf(scaledNorm, scale, clipNorm);
     const constants = adamStep({ ...this.#adam, learningRate: rate }, next, gradientScale);
     const start = this.#now();
@@ -346,11 +321,14 @@ export class OffloadedOptimizer {
 
   /**
    * Replaces all state; the step count, moments and loss scale too where `state` has them.
-   * @throws VramError `invalid-argument` for arrays of another length.
+   * @throws VramError `invalid-argument` for arrays of another length, or a step or loss scale that
+   * cannot be.
    */
   async writeState(
     state: Pick<OptimizerState, 'parameters'> & Partial<OptimizerState>,
   ): Promise<void> {
+    checkInteger('step', state.step ?? 0);
+    if (state.lossScale !== undefined) checkScale('lossScale.scale', state.lossScale.scale);
     await this.#mover.writeState(this.#side, state);
     this.#step = state.step ?? 0;
     this.#lossScale = state.lossScale ?? this.#lossScale;
@@ -377,7 +355,7 @@ export class OffloadedOptimizer {
  * disposes it.
  * @param state Parameters [parameterCount] f32, or a whole saved state to go on from.
  * @throws VramError `out-of-memory` before anything is changed; `invalid-argument` for a schedule
- * that `checkSchedule` rejects.
+ * that `checkSchedule` rejects, or a setting out of its range.
  */
 export async function createOptimizer(
   device: VramDevice,

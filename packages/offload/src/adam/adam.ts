@@ -76,7 +76,10 @@ export function completeAdam(options: AdamOptions): Required<AdamOptions> {
     ...options,
   };
   const { learningRate, beta1, beta2, epsilon, weightDecay } = complete;
-  assertArgument(learningRate >= 0, `learningRate ${learningRate} is below 0`);
+  assertArgument(
+    learningRate >= 0 && learningRate < Infinity,
+    `learningRate ${learningRate} is not a finite number from 0 on`,
+  );
   assertArgument(beta1 >= 0 && beta1 < 1, `beta1 ${beta1} is not in [0, 1)`);
   assertArgument(beta2 >= 0 && beta2 < 1, `beta2 ${beta2} is not in [0, 1)`);
   assertArgument(epsilon > 0, `epsilon ${epsilon} is not above 0`);
