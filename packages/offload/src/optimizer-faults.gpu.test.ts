@@ -164,6 +164,30 @@ it('refuses to go on after a failed step without atomic, until a state is writte
   await optimizer.dispose();
 });
 
+it('forgets all gradients where a flush failed, also when later ones did not', async () => {
+  let adds = 0;
+  const spawn: SpawnWorker = (program) => {
+    const worker = spawnWorker(program);
+    const post = (message: unknown): void => {
+      const { job } = message as { job?: { kernel: string } };
+      if (job?.kernel === 'add_bf16' && adds++ === 0) void worker.terminate();
+      else worker.post(message);
+    };
+    return { ...worker, post } satisfies HostWorker;
+  };
+  const plan = zeroOffload(LAYOUT);
+  const [first = []] = DATA.gradients;
+  const whole = await train(device, plan, { ...DATA, gradients: [first] }, ADAM);
+  const optimizer = await createOptimizer(device, plan, DATA, { ...ADAM, spawn });
+  await addGradients(device, optimizer, first);
+  await expect(optimizer.step()).rejects.toEqual(code('worker-lost'));
+  await expect(optimizer.step()).rejects.toEqual(code('invalid-argument'));
+  await addGradients(device, optimizer, first);
+  await optimizer.step();
+  expect(await optimizer.readState()).toEqual(whole.state);
+  await optimizer.dispose();
+});
+
 describe('a gradient that is not finite', () => {
   const bad = [NaN, Infinity, -Infinity, 1e30];
   it.each(bad)('%d skips the step and changes nothing but the scale', async (value) => {

@@ -1,12 +1,13 @@
 /** Any plan computes what one subgroup on one site computes, bit for bit. */
 import { createGpu } from '@vramkit/adapter';
-import { openDevice, type VramDevice } from '@vramkit/core';
+import { createTensor, openDevice, subrange, type VramDevice } from '@vramkit/core';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { adamCpu } from './adam/adam.cpu.js';
 import { adamStep, completeAdam } from './adam/adam.js';
 import { roundCpu } from './adam/gradient.cpu.js';
 import {
+  createOptimizer,
   deepOptimizerStates,
   gpuOnly,
   twinFlow,
@@ -94,6 +95,32 @@ describe('equality of plans', () => {
       runs.push((await train(device, zeroOffload(layout), data, { threads: 1 })).state);
     }
     for (const state of runs) expect(state).toEqual(runs[0]);
+  });
+
+  it.each([1, 4])('adds gradients of %i subgroups that do not wait for each other', async (n) => {
+    const layout = { parameterCount: n * 1024, subgroupSize: 1024, flushDType: 'bf16' } as const;
+    const data = trainData(layout.parameterCount, 1, 5, 3);
+    const plan = zeroOffload(layout);
+    const { state, results } = await train(device, plan, data);
+    const optimizer = await createOptimizer(device, plan, data);
+    const tensors = data.gradients[0]?.map((gradient) => {
+      const shape = [gradient.length];
+      const options = { dtype: 'f32', shape, kind: 'gradients', label: 'test' } as const;
+      const tensor = createTensor(device, options);
+      tensor.write(gradient);
+      return tensor;
+    });
+    const adding = (tensors ?? []).flatMap((tensor) =>
+      plan.subgroups.map(({ start, count }, index) =>
+        optimizer.addGradient(index, subrange(tensor, 4 * start, 4 * count)),
+      ),
+    );
+    // A step waits for what was asked for before it.
+    expect((await optimizer.step()).gradientNorm).toBe(results[0]?.gradientNorm);
+    await Promise.all(adding);
+    expect(await optimizer.readState()).toEqual(state);
+    tensors?.forEach((tensor) => tensor.dispose());
+    await optimizer.dispose();
   });
 
   it('holds for any stride, ratio, subgroup size, element type and remainder', async () => {

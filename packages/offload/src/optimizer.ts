@@ -78,6 +78,9 @@ export class OffloadedOptimizer {
   readonly #passes: number[];
   readonly #flushes: Promise<void>[];
   #nextFlush = 0;
+  /** Resolves when the flushes asked for so far were sent, in the order of the calls. */
+  #sending: Promise<void> = Promise.resolve();
+  #flushError: unknown;
   #step = 0;
   #side: 0 | 1 = 0;
   #lossScale: LossScale;
@@ -135,9 +138,11 @@ export class OffloadedOptimizer {
   }
 
   /**
-   * Adds a gradient [count] f32 of one subgroup; repeated calls accumulate. Resolves when `source`
-   * may be reused by work submitted later; a flush goes on behind it.
-   * @throws VramError `invalid-argument` for an unknown subgroup or a range that is too small.
+   * Adds a gradient [count] f32 of one subgroup; repeated calls accumulate, and need not wait for
+   * each other. Resolves when `source` may be reused by work submitted later; a flush goes on
+   * behind it.
+   * @throws VramError `invalid-argument` for an unknown subgroup or a range that is too small;
+   * `disposed`.
    */
   async addGradient(index: number, source: BufferRange): Promise<void> {
     this.#assertUsable();
@@ -147,15 +152,23 @@ export class OffloadedOptimizer {
       source.sizeBytes >= 4 * subgroup.count,
       `subgroup ${index} has ${subgroup.count} gradients, got ${source.sizeBytes} B`,
     );
-    const keep = (this.#passes[index] ?? 0) > 0;
     if (subgroup.site !== 'host') {
-      this.#device.keepGradient(index, source, keep);
+      this.#device.keepGradient(index, source, (this.#passes[index] ?? 0) > 0);
       this.#passes[index] = (this.#passes[index] ?? 0) + 1;
       return;
     }
+    const sent = this.#sending.then(() => this.#sendFlush(index, source));
+    this.#sending = sent.catch(() => undefined);
+    await sent;
+  }
+
+  /** One after the other: a slot has one user, and the first pass replaces what the sum holds. */
+  async #sendFlush(index: number, source: BufferRange): Promise<void> {
     const slot = this.#nextFlush;
     this.#nextFlush = (slot + 1) % FLUSH_SLOTS;
-    await this.#flushes[slot]?.catch(() => undefined);
+    await this.#flushes[slot]?.catch((error: unknown) => (this.#flushError ??= error));
+    this.#assertUsable();
+    const keep = (this.#passes[index] ?? 0) > 0;
     const reached = this.#options.trace && this.#device.idle().then(this.#now);
     this.#device.sendFlush(slot, index, source);
     this.#passes[index] = (this.#passes[index] ?? 0) + 1;
@@ -164,7 +177,7 @@ export class OffloadedOptimizer {
       this.#flushEndMs = Math.max(start, this.#now());
       this.#emit('download', 'flush', index, start, this.#flushBytes(index), this.#flushEndMs);
     });
-    flush.catch(() => undefined); // Observed by step(), or by the slot's next user.
+    flush.catch(() => undefined); // Observed by step(), or kept for it by the slot's next user.
     this.#flushes[slot] = flush;
   }
 
@@ -188,10 +201,11 @@ export class OffloadedOptimizer {
   async step(options: { readonly signal?: AbortSignal } = {}): Promise<StepResult> {
     this.#assertUsable();
     assertArgument(!this.#stepping, 'a step is under way');
-    const missing = this.#passes.findIndex((passes) => passes === 0);
-    assertArgument(missing < 0, `subgroup ${missing} has no gradient`);
     this.#stepping = true;
     try {
+      await this.#sending;
+      const missing = this.#passes.findIndex((passes) => passes === 0);
+      assertArgument(missing < 0, `subgroup ${missing} has no gradient`);
       return await this.#run(options.signal);
     } finally {
       this.#stepping = false;
@@ -244,10 +258,12 @@ export class OffloadedOptimizer {
   async #awaitFlushes(): Promise<void> {
     const results = await Promise.allSettled(this.#flushes);
     const failed = results.find((result) => result.status === 'rejected');
-    if (failed === undefined) return;
+    const error: unknown = this.#flushError ?? failed?.reason;
+    if (error === undefined) return;
     for (const slot of this.#flushes.keys()) this.#flushes[slot] = Promise.resolve();
+    this.#flushError = undefined;
     this.clearGradients();
-    throw failed.reason;
+    throw error;
   }
 
   /** After a failed update: parameters on the device anew from the side that is whole. */
@@ -339,6 +355,7 @@ export class OffloadedOptimizer {
   /** Ends the threads and gives all device memory back; idempotent. */
   async dispose(): Promise<void> {
     this.#broken = new VramError('disposed', 'the optimizer was disposed');
+    await this.#sending;
     await Promise.allSettled(this.#flushes);
     await this.#pool.dispose();
     this.#device.dispose();
