@@ -10,7 +10,14 @@
  *
  * The threads' program is a string, because a bundle has no file of its own to start them from.
  */
-import { spawnWorker, VramError, type HostWorker, type SpawnWorker } from '@vramkit/core';
+import {
+  checkInteger,
+  fail,
+  spawnWorker,
+  VramError,
+  type HostWorker,
+  type SpawnWorker,
+} from '@vramkit/core';
 import { ADAM_WASM } from './adam/wasm-bytes.js';
 
 /** Kernels that threads run; see adam/wasm-source.ts. */
@@ -80,14 +87,16 @@ export class HostPool {
   readonly #memory: WebAssembly.Memory;
   readonly #counters: Int32Array;
   readonly #spawn: SpawnWorker;
-  readonly #jobs = new Map<number, PendingJob>();
+  #jobs = new Map<number, PendingJob>();
   #module: WebAssembly.Module | undefined;
   #workers: HostWorker[] = [];
   #nextId = 0;
+  #disposed = false;
 
+  /** @throws VramError `invalid-argument` for less than one thread. */
   constructor(memory: WebAssembly.Memory, options: HostPoolOptions = {}) {
     this.#memory = memory;
-    this.threads = options.threads ?? 1;
+    this.threads = checkInteger('threads', options.threads ?? 1, 1);
     this.#spawn = options.spawn ?? spawnWorker;
     this.#counters = new Int32Array(memory.buffer, 0, COUNTERS);
   }
@@ -95,6 +104,7 @@ export class HostPool {
   async #start(): Promise<void> {
     const bytes = Uint8Array.from(atob(ADAM_WASM), (letter) => letter.charCodeAt(0));
     this.#module ??= await WebAssembly.compile(bytes);
+    this.#assertLive();
     if (this.#workers.length > 0) return;
     const workers = Array.from({ length: this.threads }, () => this.#spawn(PROGRAM));
     for (const worker of workers) {
@@ -107,9 +117,11 @@ export class HostPool {
 
   /**
    * Runs a job on all threads.
-   * @throws VramError `worker-lost` where a thread dies before the job is done.
+   * @throws VramError `worker-lost` where a thread dies before the job is done; `disposed`, also
+   * where the pool is disposed meanwhile.
    */
   async run(job: HostJob): Promise<void> {
+    this.#assertLive();
     if (this.#workers.length === 0) await this.#start();
     const id = this.#nextId++;
     const slot = id % COUNTERS;
@@ -132,21 +144,30 @@ export class HostPool {
 
   async #lose(workers: readonly HostWorker[], reason: string): Promise<void> {
     if (this.#workers !== workers) return;
-    this.#workers = [];
-    await Promise.all(workers.map((worker) => worker.terminate()));
     const error = new VramError(
       'worker-lost',
       `a worker thread of the optimizer ended: ${reason}; the step can be repeated`,
       { retryable: true, context: { reason } },
     );
-    for (const job of this.#jobs.values()) job.reject(error);
-    this.#jobs.clear();
+    await this.#end(error);
   }
 
-  /** Ends the threads; jobs under way never settle. Idempotent. */
-  async dispose(): Promise<void> {
-    const workers = this.#workers;
+  /** Ends the threads, and then fails their jobs; later ones go to new threads. */
+  async #end(error: VramError): Promise<void> {
+    const [workers, jobs] = [this.#workers, this.#jobs];
     this.#workers = [];
+    this.#jobs = new Map();
     await Promise.all(workers.map((worker) => worker.terminate()));
+    for (const job of jobs.values()) job.reject(error);
+  }
+
+  #assertLive(): void {
+    if (this.#disposed) fail('disposed', 'the worker threads of the optimizer were ended');
+  }
+
+  /** Ends the threads; jobs under way fail with `disposed`. Idempotent. */
+  async dispose(): Promise<void> {
+    this.#disposed = true;
+    await this.#end(new VramError('disposed', 'the worker threads of the optimizer were ended'));
   }
 }

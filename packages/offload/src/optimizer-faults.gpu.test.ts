@@ -164,6 +164,29 @@ it('refuses to go on after a failed step without atomic, until a state is writte
   await optimizer.dispose();
 });
 
+it('can be disposed in the middle of a step, which then fails', async () => {
+  const { liveBytes } = device.memory.stats();
+  const owner: { optimizer?: OffloadedOptimizer } = {};
+  let disposed: Promise<void> | undefined;
+  const spawn: SpawnWorker = (program) => {
+    const worker = spawnWorker(program);
+    const post = (message: unknown): void => {
+      const { job } = message as { job?: { kernel: string } };
+      if (job?.kernel === 'adam') disposed ??= owner.optimizer?.dispose();
+      else worker.post(message);
+    };
+    return { ...worker, post } satisfies HostWorker;
+  };
+  const optimizer = await createOptimizer(device, PLAN, DATA, { ...ADAM, spawn });
+  owner.optimizer = optimizer;
+  await addGradients(device, optimizer, DATA.gradients[0] ?? []);
+  await expect(optimizer.step()).rejects.toEqual(code('disposed'));
+  await disposed;
+  await expect(optimizer.step()).rejects.toEqual(code('disposed'));
+  expect(device.memory.stats().liveBytes).toBe(liveBytes);
+  await device.settle();
+});
+
 it('forgets all gradients where a flush failed, also when later ones did not', async () => {
   let adds = 0;
   const spawn: SpawnWorker = (program) => {

@@ -85,7 +85,7 @@ export class OffloadedOptimizer {
   #side: 0 | 1 = 0;
   #lossScale: LossScale;
   #broken: VramError | undefined;
-  #stepping = false;
+  #stepping: Promise<unknown> | undefined;
   #gpuEndMs = 0;
   #flushEndMs = 0;
 
@@ -107,10 +107,8 @@ export class OffloadedOptimizer {
     this.#mover = new StateMover(schedule, this.#device, this.#host, this.#pool);
     this.#passes = schedule.subgroups.map(() => 0);
     this.#flushes = Array.from({ length: FLUSH_SLOTS }, () => Promise.resolve());
-    this.#lossScale = { scale: options.lossScale?.initial ?? 1, goodSteps: 0 };
-    if (options.lossScale !== undefined && options.lossScale.initial === undefined) {
-      this.#lossScale = { scale: 65_536, goodSteps: 0 };
-    }
+    const initial = options.lossScale === undefined ? 1 : (options.lossScale.initial ?? 65_536);
+    this.#lossScale = { scale: initial, goodSteps: 0 };
   }
 
   /** Parameters on the device, by subgroup, of the plan's parameter type; the model reads them. */
@@ -200,19 +198,20 @@ export class OffloadedOptimizer {
    */
   async step(options: { readonly signal?: AbortSignal } = {}): Promise<StepResult> {
     this.#assertUsable();
-    assertArgument(!this.#stepping, 'a step is under way');
-    this.#stepping = true;
+    assertArgument(this.#stepping === undefined, 'a step is under way');
+    const step = this.#run(options.signal);
+    this.#stepping = step.catch(() => undefined);
     try {
-      await this.#sending;
-      const missing = this.#passes.findIndex((passes) => passes === 0);
-      assertArgument(missing < 0, `subgroup ${missing} has no gradient`);
-      return await this.#run(options.signal);
+      return await step;
     } finally {
-      this.#stepping = false;
+      this.#stepping = undefined;
     }
   }
 
   async #run(signal: AbortSignal | undefined): Promise<StepResult> {
+    await this.#sending;
+    const missing = this.#passes.findIndex((passes) => passes === 0);
+    assertArgument(missing < 0, `subgroup ${missing} has no gradient`);
     await this.#awaitFlushes();
     const { clipNorm = Infinity, lossScale, learningRate } = this.#options;
     const normStart = this.#now();
@@ -268,6 +267,7 @@ export class OffloadedOptimizer {
 
   /** After a failed update: parameters on the device anew from the side that is whole. */
   async #recover(cause: unknown): Promise<void> {
+    if (this.#broken !== undefined) return; // Disposed meanwhile.
     if (!this.schedule.layout.atomic) {
       this.#broken = new VramError(
         'invariant',
@@ -352,12 +352,16 @@ export class OffloadedOptimizer {
     this.clearGradients();
   }
 
-  /** Ends the threads and gives all device memory back; idempotent. */
+  /**
+   * Ends the threads and gives all device memory back; a step under way fails with `disposed`.
+   * Idempotent.
+   */
   async dispose(): Promise<void> {
     this.#broken = new VramError('disposed', 'the optimizer was disposed');
     await this.#sending;
     await Promise.allSettled(this.#flushes);
     await this.#pool.dispose();
+    await this.#stepping;
     this.#device.dispose();
   }
 
