@@ -8,10 +8,16 @@ import { fail } from './assert.js';
 export interface HostWorker {
   /** Sends a message; shared memory in it stays shared. */
   post(message: unknown): void;
-  /** Calls `listener` with each message that the thread sends. */
+  /** Calls `listener` with each message that the thread sends; registered before any work. */
   onMessage(listener: (message: unknown) => void): void;
   /** Calls `listener` once the thread has ended, on purpose or not. */
   onLost(listener: (reason: string) => void): void;
+  /**
+   * Whether someone waits for the thread, which then keeps the process running. At first nobody
+   * does, so that an owner who failed to end its threads does not keep Node alive. A page's threads
+   * end with it either way.
+   */
+  setBusy(isBusy: boolean): void;
   /** Ends the thread, whatever it is doing. */
   terminate(): Promise<void>;
 }
@@ -26,13 +32,18 @@ export function spawnWorker(program: string): HostWorker {
     // Without the options of this process: a loader would slow the start down, and
     // --input-type=module would make a module of the program, which has no `require`.
     const worker = new node.Worker(program, { eval: true, execArgv: [] });
+    worker.unref();
     return {
       post: (message) => worker.postMessage(message),
-      onMessage: (listener) => void worker.on('message', listener),
+      onMessage: (listener) => {
+        worker.on('message', listener);
+        worker.unref(); // A listener alone would keep the process running.
+      },
       onLost: (listener) => {
         worker.on('error', (error) => listener(error.message));
         worker.on('exit', (code) => listener(`exit code ${code}`));
       },
+      setBusy: (isBusy) => (isBusy ? worker.ref() : worker.unref()),
       terminate: async () => void (await worker.terminate()),
     };
   }
@@ -43,6 +54,7 @@ export function spawnWorker(program: string): HostWorker {
     post: (message) => worker.postMessage(message),
     onMessage: (listener) => worker.addEventListener('message', ({ data }) => listener(data)),
     onLost: (listener) => worker.addEventListener('error', ({ message }) => listener(message)),
+    setBusy: () => undefined,
     terminate: () => {
       worker.terminate();
       URL.revokeObjectURL(address);

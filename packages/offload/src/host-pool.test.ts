@@ -1,5 +1,5 @@
 /** Ends of a pool of threads: nothing is left waiting, and nothing runs on. */
-import { expect, it } from 'vitest';
+import { expect, it, vi } from 'vitest';
 import { HostPool, type HostJob } from './index.js';
 import type { HostWorker, SpawnWorker } from './index.js';
 
@@ -8,8 +8,9 @@ const JOB: HostJob = { kernel: 'add_f32', addresses: [1024, 2048], strides: [4, 
 const code = (name: string) => expect.objectContaining({ code: name });
 
 /** Threads that note what they are told, and answer when asked to. */
-function silent(): { spawn: SpawnWorker; ended: () => number; answer: () => void } {
+function silent() {
   let ended = 0;
+  let busy: boolean | undefined;
   const answers: (() => void)[] = [];
   const spawn: SpawnWorker = (): HostWorker => {
     let listener: (message: unknown) => void = () => undefined;
@@ -20,10 +21,13 @@ function silent(): { spawn: SpawnWorker; ended: () => number; answer: () => void
       },
       onMessage: (each) => void (listener = each),
       onLost: () => undefined,
+      setBusy: (isBusy) => void (busy = isBusy),
       terminate: () => Promise.resolve(void (ended += 1)),
     };
   };
-  return { spawn, ended: () => ended, answer: () => answers.splice(0).forEach((each) => each()) };
+  const answer = (): void => answers.splice(0, 2).forEach((each) => each());
+  const asked = (): number => answers.length;
+  return { spawn, answer, asked, ended: () => ended, busy: () => busy };
 }
 
 it.each([0, -1, 1.5, NaN])('has no %d threads', (threads) => {
@@ -31,15 +35,42 @@ it.each([0, -1, 1.5, NaN])('has no %d threads', (threads) => {
 });
 
 it('fails jobs under way, and later ones, once it is disposed', async () => {
-  const { spawn, ended } = silent();
+  const { spawn, ended, asked } = silent();
   const pool = new HostPool(memory, { threads: 2, spawn });
   const jobs = Promise.allSettled([pool.run(JOB), pool.run(JOB)]);
-  await new Promise((resolve) => setTimeout(resolve, 50));
+  await vi.waitFor(() => expect(asked()).toBe(4));
   await pool.dispose();
   await pool.dispose();
   expect(ended()).toBe(2);
   for (const job of await jobs) expect(job).toMatchObject({ reason: code('disposed') });
   await expect(pool.run(JOB)).rejects.toEqual(code('disposed'));
+});
+
+it('lets the process end while no job is under way', async () => {
+  const { spawn, answer, busy, asked } = silent();
+  const pool = new HostPool(memory, { threads: 2, spawn });
+  const jobs = [pool.run(JOB), pool.run(JOB)];
+  await vi.waitFor(() => expect(asked()).toBe(4));
+  expect(busy()).toBe(true);
+  answer();
+  await jobs[0];
+  expect(busy()).toBe(true);
+  answer();
+  await jobs[1];
+  expect(busy()).toBe(false);
+  await pool.dispose();
+});
+
+it('runs jobs whose caller waits for nothing else', async () => {
+  const active = (): number =>
+    process.getActiveResourcesInfo().filter((name) => name === 'MessagePort').length;
+  const before = active();
+  const pool = new HostPool(memory, { threads: 2 });
+  const job = pool.run(JOB);
+  await job;
+  // What keeps Node alive is what was there before, though the threads are.
+  expect(active()).toBe(before);
+  await pool.dispose();
 });
 
 it('starts no threads where it is disposed before they are there', async () => {

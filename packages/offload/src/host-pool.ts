@@ -129,7 +129,10 @@ export class HostPool {
     // Sums of granules of 1024 need chunks of whole granules; 16 K elements are.
     return new Promise((resolve, reject) => {
       this.#jobs.set(id, { waiting: this.#workers.length, resolve, reject });
-      for (const worker of this.#workers) worker.post({ id, slot, chunk: CHUNK, job });
+      for (const worker of this.#workers) {
+        worker.setBusy(true);
+        worker.post({ id, slot, chunk: CHUNK, job });
+      }
     });
   }
 
@@ -139,6 +142,7 @@ export class HostPool {
     const job = this.#jobs.get(id);
     if (job === undefined || --job.waiting > 0) return;
     this.#jobs.delete(id);
+    if (this.#jobs.size === 0) for (const worker of this.#workers) worker.setBusy(false);
     job.resolve();
   }
 

@@ -95,8 +95,14 @@ export class ThreadTeam {
     const failures = await new Promise<readonly ThreadFailure[]>((resolve, reject) => {
       this.#pending = { waiting: this.count, failures: [], resolve, reject };
       Atomics.store(this.#arrays.next, 0, 0);
-      for (const worker of this.#workers) worker.post(job);
-    }).finally(() => signal?.removeEventListener('abort', stop));
+      for (const worker of this.#workers) {
+        worker.setBusy(true);
+        worker.post(job);
+      }
+    }).finally(() => {
+      signal?.removeEventListener('abort', stop);
+      for (const worker of this.#workers) worker.setBusy(false);
+    });
     const [first] = [...failures].sort((a, b) => a.row - b.row);
     if (first === undefined) return;
     if (first.typed === undefined) throw first.other;

@@ -238,6 +238,20 @@ describe('checklist 22: threads without a file', () => {
     expect(counts.started).toBe(3);
     expect(() => new PackThreads({ workers: 0 })).toThrow(/invalid-argument/);
   });
+
+  it('let the process end while they have nothing to do', async () => {
+    const active = (): number =>
+      process.getActiveResourcesInfo().filter((name) => name === 'MessagePort').length;
+    const before = active();
+    const threads = new PackThreads({ workers: 2 });
+    expect(active()).toBe(before);
+    const options = { name: 'w', rows: 4, columns: COLUMNS, bits: 4 } as const;
+    const job = threads.quantize(floats(4 * COLUMNS, 1), options);
+    expect(active()).toBe(before + 2);
+    await job;
+    expect(active()).toBe(before);
+    await threads.dispose();
+  });
 });
 
 describe('checklist 22: what threads refuse', () => {
