@@ -92,6 +92,24 @@ describe('numbers', () => {
     expect(prefilled.every(Number.isFinite)).toBe(true);
   });
 
+  it.each([
+    { segments: 1, blockCount: 48, infinite: 20 },
+    { segments: 2, blockCount: 200, infinite: 37 },
+  ])('token $infinite does not matter to queries before it', async (one) => {
+    const { segments, blockCount, infinite } = one;
+    const random = seededRandom(infinite);
+    using fixture = new CacheFixture(small, random, { ...shape, blockCount });
+    expect(fixture.cache.segmentCount).toBe(segments);
+    const table = [blockCount - 1, 1, blockCount - 2];
+    const slots = tableSlots(table, 16);
+    fixture.write(slots);
+    fixture.write(slots.slice(infinite, infinite + 1), Infinity);
+    const call = { heads: 6, tokens: 45, contextLength: 3 };
+    const before = infinite - call.contextLength;
+    const rows = await fixture.prefill(table, { ...call, compared: before });
+    expect(rows.subarray(0, before * 6 * 64).every(Number.isFinite)).toBe(true);
+  });
+
   it('takes a factor of the logits', async () => {
     using fixture = new CacheFixture(device, seededRandom(10), shape);
     fixture.write(tableSlots([1, 2], 16));

@@ -20,8 +20,10 @@
  * output f32 rows as queries. Query i sees slots 0 .. contextLength + i in logical order.
  *
  * Segments run one after the other (`segmented`): each takes its own blocks; between them the
- * output holds the unnormalised accumulators (`isFirst`, `isLast`). A value behind the last visible
- * slot is never multiplied, so what an unwritten slot holds does not matter. All arithmetic in f32.
+ * output holds the unnormalised accumulators (`isFirst`, `isLast`). A value that a row does not
+ * see is never multiplied, not even by zero: an infinite one of a later token, or what an unwritten
+ * slot holds, does not matter. Tiles that not all rows see whole look at that key by key. All
+ * arithmetic in f32.
  *
  * Sources: Milakov and Gimelshein, 2018 (arXiv 1805.02867); Dao et al., FlashAttention, 2022 (arXiv
  * 2205.14135).
@@ -48,6 +50,8 @@ export interface PrefillParams {
 }
 
 const COMPONENTS = ['x', 'y', 'z', 'w'] as const;
+/** The lane's c-th vector of a head, or the last one. */
+const column = (c: number): string => `min(lane_x + ${c}u * SIDE, HEAD_VECTORS - 1u)`;
 const eachRow = (text: (row: number) => string): string => unroll(ROWS, text);
 const four = (text: (index: number) => string): string => [0, 1, 2, 3].map(text).join(', ');
 
@@ -121,10 +125,10 @@ function wgslWeights(groups: number, withLogits: boolean): string {
 
 /** Step 3: weighted values of the tile's keys, four keys at a time. */
 function wgslValues(groups: number, columns: number): string {
-  const load = (key: number): string =>
-    `select(vec4<f32>(0.0), widen(kv[value + ${key}u * HEAD_VECTORS]), token + ${key}u < end)`;
+  const load = (key: number): string => `widen(kv[value + ${key}u * HEAD_VECTORS])`;
   return /* wgsl */ `
     ${eachRow((r) => unroll(columns, (c) => `a${r}_${c} *= shrink[${r}];`))}
+    let seen_by_all = start + SIDE * KEYS <= uniforms.contextLength + first_row / ratio + 1u;
     let key_groups = min(SIDE * ${groups}u, (end - start + 3u) / 4u);
     for (var i = 0u; i < key_groups; i++) {
       let token = start + i * 4u;
@@ -132,11 +136,25 @@ function wgslValues(groups: number, columns: number): string {
       if (block >= uniforms.blockCount) { continue; }
       let first_value = value_at(block, kv_head, token % BLOCK_SIZE);
       let weight = (lane_y * SIDE * ${groups}u + i) * ${ROWS}u;
+      if (!seen_by_all) {
+        for (var key = token; key < min(token + 4u, end); key++) {
+          let seen = vec4<u32>(key) <= last;
+          ${eachRow((r) => `let p${r} = weights[weight + ${r}u][key - token];`)}
+          ${unroll(
+            columns,
+            (c) => `{
+            let v = widen(kv[first_value + (key - token) * HEAD_VECTORS + ${column(c)}]);
+            ${eachRow((r) => `a${r}_${c} += select(vec4<f32>(0.0), v * p${r}, seen[${r}]);`)}
+          }`,
+          )}
+        }
+        continue;
+      }
       ${eachRow((r) => `let p${r} = weights[weight + ${r}u];`)}
       ${unroll(
         columns,
         (c) => `{
-        let value = first_value + min(lane_x + ${c}u * SIDE, HEAD_VECTORS - 1u);
+        let value = first_value + ${column(c)};
         let v = mat4x4<f32>(${four(load)});
         ${eachRow((r) => `a${r}_${c} += v * p${r};`)}
       }`,
@@ -156,7 +174,6 @@ fn pick(r: u32, a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>) -> vec4<
 
 /** Where the lane's rows are, and their state at the start. */
 function wgslStart(columns: number, segmented: boolean): string {
-  const column = (c: number): string => `min(lane_x + ${c}u * SIDE, HEAD_VECTORS - 1u)`;
   const carried = /* wgsl */ `
   if (uniforms.isFirst == 0u) {
     for (var r = 0u; r < rows; r++) {
