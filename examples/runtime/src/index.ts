@@ -5,6 +5,7 @@ export {
   type BatchEngineOptions,
   type EngineMetrics,
 } from './batching/batch-engine.js';
+export { measureKvRoom, type KvRoom } from './batching/kv-room.js';
 export type { FinishReason, Generation, GenerationOptions } from './batching/generation.js';
 export { ForwardPass } from './forward.js';
 export type { StepInput, StepSequence } from './step-input.js';

@@ -5,8 +5,6 @@ import { basename } from 'node:path';
 import { createGpu } from '@vramkit/adapter';
 import { isVramError, openDevice } from '@vramkit/core';
 import {
-  createBatchEngine,
-  loadModel,
   loadTokenizer,
   openModelFile,
   type KvStoreOptions,
@@ -14,11 +12,10 @@ import {
 } from '@vramkit/example-runtime';
 import { resolveModel } from '@vramkit/models';
 import { openStore } from '@vramkit/storage/store-url';
+import { loadWeights, openEngine } from './open-engine.js';
 import { HELP, parseOptions, type ServeOptions } from './options.js';
 import { openPrefixes } from './prefixes.js';
 import { createServer } from './server.js';
-
-const MAX_DEFAULT_KV_TOKENS = 32_768;
 
 /** The store of prefixes that was asked for; disposing it ends its connections. */
 async function openKvPrefixes(
@@ -27,8 +24,14 @@ async function openKvPrefixes(
 ): Promise<{ readonly kvStore?: KvStoreOptions } & AsyncDisposable> {
   if (address === undefined) return { [Symbol.asyncDispose]: () => Promise.resolve() };
   const store = await openStore(address, { load: (name) => import(name), random: Math.random });
-  const kvStore = await openPrefixes(store, file, { blockSize, budgetBytes });
-  return { kvStore, [Symbol.asyncDispose]: () => store[Symbol.asyncDispose]() };
+  const close = (): Promise<void> => Promise.resolve(store[Symbol.asyncDispose]());
+  try {
+    const kvStore = await openPrefixes(store, file, { blockSize, budgetBytes });
+    return { kvStore, [Symbol.asyncDispose]: close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
 }
 
 /** Runs the command line; resolves with the exit code once the server is closed. */
@@ -49,15 +52,10 @@ async function main(args: readonly string[]): Promise<number> {
   // Experts that are not resident are read while requests run.
   await using _open = { [Symbol.asyncDispose]: () => file.close() };
   const tokenizer = await loadTokenizer(file);
-  const { experts } = options;
-  const model = await loadModel(device, file, experts === undefined ? {} : { experts });
   await using opened = await openKvPrefixes(options, file);
+  using model = await loadWeights(device, file, options);
   const { kvStore } = opened;
-  const fourContexts = Math.min(4 * model.config.contextLength, MAX_DEFAULT_KV_TOKENS);
-  const { maxSequences, chunkTokens, blockSize, prefixCaching } = options;
-  const kvTokens = options.kvTokens ?? fourContexts;
-  const sizes = { kvTokens, maxSequences, chunkTokens, blockSize, prefixCaching, kvStore };
-  const engine = createBatchEngine(device, model, sizes);
+  await using engine = await openEngine(device, model, { ...options, kvStore });
   const name = options.model === path ? basename(path) : options.model;
   const app = createServer(engine, tokenizer, {
     model: name,
@@ -65,14 +63,15 @@ async function main(args: readonly string[]): Promise<number> {
   });
   try {
     const address = await app.listen({ host: options.host, port: options.port });
-    process.stdout.write(`${name} on ${adapter} (${driver}), KV cache of ${kvTokens} tokens\n`);
+    const { capacityTokens } = engine;
+    process.stdout.write(
+      `${name} on ${adapter} (${driver}), KV cache of ${capacityTokens} tokens\n`,
+    );
     process.stdout.write(`listening at ${address}\n`);
     await interrupted;
     return 0;
   } finally {
     await app.close();
-    await engine.dispose();
-    model.dispose();
   }
 }
 
@@ -81,5 +80,5 @@ try {
 } catch (error) {
   if (!isVramError(error) && !(error instanceof Error && 'syscall' in error)) throw error;
   process.stderr.write(`${error.message}\n`);
-  process.exitCode = 1;
+  process.exitCode = isVramError(error, 'invalid-argument') ? 2 : 1;
 }

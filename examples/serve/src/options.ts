@@ -1,6 +1,6 @@
 /** Command line of the server. */
-import { parseFlags } from '@vramkit/adapter';
-import { checkInteger, fail } from '@vramkit/core';
+import { parseFlags, parseWhole } from '@vramkit/adapter';
+import { fail } from '@vramkit/core';
 import {
   EXPERT_FLAGS,
   EXPERT_HELP,
@@ -16,7 +16,7 @@ export interface ServeOptions {
   readonly host: string;
   readonly port: number;
   readonly apiKey: string | undefined;
-  /** Default: four contexts of the model, at most 32,768. */
+  /** Default: four contexts of the model, at most 32,768 and what the budget leaves. */
   readonly kvTokens: number | undefined;
   readonly maxSequences: number;
   readonly chunkTokens: number;
@@ -40,11 +40,13 @@ usage: npm run serve -- [options]
   --host ADDRESS            where to listen (default: 127.0.0.1; other machines only with a key)
   --port N                  0 takes a free one (default: 8080)
   --api-key KEY             what clients send as bearer token (default: VRAMKIT_API_KEY, else none)
-  --kv-tokens N             tokens that the KV cache holds (default: 4 contexts, at most 32768)
+  --kv-tokens N             tokens that the KV cache holds (default: 4 contexts, at most 32768
+                            and what --gpu-budget leaves)
   --max-sequences N         requests in one step (default: 32)
   --chunk-tokens N          tokens in one step, prompts included (default: 128)
   --block-size N            tokens per block (default: 16)
-  --gpu-budget BYTES        hard limit on device memory; 512M and 2G are understood
+  --gpu-budget BYTES        hard limit on device memory; 512M and 2G are understood. All layers
+                            have to fit: unlike the demo, the server streams none from the host
 ${EXPERT_HELP}\
   --no-prefix-caching       computes every prompt in full
   --kv-store URL            keeps prefixes beyond eviction and restart: a folder, or an address such
@@ -91,22 +93,26 @@ export function parseOptions(
   if (apiKey === undefined && !LOOPBACK.test(values.host)) {
     fail('invalid-argument', `--host ${values.host} is open to others: give it an --api-key`);
   }
-  const whole = (name: string, value: string, least = 1): number =>
-    checkInteger(`--${name}`, Number(value), least, 2 ** 40);
+  const whole = (name: string, value: string, most: number): number =>
+    parseWhole(`--${name}`, value, { least: 1, most });
+  const blockSize = whole('block-size', values['block-size'], 1024);
+  if (blockSize % 4 !== 0) {
+    fail('invalid-argument', `--block-size takes a multiple of 4, not ${blockSize}`);
+  }
   const { 'kv-tokens': kvTokens, 'gpu-budget': gpuBudget } = values;
   return {
     model: values.model,
     host: values.host,
-    port: checkInteger('--port', Number(values.port), 0, 65_535),
+    port: parseWhole('--port', values.port, { most: 65_535 }),
     apiKey,
-    kvTokens: kvTokens === undefined ? undefined : whole('kv-tokens', kvTokens),
-    maxSequences: whole('max-sequences', values['max-sequences']),
-    chunkTokens: whole('chunk-tokens', values['chunk-tokens']),
-    blockSize: whole('block-size', values['block-size']),
+    kvTokens: kvTokens === undefined ? undefined : whole('kv-tokens', kvTokens, 2 ** 24),
+    maxSequences: whole('max-sequences', values['max-sequences'], 1024),
+    chunkTokens: whole('chunk-tokens', values['chunk-tokens'], 2 ** 16),
+    blockSize,
     gpuBudgetBytes: gpuBudget === undefined ? undefined : parseBytes(gpuBudget),
     experts: parseExpertCaching(values),
     prefixCaching: !values['no-prefix-caching'],
     kvStore: values['kv-store'],
-    kvStoreBytes: whole('kv-store-bytes', values['kv-store-bytes']),
+    kvStoreBytes: whole('kv-store-bytes', values['kv-store-bytes'], 2 ** 50),
   };
 }

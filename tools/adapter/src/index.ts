@@ -6,7 +6,7 @@
  */
 export { createGpu, createGpu as default } from './create-gpu.js';
 export type { CreateGpuOptions, OpenedGpu } from './create-gpu.js';
-export { parseFlags } from './parse-flags.js';
+export { parseFlags, parseWhole } from './parse-flags.js';
 export { programOptions } from './program-options.js';
 export { adapterNames, surveyAdapters, usableAdapters } from './survey.js';
 export type { AdapterName, AdapterReport } from './survey.js';

@@ -326,6 +326,10 @@ export class BatchEngine {
     this.#forward.dispose();
     this.#cache.dispose();
   }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose();
+  }
 }
 
 /**
