@@ -158,6 +158,18 @@ describe('bad input', () => {
     await settled();
   });
 
+  it.each([
+    ['{"model": ', null, null],
+    [{ model: 'tiny-moe' }, 'missing_required_parameter', 'prompt'],
+    [{ ...greedy, max_tokens: '16' }, 'invalid_type', 'max_tokens'],
+    [{ ...greedy, temperature: 3 }, 'invalid_value', 'temperature'],
+    [{ ...greedy, stop: ['a', 1] }, 'invalid_value', 'stop'],
+    ['x'.repeat(5000), null, null],
+  ])('names what is wrong with %j', async (body, code, param) => {
+    const answer = (await (await post(body)).json()) as { error: object };
+    expect(answer.error).toMatchObject({ code, param });
+  });
+
   it('answers a wrong method, route, type and key', async () => {
     const key = { authorization: `Bearer ${KEY}` };
     const status = async (path: string, init?: RequestInit): Promise<number> =>

@@ -13,7 +13,7 @@ import type { BatchEngine, Generation, Tokenizer } from '@vramkit/example-runtim
 import fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
 import { CHAT_SHAPE, eventStream, TEXT_SHAPE, wholeAnswer, type AnswerShape } from './answer.js';
 import { ChoiceStream } from './choice-stream.js';
-import { errorAnswer, HttpError } from './http-error.js';
+import { errorAnswer, HttpError, schemaError } from './http-error.js';
 import {
   CHAT_SCHEMA,
   chatPrompt,
@@ -65,6 +65,7 @@ export function createServer(
     // Clients send numbers as numbers: "1" is not 1 here.
     ajv: { customOptions: { coerceTypes: false, removeAdditional: false, allowUnionTypes: true } },
   });
+  app.setSchemaErrorFormatter(schemaError);
   app.removeContentTypeParser('text/plain');
   const metrics = new ServerMetrics(engine);
   const context = { engine, tokenizer, metrics, options, seeds: counter(options.seed ?? 0) };
