@@ -1,8 +1,7 @@
 /**
  * Bodies of the two completion routes: their JSON Schemas, and the request that they mean.
  *
- * Fields that clients send by habit and that change nothing are let through; those that would
- * change the answer and are not supported are refused, because silence would be a wrong answer.
+ * Other fields pass the schemas; `unsupported-fields.ts` refuses those that would change the answer.
  */
 import type { ChatMessage, Tokenizer } from '@vramkit/example-runtime';
 import { HttpError } from './http-error.js';
@@ -48,8 +47,6 @@ const nonEmpty = (items: object, maxItems?: number): object => ({
   minItems: 1,
   ...(maxItems === undefined ? {} : { maxItems }),
 });
-/** A field that may be absent or null, or say what happens anyway. */
-const unsupported = (...allowed: readonly unknown[]): object => ({ enum: [null, ...allowed] });
 
 const COMMON = {
   model: text,
@@ -63,9 +60,6 @@ const COMMON = {
   stream: nullable('boolean'),
   stream_options: nullable('object', { properties: { include_usage: { type: 'boolean' } } }),
   cache_salt: nullable('string', { maxLength: 256 }),
-  frequency_penalty: unsupported(0),
-  presence_penalty: unsupported(0),
-  logit_bias: { type: ['object', 'null'], maxProperties: 0 },
 };
 
 /** Schema of {@link CompletionBody}. */
@@ -77,10 +71,6 @@ export const COMPLETION_SCHEMA = {
     prompt: {
       anyOf: [text, nonEmpty(text, MAX_PROMPTS), nonEmpty(id), nonEmpty(nonEmpty(id), MAX_PROMPTS)],
     },
-    echo: unsupported(false),
-    best_of: unsupported(1),
-    logprobs: unsupported(),
-    suffix: unsupported(''),
   },
 };
 
@@ -108,13 +98,6 @@ export const CHAT_SCHEMA = {
         },
       },
     }),
-    logprobs: unsupported(false),
-    tools: { type: ['array', 'null'], maxItems: 0 },
-    response_format: {
-      type: ['object', 'null'],
-      properties: { type: { const: 'text' } },
-      required: ['type'],
-    },
   },
 };
 

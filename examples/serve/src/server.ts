@@ -25,6 +25,7 @@ import {
   type CompletionBody,
 } from './request-body.js';
 import { ServerMetrics } from './server-metrics.js';
+import { refuseUnsupported } from './unsupported-fields.js';
 
 /** Options of {@link createServer}. */
 export interface ServerOptions {
@@ -164,6 +165,7 @@ async function complete(
   const { metrics, options, tokenizer } = context;
   const firstText = metrics.timeFirstText();
   checkModel(body.model, options);
+  refuseUnsupported(body);
   const encoded = prompts();
   const generations = submitAll(context, call, encoded);
   const cancel = (): void => {
