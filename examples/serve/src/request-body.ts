@@ -101,16 +101,31 @@ export const CHAT_SCHEMA = {
   },
 };
 
-/** Token ids of each prompt of a completion. */
-export function completionPrompts(body: CompletionBody, tokenizer: Tokenizer): Uint32Array[] {
-  const { prompt } = body;
+/**
+ * Token ids of each prompt of a completion.
+ * @throws HttpError 400 for an id that is not in the vocabulary.
+ */
+export function completionPrompts(
+  { prompt }: CompletionBody,
+  tokenizer: Tokenizer,
+  vocabularySize: number,
+): Uint32Array[] {
+  // Before there is a typed array, which would wrap an id modulo 2^32.
+  const fromIds = (ids: readonly number[]): Uint32Array => {
+    for (const each of ids) {
+      if (each < vocabularySize) continue;
+      const message = `token id ${each} is not in the vocabulary of ${vocabularySize}`;
+      throw new HttpError(400, message, 'invalid_value', 'prompt');
+    }
+    return Uint32Array.from(ids);
+  };
   if (typeof prompt === 'string') return [tokenizer.encode(prompt)];
   const isIds = prompt.every((each) => typeof each === 'number');
-  if (isIds) return [Uint32Array.from(prompt)];
+  if (isIds) return [fromIds(prompt)];
   return prompt.map((each) =>
     typeof each === 'string'
       ? tokenizer.encode(each)
-      : Uint32Array.from(typeof each === 'number' ? [each] : each),
+      : fromIds(typeof each === 'number' ? [each] : each),
   );
 }
 

@@ -147,6 +147,8 @@ describe('bad input', () => {
     ['a temperature out of range', { ...greedy, temperature: 3 }, 400],
     ['an empty prompt', { ...greedy, prompt: '' }, 400],
     ['an unknown token', { ...greedy, prompt: [70_000] }, 400],
+    ['a token beyond 32 bits', { ...greedy, prompt: [2 ** 32 + 1] }, 400],
+    ['a token beyond integers', { ...greedy, prompt: [[65], [1e30]] }, 400],
     ['log-probabilities', { ...greedy, logprobs: 3 }, 400],
     ['a body over the limit', { ...greedy, prompt: 'x'.repeat(5000) }, 413],
   ])('answers %s', async (_name, body, status) => {

@@ -101,7 +101,7 @@ export function createServer(
     ({ body }, reply) => {
       const limit = body.max_tokens ?? DEFAULT_TOKENS;
       return complete(context, { reply, body, shape: TEXT_SHAPE, limit }, () =>
-        completionPrompts(body, tokenizer),
+        completionPrompts(body, tokenizer, engine.model.config.vocabularySize),
       );
     },
   );
