@@ -149,6 +149,7 @@ describe('bad input', () => {
     ['an unknown token', { ...greedy, prompt: [70_000] }, 400],
     ['a token beyond 32 bits', { ...greedy, prompt: [2 ** 32 + 1] }, 400],
     ['a token beyond integers', { ...greedy, prompt: [[65], [1e30]] }, 400],
+    ['more choices than may wait', { ...greedy, prompt: Array(17).fill('a'), n: 16 }, 400],
     ['log-probabilities', { ...greedy, logprobs: 3 }, 400],
     ['a body over the limit', { ...greedy, prompt: 'x'.repeat(5000) }, 413],
   ])('answers %s', async (_name, body, status) => {

@@ -211,13 +211,19 @@ function submitAll(
   { body, limit }: Call,
   prompts: readonly Uint32Array[],
 ): Generation[] {
+  const choices = body.n ?? 1;
+  if (prompts.length * choices > engine.maxWaiting) {
+    const asked = `${prompts.length} prompts of ${choices} choices`;
+    const message = `${asked} are more than the ${engine.maxWaiting} requests that may wait`;
+    throw new HttpError(400, message, 'invalid_value', 'n');
+  }
   const generations: Generation[] = [];
   try {
     for (const prompt of prompts) {
       const room = engine.model.config.contextLength - prompt.length;
       const maxTokens = limit ?? Math.max(1, Math.min(room, engine.capacityTokens - prompt.length));
       const seed = body.seed ?? seeds();
-      for (let choice = 0; choice < (body.n ?? 1); choice++) {
+      for (let choice = 0; choice < choices; choice++) {
         const sampling = {
           temperature: body.temperature ?? 1,
           topP: body.top_p ?? 1,

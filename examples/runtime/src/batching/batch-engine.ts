@@ -78,6 +78,8 @@ export class BatchEngine {
   readonly device: VramDevice;
   readonly model: LanguageModel;
   readonly manager: KvCacheManager;
+  /** Most requests that wait. */
+  readonly maxWaiting: number;
   readonly #cache: PagedKvCache;
   readonly #forward: ForwardPass;
   readonly #scheduler: Scheduler<PendingGeneration>;
@@ -97,6 +99,7 @@ export class BatchEngine {
       readonly manager: KvCacheManager;
       readonly scheduler: Scheduler<PendingGeneration>;
       readonly prefixes: PrefixStore | undefined;
+      readonly maxWaiting: number;
     },
   ) {
     this.device = device;
@@ -106,6 +109,7 @@ export class BatchEngine {
     this.#forward = parts.forward;
     this.#scheduler = parts.scheduler;
     this.#prefixes = parts.prefixes;
+    this.maxWaiting = parts.maxWaiting;
   }
 
   /**
@@ -379,7 +383,8 @@ export function createBatchEngine(
     const { kvStore } = options;
     const prefixes = kvStore === undefined ? undefined : new PrefixStore(kvStore, manager, cache);
     const forward = new ForwardPass(device, model, cache, sizes);
-    return new BatchEngine(device, model, { cache, forward, manager, scheduler, prefixes });
+    const parts = { cache, forward, manager, scheduler, prefixes, maxWaiting };
+    return new BatchEngine(device, model, parts);
   } catch (error) {
     cache.dispose();
     throw error;
