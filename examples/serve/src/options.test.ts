@@ -4,6 +4,7 @@ import { parseOptions } from './options.js';
 
 it.each([
   [['--port', 'abc'], /--port takes a whole number in \[0, 65535\], not 'abc'/],
+  [['--host', '0.0.0.0', '--api-key', ''], /--host 0\.0\.0\.0 is open to others/],
   [['--port', ''], /--port takes a whole number in \[0, 65535\], not ''/],
   [['--block-size', '7'], /--block-size takes a multiple of 4, not 7/],
   [['--block-size', '100000'], /--block-size takes a whole number in \[1, 1024\], not '100000'/],

@@ -89,7 +89,7 @@ export function parseOptions(
 ): ServeOptions | 'help' {
   const { values } = parseFlags({ args: [...args], options: FLAGS });
   if (values.help) return 'help';
-  const apiKey = values['api-key'] ?? (environment.VRAMKIT_API_KEY || undefined);
+  const apiKey = (values['api-key'] ?? environment.VRAMKIT_API_KEY) || undefined;
   if (apiKey === undefined && !LOOPBACK.test(values.host)) {
     fail('invalid-argument', `--host ${values.host} is open to others: give it an --api-key`);
   }

@@ -180,7 +180,10 @@ describe('bad input', () => {
     expect(await status('/v1/completions')).toBe(404);
     expect(await status('/nothing')).toBe(404);
     expect(await status('/health', { headers: {} })).toBe(200);
+    expect(await status('/health?x=1', { headers: {} })).toBe(200);
     expect(await status('/metrics', { headers: {} })).toBe(401);
+    expect(await status('/metrics', { headers: { authorization: `bearer ${KEY}` } })).toBe(200);
+    expect(await status('/metrics', { headers: { authorization: KEY } })).toBe(401);
     expect((await post(greedy, { authorization: 'Bearer ' })).status).toBe(401);
     expect((await post('prompt=a', { 'content-type': 'text/plain' })).status).toBe(415);
   });

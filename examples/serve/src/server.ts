@@ -125,11 +125,12 @@ function counter(first: number): () => number {
 
 function requireKey(app: FastifyInstance, apiKey: string): void {
   const digest = (text: string): Buffer => createHash('sha256').update(text).digest();
-  const expected = digest(`Bearer ${apiKey}`);
-  app.addHook('onRequest', async ({ headers, url }, reply) => {
-    if (url === '/health') return;
+  const expected = digest(apiKey);
+  app.addHook('onRequest', async ({ headers, routeOptions }, reply) => {
+    if (routeOptions.url === '/health') return;
+    const [, key = ''] = /^bearer +(.*)$/i.exec(headers.authorization ?? '') ?? [];
     // Digests have one length, so that the comparison takes one time.
-    if (timingSafeEqual(digest(headers.authorization ?? ''), expected)) return;
+    if (timingSafeEqual(digest(key), expected)) return;
     void reply.header('www-authenticate', 'Bearer');
     throw new HttpError(401, 'a valid API key is needed', 'invalid_api_key');
   });
