@@ -13,6 +13,7 @@ import {
   type ChatTemplate,
   type ChatTemplateOptions,
 } from './chat-template.js';
+import { encodeChat } from './chat-tokens.js';
 import type { ModelFile } from './model-file.js';
 import {
   createTokenDecoder,
@@ -53,11 +54,17 @@ export interface Tokenizer {
   /** A decoder for tokens that arrive one by one. */
   createDecoder(options?: DecodeOptions): TokenDecoder;
   /**
-   * A conversation as the text that the model was trained on; encode it with `addSpecial: false`.
+   * A conversation as the text that the model was trained on; {@link Tokenizer.encodeChat} encodes
+   * it without special tokens that are in the messages.
    * @throws VramError `unsupported` where there is no template, `invalid-argument` where it
    * refuses.
    */
   applyChatTemplate(messages: readonly ChatMessage[], options?: ChatTemplateOptions): string;
+  /**
+   * Token ids of a conversation: special tokens are the template's, what is in the messages is text.
+   * @throws VramError as {@link Tokenizer.applyChatTemplate}.
+   */
+  encodeChat(messages: readonly ChatMessage[], options?: ChatTemplateOptions): Uint32Array;
 }
 
 /**
@@ -79,6 +86,7 @@ export function byteTokenizer(): Tokenizer {
     encode: (text) => [...new TextEncoder().encode(text)],
     bytesOf: (id) => Uint8Array.of(id),
     specialIds: new Set(),
+    specialNames: [],
     addsSpace: false,
     template: undefined,
   });
@@ -104,6 +112,7 @@ function ggufTokenizer(
     },
     bytesOf: spelled(tokens, spelling, verbatimIds),
     specialIds: vocabulary.specialIds,
+    specialNames: [...vocabulary.specialIds].map((id) => tokens[id] ?? ''),
     addsSpace: vocabulary.addsSpace,
     template: text === undefined ? undefined : createChatTemplate(path, text, names),
   });
@@ -129,6 +138,7 @@ async function folderTokenizer(file: ModelFile, folder: string): Promise<Tokeniz
       library(parseSpecial).encode(input, { add_special_tokens: addSpecial }).ids,
     bytesOf: spelled(tokens, found.spelling, verbatimIds),
     specialIds: new Set(special.map(({ id }) => id)),
+    specialNames: special.map(({ content }) => content),
     addsSpace: found.addsSpace,
     template:
       chatTemplate === undefined ? undefined : createChatTemplate(found.file, chatTemplate, names),
@@ -183,6 +193,7 @@ interface TokenizerParts {
   readonly encode: (text: string, options: Required<EncodeOptions>) => readonly number[];
   readonly bytesOf: (id: number) => Uint8Array;
   readonly specialIds: ReadonlySet<number>;
+  readonly specialNames: readonly string[];
   readonly addsSpace: boolean;
   readonly template: ChatTemplate | undefined;
 }
@@ -192,13 +203,28 @@ function tokenizerOf(parts: TokenizerParts): Tokenizer {
   const nothing = new Uint8Array(0);
   const createDecoder: Tokenizer['createDecoder'] = ({ skipSpecial = true } = {}) =>
     createTokenDecoder((id) => (skipSpecial && specialIds.has(id) ? nothing : bytesOf(id)));
+  const specialNames = parts.specialNames.filter((name) => name !== '');
+  const applyChatTemplate: Tokenizer['applyChatTemplate'] = (messages, options) => {
+    if (template === undefined) return fail('unsupported', 'the model has no chat template');
+    return template(messages, options);
+  };
+  const checked = (ids: readonly number[]): Uint32Array => {
+    assertInvariant(ids.every(Number.isInteger), 'the tokenizer gave a token without an id');
+    return Uint32Array.from(ids);
+  };
   return {
     hasChatTemplate: template !== undefined,
-    encode: (text, { addSpecial = true, parseSpecial = true } = {}) => {
-      const ids = parts.encode(text, { addSpecial, parseSpecial });
-      assertInvariant(ids.every(Number.isInteger), 'the tokenizer gave a token without an id');
-      return Uint32Array.from(ids);
-    },
+    encode: (text, { addSpecial = true, parseSpecial = true } = {}) =>
+      checked(parts.encode(text, { addSpecial, parseSpecial })),
+    encodeChat: (messages, options) =>
+      checked(
+        encodeChat(messages, {
+          specialNames,
+          render: (hidden) => applyChatTemplate(hidden, options),
+          encode: (text, { parseSpecial }) =>
+            parts.encode(text, { addSpecial: false, parseSpecial }),
+        }),
+      ),
     decode: (ids, options) => {
       const decoder = createDecoder(options);
       let text = '';
@@ -207,9 +233,6 @@ function tokenizerOf(parts: TokenizerParts): Tokenizer {
       return parts.addsSpace && text.startsWith(' ') ? text.slice(1) : text;
     },
     createDecoder,
-    applyChatTemplate: (messages, options) => {
-      if (template === undefined) return fail('unsupported', 'the model has no chat template');
-      return template(messages, options);
-    },
+    applyChatTemplate,
   };
 }

@@ -138,7 +138,7 @@ export function chatPrompt(body: ChatBody, tokenizer: Tokenizer): Uint32Array {
     role: role === 'developer' ? 'system' : role,
     content: typeof content === 'string' ? content : content.map((part) => part.text).join(''),
   }));
-  return tokenizer.encode(tokenizer.applyChatTemplate(messages), { addSpecial: false });
+  return tokenizer.encodeChat(messages);
 }
 
 /** The stop strings of a body. */
