@@ -14,6 +14,7 @@ export interface CommonBody {
   readonly top_p?: number | null;
   readonly top_k?: number | null;
   readonly n?: number | null;
+  /** Any integer; taken modulo 2^32. */
   readonly seed?: number | null;
   readonly stop?: string | readonly string[] | null;
   readonly stream?: boolean | null;
@@ -27,11 +28,20 @@ export interface CompletionBody extends CommonBody {
   readonly prompt: string | readonly string[] | readonly number[] | readonly (readonly number[])[];
 }
 
+/** One part of a message's content. */
+export interface ContentPart {
+  readonly type: string;
+  readonly text?: string;
+}
+
 /** Body of `/v1/chat/completions`. */
 export interface ChatBody extends CommonBody {
   readonly messages: readonly {
-    readonly role: ChatMessage['role'] | 'developer';
-    readonly content: string | readonly { readonly type: 'text'; readonly text: string }[];
+    readonly role: string;
+    /** Absent where an assistant only called tools, which is refused. */
+    readonly content?: string | readonly ContentPart[] | null;
+    readonly tool_calls?: unknown;
+    readonly function_call?: unknown;
   }[];
   readonly max_completion_tokens?: number | null;
 }
@@ -55,7 +65,7 @@ const COMMON = {
   top_p: nullable('number', { exclusiveMinimum: 0, maximum: 1 }),
   top_k: nullable('integer', { minimum: 0 }),
   n: nullable('integer', { minimum: 1, maximum: MAX_CHOICES }),
-  seed: nullable('integer', { minimum: 0, maximum: 2 ** 32 - 1 }),
+  seed: nullable('integer'),
   stop: { anyOf: [{ type: ['string', 'null'] }, { type: 'array', items: text, maxItems: 4 }] },
   stream: nullable('boolean'),
   stream_options: nullable('object', { properties: { include_usage: { type: 'boolean' } } }),
@@ -83,17 +93,13 @@ export const CHAT_SCHEMA = {
     max_completion_tokens: nullable('integer', { minimum: 1 }),
     messages: nonEmpty({
       type: 'object',
-      required: ['role', 'content'],
+      required: ['role'],
       properties: {
-        role: { enum: ['system', 'developer', 'user', 'assistant'] },
+        role: text,
         content: {
           anyOf: [
-            text,
-            nonEmpty({
-              type: 'object',
-              required: ['type', 'text'],
-              properties: { type: { const: 'text' }, text },
-            }),
+            { type: ['string', 'null'] },
+            nonEmpty({ type: 'object', required: ['type'], properties: { type: text, text } }),
           ],
         },
       },
@@ -129,16 +135,48 @@ export function completionPrompts(
   );
 }
 
-/** Token ids of a conversation, up to the beginning of the assistant's turn. */
+const ROLES: ReadonlyMap<string, ChatMessage['role']> = new Map([
+  ['system', 'system'],
+  ['developer', 'system'],
+  ['user', 'user'],
+  ['assistant', 'assistant'],
+]);
+
+/** A message as templates know it. @throws HttpError 400 for what is not supported or missing. */
+function chatMessage(message: ChatBody['messages'][number], index: number): ChatMessage {
+  const param = `messages[${index}]`;
+  const refuse = (what: string, field: string): never => {
+    const code = 'unsupported_value';
+    throw new HttpError(400, `${what} is not supported by this server`, code, `${param}.${field}`);
+  };
+  const role = ROLES.get(message.role) ?? refuse(`the role '${message.role}'`, 'role');
+  for (const field of ['tool_calls', 'function_call'] as const) {
+    const value = message[field] ?? [];
+    if (!Array.isArray(value) || value.length > 0) refuse(`'${field}' in a message`, field);
+  }
+  const { content = null } = message;
+  if (content === null && role !== 'assistant') {
+    const code = 'missing_required_parameter';
+    throw new HttpError(400, `'${param}.content' is missing`, code, `${param}.content`);
+  }
+  if (content === null || typeof content === 'string') return { role, content: content ?? '' };
+  const texts = content.map(({ type, text: own }, part) =>
+    type === 'text' && own !== undefined
+      ? own
+      : refuse(`content of type '${type}'`, `content[${part}]`),
+  );
+  return { role, content: texts.join('') };
+}
+
+/**
+ * Token ids of a conversation, up to the beginning of the assistant's turn.
+ * @throws HttpError 400 for messages that are not supported.
+ */
 export function chatPrompt(body: ChatBody, tokenizer: Tokenizer): Uint32Array {
   if (!tokenizer.hasChatTemplate) {
     throw new HttpError(400, 'this model has no chat template; use /v1/completions');
   }
-  const messages = body.messages.map(({ role, content }): ChatMessage => ({
-    role: role === 'developer' ? 'system' : role,
-    content: typeof content === 'string' ? content : content.map((part) => part.text).join(''),
-  }));
-  return tokenizer.encodeChat(messages);
+  return tokenizer.encodeChat(body.messages.map(chatMessage));
 }
 
 /** The stop strings of a body. */

@@ -161,6 +161,17 @@ describe('bad input', () => {
     await settled();
   });
 
+  it('takes any integer for a seed', async () => {
+    const answers = [-1, 2 ** 32 - 1, 2 ** 33 - 1].map(async (seed) => {
+      const response = await post({ ...greedy, temperature: 1, seed });
+      const { choices } = (await response.json()) as OpenAI.Completion;
+      return choices[0]?.text;
+    });
+    const [first, ...others] = await Promise.all(answers);
+    expect(first).toHaveLength(16);
+    expect(others).toEqual([first, first]);
+  });
+
   it.each([
     ['{"model": ', null, null],
     [{ model: 'tiny-moe' }, 'missing_required_parameter', 'prompt'],
