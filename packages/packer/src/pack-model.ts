@@ -16,8 +16,11 @@ import {
   type Clock,
   type SpawnWorker,
 } from '@vramkit/core';
+import { affineFormat, toAffine } from './formats/affine.js';
 import { denseToF32, f32ArrayToF16 } from './formats/dense.js';
 import type { ByteSink } from './formats/file-sink.js';
+import { dequantize } from './formats/ggml-blocks.js';
+import type { GgmlType } from './formats/ggml-types.js';
 import { PackedWriter } from './formats/packed-file.js';
 import {
   packedMatrixLayout,
@@ -54,7 +57,10 @@ export type TensorPlan =
       readonly importance?: Float32Array | undefined;
       readonly moments?: Float64Array | undefined;
     }
-  /** As it is: floats stay what they are, blocks become F16. */
+  /**
+   * As it is: floats stay what they are; matrices of GGUF blocks keep their codes, as `toAffine`
+   * converts them, with 0 to 3.5 bits a weight more; vectors of blocks become F16.
+   */
   | 'keep';
 
 /** Options of {@link planModel}. */
@@ -91,8 +97,7 @@ export function planModel(tensors: readonly SourceTensor[], options: PlanModelOp
     const plan = options.plan(tensor);
     plans.set(name, plan);
     if (plan === 'keep') {
-      const storage: PackedStorage = { format: isDense(type) ? type : 'F16' };
-      return { name, shape, storage };
+      return { name, shape, storage: keptStorage(type, shape) };
     }
     if (!isDense(type) && options.allowRequantize !== true) {
       fail('invalid-argument', `'${name}' is ${type} already: allowRequantize packs it again`, {
@@ -113,6 +118,14 @@ export function planModel(tensors: readonly SourceTensor[], options: PlanModelOp
     return { name, shape, storage };
   });
   return { layout: planPackedFile(packed, options.notes), tensors, plans, options };
+}
+
+/** How a tensor is stored that is not quantized here. */
+function keptStorage(type: GgmlType, shape: readonly number[]): PackedStorage {
+  if (isDense(type)) return { format: type };
+  if (shape.length !== 2) return { format: 'F16' };
+  const { bits, groupSize } = affineFormat(type);
+  return { format: affineMatrixFormat(bits), groupSize, quantizer: type };
 }
 
 /** Progress of {@link packModel}; plain data. */
@@ -155,7 +168,8 @@ export interface PackModelOptions {
  * Carries out a plan and commits the file; the caller closes the sink.
  * @throws VramError `aborted`; `corrupt-data` for weights that are not finite, naming the tensor;
  * `worker-lost` where a thread died, after which packing can be resumed; `unsupported` where the
- * runtime has no threads to share memory with; what reading, the quantizer and the sink throw.
+ * runtime has no threads to share memory with; what reading, `toAffine`, the quantizer and the sink
+ * throw.
  */
 export async function packModel(
   plan: ModelPlan,
@@ -219,14 +233,7 @@ async function packTensor(
   threads: PackThreads | undefined,
 ): Promise<Uint8Array[]> {
   const tensorPlan = plan.plans.get(tensor.name) ?? 'keep';
-  if (tensorPlan === 'keep') {
-    const bytes = await tensor.readBytes(signal);
-    if (isDense(tensor.type)) {
-      checkFinite(tensor, denseToF32(tensor.type, bytes));
-      return [bytes];
-    }
-    return [bytesOf(f32ArrayToF16(await sourceValues(tensor, signal)))];
-  }
+  if (tensorPlan === 'keep') return keptSections(tensor, signal);
   const [rows = 0, columns = 0] = tensor.shape;
   const { unevenGroups = 'reject', nonFinite = 'reject' } = plan.options;
   const options: QuantizeOptions = {
@@ -251,7 +258,19 @@ async function packTensor(
   return sectionsOf(matrix);
 }
 
-function sectionsOf({ codes, scales }: HostMatrix): Uint8Array[] {
+async function keptSections(tensor: SourceTensor, signal?: AbortSignal): Promise<Uint8Array[]> {
+  const { type, shape } = tensor;
+  const bytes = await tensor.readBytes(signal);
+  if (isDense(type)) {
+    checkFinite(tensor, denseToF32(type, bytes));
+    return [bytes];
+  }
+  const [rows = 0, columns = 0] = shape;
+  if (shape.length === 2) return sectionsOf(toAffine(type, bytes, rows, columns));
+  return [bytesOf(f32ArrayToF16(dequantize(type, bytes)))];
+}
+
+function sectionsOf({ codes, scales }: Pick<HostMatrix, 'codes' | 'scales'>): Uint8Array[] {
   return [bytesOf(codes), bytesOf(scales)];
 }
 

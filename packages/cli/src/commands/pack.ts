@@ -19,6 +19,7 @@ import {
 import type { Command, OptionValues, Terminal } from '../command-line.js';
 import { createProgress, type Progress } from '../progress.js';
 import { openModelSource } from './model-source.js';
+import { sayGrowth } from './pack-checks.js';
 import { formatTime, openImportance, type Importance } from './pack-inputs.js';
 import { isKept, parsePackRequest, type PackRequest } from './pack-options.js';
 import { chooseWidths, planWith, type Work } from './pack-widths.js';
@@ -59,7 +60,7 @@ interface PackSummary {
   /** How many tensors have which format. */
   readonly formats: Readonly<Record<string, number>>;
   readonly sizeBytes: number;
-  /** Of packed tensors alone, everything counted; absent where none is. */
+  /** Of tensors that are quantized, everything counted; absent where none is. */
   readonly bitsPerPackedWeight?: number;
 }
 
@@ -71,7 +72,7 @@ function summarize(plan: ModelPlan): PackSummary {
     const { format } = tensor.storage;
     formats[format] = (formats[format] ?? 0) + 1;
     const layout = packedMatrixLayout(tensor);
-    if (layout === undefined) continue;
+    if (layout === undefined || plan.plans.get(tensor.name) === 'keep') continue;
     bytes += matrixBytes(layout);
     weights += layout.rows * layout.columns;
   }
@@ -102,6 +103,7 @@ async function run(options: OptionValues, terminal: Terminal): Promise<number> {
     if (importance !== undefined) sayUnknown(importance, request, source.tensors, warn);
     const widthOf = await chooseWidths(request, source.tensors, progress);
     const plan = planWith(request, source.tensors, widthOf);
+    sayGrowth(plan, warn);
     if (!request.dryRun) await write(request, plan, progress);
     progress.end();
     const what = summarize(plan);
@@ -189,7 +191,7 @@ export const pack: Command = {
     keep: {
       type: 'string',
       value: 'LIST',
-      summary: 'names and globs to leave as they are (default: norms, embeddings, head, routers)',
+      summary: 'names and globs not to quantize (default: norms, embeddings, head, routers)',
     },
     imatrix: {
       type: 'string',
