@@ -1,5 +1,5 @@
 /** What packing refuses, by the command in this process: no weight is read. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
@@ -51,6 +51,27 @@ async function run(path: string, out: string, ...more: string[]) {
   outcome.status = await runCommandLine(args, [pack], terminal);
   return outcome;
 }
+
+describe('pack refuses', () => {
+  it('a file that is packed already, and leaves it', async () => {
+    const packed = join(folder, 'packed.safetensors');
+    expect(await run(model, packed)).toMatchObject({ status: 0 });
+    const before = readFileSync(packed);
+    for (const out of [packed, join(folder, 'again.safetensors')]) {
+      const { status, err } = await run(packed, out);
+      expect(err).toContain('packed.safetensors is packed already; pack the original');
+      expect(status).toBe(2);
+    }
+    expect(readFileSync(packed).equals(before)).toBe(true);
+  });
+
+  it('a file without tensors', async () => {
+    writeFileSync(model, buildSafetensors([]));
+    const { status, err } = await run(model, join(folder, 'out.safetensors'));
+    expect(err).toContain('in.safetensors has no tensors');
+    expect(status).toBe(2);
+  });
+});
 
 describe('a kept matrix of blocks', () => {
   it('keeps its bits, is not counted as packed, and that it grows is said', async () => {

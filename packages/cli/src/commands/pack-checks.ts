@@ -1,5 +1,23 @@
-/** What `vramkit pack` says of a plan that makes a model larger. */
+/**
+ * What `vramkit pack` refuses before it reads a weight, and what it says of a plan that makes a
+ * model larger.
+ */
+import { fail } from '@vramkit/core';
 import type { ModelPlan } from '@vramkit/packer';
+import type { ModelSource } from './model-source.js';
+
+/**
+ * Checks that there is something to pack.
+ * @throws VramError `invalid-argument` for a packed file and for one without tensors.
+ */
+export function checkSource(source: ModelSource, path: string): void {
+  if (source.format === 'packed') {
+    fail('invalid-argument', `${path} is packed already; pack the original`, { file: path });
+  }
+  if (source.tensors.length === 0) {
+    fail('invalid-argument', `${path} has no tensors`, { file: path });
+  }
+}
 
 /** Says that a file becomes larger than its model, and which tensor grows the most. */
 export function sayGrowth(plan: ModelPlan, warn: (message: string) => void): void {
