@@ -24,6 +24,8 @@ export interface ModelSource {
   /** Every tensor; of a packed file, none. */
   readonly tensors: readonly SourceTensor[];
   readonly packed?: PackedFile;
+  /** Paths of every file that is read. */
+  readonly files: readonly string[];
   /** Experts that a token reads, where the model says so. */
   readonly expertsPerToken?: number;
   close(): Promise<void>;
@@ -71,6 +73,7 @@ export async function openModelSource(path: string): Promise<ModelSource> {
 
 async function openSingle(source: ByteSource): Promise<ModelSource> {
   const close = (): Promise<void> => source.close();
+  const files = [source.name];
   const magic = source.sizeBytes < 4 ? undefined : await source.read(0, 4);
   if (magic !== undefined && new TextDecoder().decode(magic) === 'GGUF') {
     const { tensors, metadata } = await readGguf(source);
@@ -78,16 +81,17 @@ async function openSingle(source: ByteSource): Promise<ModelSource> {
     return {
       format: 'gguf',
       tensors: sourceTensors(source, tensors.values()),
+      files,
       ...(expertsPerToken === undefined ? {} : { expertsPerToken }),
       close,
     };
   }
   const header = await readSafetensors(source);
   if (isPackedFile(header)) {
-    return { format: 'packed', tensors: [], packed: await readPackedFile(source), close };
+    return { format: 'packed', tensors: [], packed: await readPackedFile(source), files, close };
   }
   const tensors = sourceTensors(source, header.tensors.values());
-  return { format: 'safetensors', tensors, close };
+  return { format: 'safetensors', tensors, files, close };
 }
 
 async function openShards(folder: string, path: string): Promise<ModelSource> {
@@ -98,7 +102,8 @@ async function openShards(folder: string, path: string): Promise<ModelSource> {
     const tensors = [...shards.tensors.values()].flatMap(({ file, tensor }) =>
       sourceTensors(file.source, [tensor]),
     );
-    return { format: 'safetensors', tensors, close: () => shards.close() };
+    const files = [path, ...shards.files.map((file) => file.source.name)];
+    return { format: 'safetensors', tensors, files, close: () => shards.close() };
   } finally {
     await index.close();
   }

@@ -1,5 +1,6 @@
 /** What packing refuses, by the command in this process: no weight is read. */
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, linkSync, mkdirSync, mkdtempSync, readFileSync } from 'node:fs';
+import { rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
@@ -70,6 +71,47 @@ describe('pack refuses', () => {
     const { status, err } = await run(model, join(folder, 'out.safetensors'));
     expect(err).toContain('in.safetensors has no tensors');
     expect(status).toBe(2);
+  });
+
+  it('to write over what it reads, by any of its names', async () => {
+    const before = readFileSync(model);
+    const [link, hardLink] = [join(folder, 'link'), join(folder, 'hard')];
+    symlinkSync(model, link);
+    linkSync(model, hardLink);
+    for (const out of [model, link, hardLink, `${folder}/./in.safetensors`]) {
+      const { status, err } = await run(model, out);
+      expect(err).toContain(`${out} would overwrite ${model}, which is read; give another --out`);
+      expect(status).toBe(2);
+    }
+    const part = join(folder, 'x.part');
+    copyFileSync(model, part);
+    expect(await run(part, join(folder, 'x'))).toMatchObject({ status: 2 });
+    expect(readFileSync(part).equals(before)).toBe(true);
+    expect(readFileSync(model).equals(before)).toBe(true);
+  });
+
+  it('to write over a shard of a folder', async () => {
+    const shards = join(folder, 'model');
+    mkdirSync(shards);
+    const names = ['a', 'b'].map((name) => [name, `${name}.safetensors`]);
+    for (const [name = '', file = ''] of names) writeFileSync(join(shards, file), dense(name));
+    const index = { metadata: {}, weight_map: Object.fromEntries(names) as unknown };
+    writeFileSync(join(shards, 'model.safetensors.index.json'), JSON.stringify(index));
+    const shard = join(shards, 'b.safetensors');
+    const { status, err } = await run(shards, shard);
+    expect(err).toContain(`${shard} would overwrite ${shard}`);
+    expect(status).toBe(2);
+    expect(await run(shards, join(shards, 'c.safetensors'))).toMatchObject({ status: 0 });
+  });
+
+  it('a folder as the file to write, and a file in no folder, before it packs', async () => {
+    const { status, err } = await run(model, folder);
+    expect(err).toContain(`--out ${folder} is a folder; name a file in it`);
+    expect(status).toBe(2);
+    const nowhere = await run(model, join(folder, 'none', 'out.safetensors'));
+    expect(nowhere.err).toContain(`there is no folder ${join(folder, 'none')}`);
+    expect(nowhere.status).toBe(1);
+    expect(() => statSync(`${folder}.part`)).toThrow();
   });
 });
 

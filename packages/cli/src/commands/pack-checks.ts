@@ -2,9 +2,12 @@
  * What `vramkit pack` refuses before it reads a weight, and what it says of a plan that makes a
  * model larger.
  */
+import { stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { fail } from '@vramkit/core';
 import type { ModelPlan } from '@vramkit/packer';
 import type { ModelSource } from './model-source.js';
+import type { PackRequest } from './pack-options.js';
 
 /**
  * Checks that there is something to pack.
@@ -16,6 +19,41 @@ export function checkSource(source: ModelSource, path: string): void {
   }
   if (source.tensors.length === 0) {
     fail('invalid-argument', `${path} has no tensors`, { file: path });
+  }
+}
+
+/** Device and inode of a file, the same for all its names; nothing where there is none. */
+async function fileIdentity(path: string): Promise<string | undefined> {
+  const found = await stat(path, { bigint: true }).catch(() => undefined);
+  return found === undefined ? undefined : `${found.dev} ${found.ino}`;
+}
+
+/**
+ * Checks that the file can be written and is none of those that are read.
+ * @throws VramError `invalid-argument` for a folder or a file of the model, `not-found` where the
+ * folder of the file does not exist.
+ */
+export async function checkOutput(request: PackRequest, source: ModelSource): Promise<void> {
+  const { out, imatrix, scores } = request;
+  const found = await stat(out).catch(() => undefined);
+  if (found?.isDirectory() === true) {
+    fail('invalid-argument', `--out ${out} is a folder; name a file in it`, { file: out });
+  }
+  const parent = await stat(dirname(out)).catch(() => undefined);
+  if (parent?.isDirectory() !== true) {
+    fail('not-found', `cannot write ${out}: there is no folder ${dirname(out)}`, { file: out });
+  }
+  const written = new Map<string | undefined, string>();
+  const names = [out, `${out}.part`, `${out}.part.journal`];
+  if (scores !== undefined) names.push(scores, `${scores}.part`);
+  for (const name of names) written.set(await fileIdentity(name), name);
+  for (const file of [...source.files, ...(imatrix === undefined ? [] : [imatrix])]) {
+    const identity = await fileIdentity(file);
+    const name = identity === undefined ? undefined : written.get(identity);
+    if (name === undefined) continue;
+    fail('invalid-argument', `${name} would overwrite ${file}, which is read; give another --out`, {
+      file,
+    });
   }
 }
 

@@ -19,7 +19,7 @@ import {
 import type { Command, OptionValues, Terminal } from '../command-line.js';
 import { createProgress, type Progress } from '../progress.js';
 import { openModelSource } from './model-source.js';
-import { checkSource, sayGrowth } from './pack-checks.js';
+import { checkOutput, checkSource, sayGrowth } from './pack-checks.js';
 import { formatTime, openImportance, type Importance } from './pack-inputs.js';
 import { isKept, parsePackRequest, type PackRequest } from './pack-options.js';
 import { chooseWidths, planWith, type Work } from './pack-widths.js';
@@ -97,6 +97,7 @@ async function run(options: OptionValues, terminal: Terminal): Promise<number> {
   const source = await openModelSource(request.model);
   try {
     checkSource(source, request.model);
+    await checkOutput(request, source);
     const names = source.tensors.map(({ name }) => name);
     for (const { match } of unmatchedRules(request.rules, names)) {
       warn(`the rule '${match}' matches no tensor`);
