@@ -203,6 +203,7 @@ export {
   type PlacedTensor,
 } from './formats/packed-layout.js';
 export {
+  isDense,
   sourceTensors,
   sourceValues,
   type ExpectedMatrix,

@@ -73,6 +73,22 @@ describe('pack refuses', () => {
     expect(status).toBe(2);
   });
 
+  it('matrices that are quantized already, and names the options that take them', async () => {
+    const path = gguf('blk.0.attn_q.weight', 'token_embd.weight');
+    const out = join(folder, 'out.safetensors');
+    for (const more of [[], ['--target-bits', '4']]) {
+      const { status, err } = await run(path, out, ...more);
+      expect(err).toContain(
+        "1 of 1 matrices are quantized already, such as 'blk.0.attn_q.weight', Q8_0: " +
+          '--requantize packs them again, --keep leaves them as they are',
+      );
+      expect(status).toBe(2);
+    }
+    expect(await run(path, out, '--requantize')).toMatchObject({ status: 0 });
+    const kept = await run(path, out, '--keep', '*');
+    expect(kept.out).toMatch(/^2 tensors \(2 affine8\)/);
+  });
+
   it('to write over what it reads, by any of its names', async () => {
     const before = readFileSync(model);
     const [link, hardLink] = [join(folder, 'link'), join(folder, 'hard')];

@@ -5,21 +5,35 @@
 import { stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { fail } from '@vramkit/core';
-import type { ModelPlan } from '@vramkit/packer';
+import { isDense, type ModelPlan } from '@vramkit/packer';
 import type { ModelSource } from './model-source.js';
-import type { PackRequest } from './pack-options.js';
+import { isKept, type PackRequest } from './pack-options.js';
 
 /**
  * Checks that there is something to pack.
- * @throws VramError `invalid-argument` for a packed file and for one without tensors.
+ * @throws VramError `invalid-argument` for a packed file, for one without tensors, and for matrices
+ * that are quantized already where that was not asked for.
  */
-export function checkSource(source: ModelSource, path: string): void {
+export function checkSource(source: ModelSource, request: PackRequest): void {
+  const path = request.model;
   if (source.format === 'packed') {
     fail('invalid-argument', `${path} is packed already; pack the original`, { file: path });
   }
   if (source.tensors.length === 0) {
     fail('invalid-argument', `${path} has no tensors`, { file: path });
   }
+  if (request.requantize) return;
+  const matrices = source.tensors.filter(({ name, shape }) => !isKept(request, name, shape));
+  const quantized = matrices.filter(({ type }) => !isDense(type));
+  const [first] = quantized;
+  if (first === undefined) return;
+  const count = `${quantized.length} of ${matrices.length} matrices`;
+  fail(
+    'invalid-argument',
+    `${count} are quantized already, such as '${first.name}', ${first.type}: ` +
+      '--requantize packs them again, --keep leaves them as they are',
+    { tensor: first.name, type: first.type },
+  );
 }
 
 /** Device and inode of a file, the same for all its names; nothing where there is none. */

@@ -96,7 +96,7 @@ async function run(options: OptionValues, terminal: Terminal): Promise<number> {
   const request = { ...asked, importance };
   const source = await openModelSource(request.model);
   try {
-    checkSource(source, request.model);
+    checkSource(source, request);
     await checkOutput(request, source);
     const names = source.tensors.map(({ name }) => name);
     for (const { match } of unmatchedRules(request.rules, names)) {
@@ -216,8 +216,9 @@ export const pack: Command = {
     json: { type: 'boolean', summary: 'print what was written as JSON' },
   },
   examples: [
-    ['vramkit pack --model in.gguf --out out.safetensors --bits 3', 'all matrices in 3 bits'],
-    ['vramkit pack --model in.gguf --out out.safetensors --factors compact', '4.5 bits a weight'],
+    ['vramkit pack --model . --out out.safetensors --bits 3', 'all matrices in 3 bits'],
+    ['vramkit pack --model in.gguf --out out.safetensors --requantize', 'a quantized GGUF again'],
+    ['vramkit pack --model . --out out.safetensors --factors compact', '4.5 bits a weight'],
     ['vramkit pack --model . --out out.safetensors --target-bits 3 --dry-run', 'sizes, no file'],
   ],
   run,
