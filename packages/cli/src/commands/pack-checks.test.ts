@@ -89,6 +89,21 @@ describe('pack refuses', () => {
     expect(kept.out).toMatch(/^2 tensors \(2 affine8\)/);
   });
 
+  it('a target below the narrowest widths, in bits, before it measures', async () => {
+    const out = join(folder, 'out.safetensors');
+    const target = async (bits: string, ...more: string[]) =>
+      run(model, out, '--dry-run', '--target-bits', bits, ...more);
+    const { status, err } = await target('1');
+    expect(err).toBe(
+      'vramkit: invalid-argument: --target-bits 1 cannot be reached: scales counted, these ' +
+        'matrices take at least 2.500 bits a weight\n',
+    );
+    expect(status).toBe(2);
+    expect(await target('2.5')).toMatchObject({ status: 0 });
+    const ruled = await target('2.5', '--rules', 'w=4');
+    expect(ruled.err).toContain('take at least 4.500 bits a weight');
+  });
+
   it('to write over what it reads, by any of its names', async () => {
     const before = readFileSync(model);
     const [link, hardLink] = [join(folder, 'link'), join(folder, 'hard')];

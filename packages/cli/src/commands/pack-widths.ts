@@ -138,6 +138,30 @@ async function measure(
   return units;
 }
 
+/**
+ * Checks a target before anything is measured.
+ * @throws VramError `invalid-argument` with the least bits that the narrowest widths take.
+ */
+function checkTarget(request: Work, tensors: readonly SourceTensor[], targetBits: number): void {
+  const narrowest = (name: string): CodeBits => ruleFor(request.rules, name)?.bits ?? 2;
+  const packed = tensors.filter(({ name, shape }) => !isKept(request, name, shape));
+  let [bytes, weights] = [0, 0];
+  for (const tensor of planWith(request, packed, narrowest).layout.tensors) {
+    const layout = packedMatrixLayout(tensor);
+    if (layout === undefined) continue;
+    bytes += matrixBytes(layout);
+    weights += layout.rows * layout.columns;
+  }
+  if (bytes <= Math.floor((weights * targetBits) / 8)) return;
+  const least = (Math.ceil((8e3 * bytes) / weights) / 1e3).toFixed(3);
+  fail(
+    'invalid-argument',
+    `--target-bits ${targetBits} cannot be reached: scales counted, these matrices take at least ` +
+      `${least} bits a weight`,
+    { targetBits, leastBits: Number(least) },
+  );
+}
+
 /** The width of each tensor that is packed: by rules, or by measured errors for a target. */
 export async function chooseWidths(
   request: Work,
@@ -146,6 +170,7 @@ export async function chooseWidths(
 ): Promise<(name: string) => CodeBits> {
   const { targetBits, rules, bits } = request;
   if (targetBits === undefined) return (name) => ruleFor(rules, name)?.bits ?? bits;
+  checkTarget(request, tensors, targetBits);
   const units = applyRules(await measure(request, tensors, progress), rules);
   const budgetBytes = bytesForBits(units, targetBits);
   const widths = widthsOf(allocateBits(units, knapsackAllocator({ budgetBytes })));
