@@ -104,6 +104,16 @@ describe('pack refuses', () => {
     expect(ruled.err).toContain('take at least 4.500 bits a weight');
   });
 
+  it.each([
+    [['--bits', '4', '--target-bits', '4'], '--bits and --target-bits both choose widths'],
+    [['--scores', 'kept.json'], '--scores keeps what --target-bits measures'],
+    [['--rules', '/(/=3'], "the rule '/(/=3' has no valid regular expression"],
+  ])('%j', async (more, message) => {
+    const { status, err } = await run(model, join(folder, 'out.safetensors'), ...more);
+    expect(err).toContain(message);
+    expect(status).toBe(2);
+  });
+
   it('to write over what it reads, by any of its names', async () => {
     const before = readFileSync(model);
     const [link, hardLink] = [join(folder, 'link'), join(folder, 'hard')];

@@ -2,7 +2,7 @@
  * What the options of `vramkit pack` ask for, checked before any file is opened.
  */
 import { availableParallelism } from 'node:os';
-import { fail } from '@vramkit/core';
+import { fail, VramError } from '@vramkit/core';
 import {
   hqq,
   optRtn,
@@ -92,8 +92,14 @@ function parseRule(rule: string): WidthRule {
   const pattern = rule.slice(0, at);
   if (at < 1) return fail('invalid-argument', `the rule '${rule}' is not PATTERN=BITS`, { rule });
   const expression = /^\/(.*)\/$/.exec(pattern)?.[1];
-  const match = expression === undefined ? pattern : new RegExp(expression);
-  return { match, bits: widthOf(rule.slice(at + 1)) };
+  const bits = widthOf(rule.slice(at + 1));
+  if (expression === undefined) return { match: pattern, bits };
+  try {
+    return { match: new RegExp(expression), bits };
+  } catch (cause) {
+    const message = `the rule '${rule}' has no valid regular expression`;
+    throw new VramError('invalid-argument', message, { cause, context: { rule } });
+  }
 }
 
 /**
@@ -121,6 +127,14 @@ export function parsePackRequest(options: OptionValues): PackRequest {
   if (targetBits !== undefined && !(targetBits > 0 && targetBits <= 16)) {
     fail('invalid-argument', `--target-bits ${target} is no number of bits`, { target });
   }
+  const bits = text(options, 'bits');
+  if (bits !== undefined && target !== undefined) {
+    fail('invalid-argument', '--bits and --target-bits both choose widths; give one of them');
+  }
+  const scores = text(options, 'scores');
+  if (scores !== undefined && target === undefined) {
+    fail('invalid-argument', '--scores keeps what --target-bits measures; give that as well');
+  }
   const imatrix = text(options, 'imatrix');
   if (imatrix !== undefined && targetBits === undefined && !name.startsWith('optRtn')) {
     fail('invalid-argument', `--imatrix changes nothing for ${name} without --target-bits`);
@@ -132,12 +146,12 @@ export function parsePackRequest(options: OptionValues): PackRequest {
     quantizer,
     groupSize,
     factors,
-    bits: widthOf(text(options, 'bits') ?? '4'),
+    bits: widthOf(bits ?? '4'),
     targetBits,
     rules: list(text(options, 'rules')).map(parseRule),
     keep: text(options, 'keep') === undefined ? KEPT : list(text(options, 'keep')),
     imatrix,
-    scores: text(options, 'scores'),
+    scores,
     workers: workersOf(text(options, 'workers')),
     dryRun: options['dry-run'] === true,
     resume: options['resume'] === true,
