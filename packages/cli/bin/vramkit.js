@@ -4,6 +4,7 @@
 // built and a stale dist is never run, and so that a gpu module may be TypeScript as well.
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import { constants } from 'node:os';
 import { fileURLToPath } from 'node:url';
 
 const source = new URL('../src/main.ts', import.meta.url);
@@ -13,7 +14,9 @@ if (existsSync(source)) {
   const child = spawn(process.execPath, args, { stdio: 'inherit' });
   // The terminal sends these to both processes; this one waits for the other to end.
   for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => child.kill(signal));
-  child.on('exit', (code, signal) => (process.exitCode = signal === null ? (code ?? 1) : 1));
+  child.on('exit', (code, signal) => {
+    process.exitCode = signal === null ? (code ?? 1) : 128 + constants.signals[signal];
+  });
 } else {
   await import('../dist/main.js');
 }

@@ -181,6 +181,32 @@ describe('vramkit pack', { timeout: 120_000 }, () => {
     ]);
   });
 
+  it.each([
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const)('%s ends it with %i and the way to go on', async (signal, code) => {
+    const path = join(folder, 'signal.safetensors');
+    const stopped = spawn(process.execPath, [binary, 'pack', ...how, '--out', path], {
+      cwd: folder,
+    });
+    let err = '';
+    stopped.stderr.on('data', (chunk) => (err += String(chunk)));
+    const closed = new Promise((done) => stopped.on('close', done));
+    await vi.waitFor(() => expect(statSync(`${path}.part.journal`).size).toBeGreaterThan(65), {
+      timeout: 60_000,
+      interval: 2,
+    });
+    stopped.kill(signal);
+    expect(await closed).toBe(code);
+    expect(err).toContain('vramkit: stopped; the same command with --resume goes on\n');
+    // Other options are another plan.
+    const other = vramkit('pack', ...how, '--out', path, '--bits', '8', '--resume');
+    expect(other.status, other.stderr).toBe(0);
+    expect(other.stderr).toContain('had another model or other options: this one starts over');
+    const again = vramkit('pack', ...how, '--out', path, '--bits', '8', '--resume');
+    expect(again.stderr).toContain(`no run of ${path} was stopped`);
+  });
+
   it('checklist 24: goes on where a run was stopped, and ends with the same bytes', async () => {
     const path = join(folder, 'again.safetensors');
     expect(vramkit('pack', ...how, '--out', path).status).toBe(0);

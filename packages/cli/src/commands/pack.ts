@@ -3,10 +3,11 @@
  *
  * Widths are chosen first (pack-widths.ts), then one tensor after the other is packed. A run that
  * was stopped goes on with `--resume`: a journal beside the part lists what was written, for the
- * same plan.
+ * same plan. It survives a kill at any point, so that a signal needs to wait for nothing.
  */
 import { createHash } from 'node:crypto';
-import { appendFile, readFile, rm, writeFile } from 'node:fs/promises';
+import { appendFile, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { constants } from 'node:os';
 import {
   fileSink,
   matrixBytes,
@@ -38,12 +39,27 @@ function planDigest(plan: ModelPlan, request: Work): string {
   return createHash('sha256').update(text).digest('hex');
 }
 
-/** Checksums of the tensors that an interrupted run of the same plan has written. */
-async function readJournal(path: string, digest: string): Promise<Map<string, string>> {
-  const text = await readFile(path, 'utf8').catch(() => '');
-  const [first, ...lines] = text.split('\n');
+/**
+ * Checksums of the tensors that a stopped run of the same plan has written; `warn` is told where
+ * there is no such run.
+ */
+async function readJournal(
+  out: string,
+  digest: string,
+  warn: (message: string) => void,
+): Promise<Map<string, string>> {
+  const text = await readFile(`${out}.part.journal`, 'utf8').catch(() => undefined);
+  const part = await stat(`${out}.part`).catch(() => undefined);
   const done = new Map<string, string>();
-  if (first !== digest) return done;
+  if (text === undefined || part === undefined) {
+    warn(`no run of ${out} was stopped: this one starts from the beginning`);
+    return done;
+  }
+  const [first, ...lines] = text.split('\n');
+  if (first !== digest) {
+    warn(`the stopped run of ${out} had another model or other options: this one starts over`);
+    return done;
+  }
   for (const line of lines) {
     // The last line may have been cut; a tensor without its checksum is written again.
     const [, checksum, name] = /^([0-9a-f]{64}) (".*")$/.exec(line) ?? [];
@@ -106,7 +122,7 @@ async function run(options: OptionValues, terminal: Terminal): Promise<number> {
     const widthOf = await chooseWidths(request, source.tensors, progress);
     const plan = planWith(request, source.tensors, widthOf);
     sayGrowth(plan, warn);
-    if (!request.dryRun) await write(request, plan, progress);
+    if (!request.dryRun) await write(request, plan, progress, warn);
     progress.end();
     const what = summarize(plan);
     const report = { ok: true, dryRun: request.dryRun, file: request.out, ...what };
@@ -136,11 +152,33 @@ function sayUnknown(
   warn(`${without.length} of ${packed.length} matrices have no importance: ${names}`);
 }
 
-async function write(request: Work, plan: ModelPlan, progress: Progress): Promise<void> {
-  const journal = `${request.out}.part.journal`;
+/** Ends the process with the usual exit code of a signal, and says how to go on. */
+function stopOnSignals(progress: Progress, warn: (message: string) => void): () => void {
+  const stop = (signal: NodeJS.Signals): void => {
+    progress.end();
+    warn('stopped; the same command with --resume goes on');
+    process.exit(128 + constants.signals[signal]);
+  };
+  const signals = ['SIGINT', 'SIGTERM'] as const;
+  for (const signal of signals) process.on(signal, stop);
+  return () => {
+    for (const signal of signals) process.off(signal, stop);
+  };
+}
+
+async function write(
+  request: Work,
+  plan: ModelPlan,
+  progress: Progress,
+  warn: (message: string) => void,
+): Promise<void> {
+  const { out } = request;
+  const journal = `${out}.part.journal`;
   const digest = planDigest(plan, request);
-  const done = request.resume ? await readJournal(journal, digest) : new Map<string, string>();
-  const sink = await fileSink(request.out, { resume: done.size > 0 });
+  const none = new Map<string, string>();
+  const done = request.resume ? await readJournal(out, digest, warn) : none;
+  const sink = await fileSink(out, { resume: done.size > 0 });
+  const release = stopOnSignals(progress, warn);
   try {
     if (done.size === 0) await writeFile(journal, `${digest}\n`);
     await packModel(plan, sink, {
@@ -153,6 +191,7 @@ async function write(request: Work, plan: ModelPlan, progress: Progress): Promis
     });
     await rm(journal);
   } finally {
+    release();
     await sink.close();
   }
 }
