@@ -122,6 +122,22 @@ describe('planPlacement', () => {
     expect(tiny.infeasible).toContainEqual({ tier: 'device', missingBytes: missing });
   });
 
+  it('names a tier once, with all that it lacks', () => {
+    const short = (device: number) => {
+      const budgets = { device, host: 0, storage: 0 };
+      const result = planPlacement(dense, { workload, machine, budgets });
+      if (!('infeasible' in result)) throw new Error('it cannot fit');
+      expect(result.infeasible.map(({ tier }) => tier)).toEqual(['device']);
+      return result.infeasible[0]?.missingBytes ?? 0;
+    };
+    // The frame alone exceeds the first budget.
+    expect(short(1e6) - short(500e6)).toBe(499e6);
+    const budgets = { device: 1e6 + short(1e6), host: 0, storage: 0 };
+    expect(placed(planPlacement(dense, { workload, machine, budgets })).units.weights.device).toBe(
+      32,
+    );
+  });
+
   it('refuses what makes no sense', () => {
     const bad = (options: object) => () =>
       planPlacement(dense, { workload, machine, ...options } as never);

@@ -176,7 +176,7 @@ function checkFixed(fix: Partial<Shares>): void {
   }
 }
 
-/** What no plan can do without, by tier. */
+/** What no plan can do without, each tier once. */
 function shortfalls(
   model: InferenceModel,
   { workload, fix = {} }: PlacementOptions,
@@ -192,20 +192,21 @@ function shortfalls(
   const least = streamingBytes(model, 'single-buffered');
   const inLayers = sizes.weights.totalBytes + sizes.experts.totalBytes;
   const ring = stays && inLayers < least ? 0 : least;
-  const found: PlacementShortfall[] = [];
+  const missing = new Map<PlacementTier, number>();
   let room = 0;
   for (const tier of PLACEMENT_TIERS) {
     const needed = fixed[tier] + (tier === 'device' ? fixedDeviceBytes(model) + ring : 0);
     const missingBytes = needed - budgets[tier];
-    if (missingBytes > 0) found.push({ tier, missingBytes });
+    if (missingBytes > 0) missing.set(tier, missingBytes);
     else room -= missingBytes;
   }
   if (movable > room) {
-    // The nearest tier that is allowed and not short already; the device where all others are off.
+    // The farthest tier that is allowed; the device where all others are off.
     const tier = (['storage', 'host'] as const).find((each) => budgets[each] > 0) ?? 'device';
-    found.push({ tier, missingBytes: movable - room });
+    missing.set(tier, (missing.get(tier) ?? 0) + movable - room);
   }
   // Bytes suffice, whole units do not: the largest unit always helps.
   const largest = Math.max(...PLACED_KINDS.map((kind) => sizes[kind].unitBytes));
-  return found.length > 0 ? found : [{ tier: 'device', missingBytes: largest }];
+  if (missing.size === 0) missing.set('device', largest);
+  return [...missing].map(([tier, missingBytes]) => ({ tier, missingBytes }));
 }
