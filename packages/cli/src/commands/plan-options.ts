@@ -48,7 +48,9 @@ function bytes(options: OptionValues, name: string): number | undefined {
     return fail('invalid-argument', `--${name} '${value}' is no size; write 1500000, 512M or 2G`);
   }
   const power = ['', 'k', 'm', 'g', 't'].indexOf((match[2] ?? '').toLowerCase());
-  return Math.floor(Number(match[1]) * 1024 ** power);
+  const count = Math.floor(Number(match[1]) * 1024 ** power);
+  if (Number.isSafeInteger(count)) return count;
+  return fail('invalid-argument', `--${name} '${value}' is above ${2 ** 53 - 1} B`, { value });
 }
 
 /** `weights=50/50/0,kv=100/0/0`: percent on device, host and in storage. */

@@ -81,6 +81,21 @@ describe('vramkit plan', { timeout: 120_000 }, () => {
     }
   });
 
+  it('says what part of a missing budget the workspace is', () => {
+    const args = ['--rates', rates, '--model', model, '--gpu-budget', '48M'];
+    const short = vramkit(...args);
+    expect(short.stderr).toMatch(
+      /device lacks \d+ B .*; raise --gpu-budget; --workspace takes 64\.00 MiB of the device\.\n$/,
+    );
+    expect(vramkit(...args, '--workspace', '8M').status).toBe(0);
+  });
+
+  it('keeps columns of large sizes apart', () => {
+    const args = ['--rates', rates, '--model', model, '--gpu-budget', '4G'];
+    const { stdout } = vramkit(...args, '--batch', '1000000000', '--prompt', '100000');
+    expect(stdout).toMatch(/\nbytes +\S+ [KMG]?iB +\S+ [TPE]iB +\S+ [KMGTPE]?i?B   streaming/);
+  });
+
   it('reads experts per token of a GGUF file', () => {
     const path = join(folder, 'm.gguf');
     const tensor = (name: string, ...shape: number[]) => ({
@@ -114,6 +129,7 @@ describe('vramkit plan', { timeout: 120_000 }, () => {
   it.each([
     [[], 2, '--model is required'],
     [['--model', model, '--gpu-budget', 'lots'], 2, "--gpu-budget 'lots' is no size"],
+    [['--model', model, '--host-budget', '9000000T'], 2, "--host-budget '9000000T' is above"],
     [['--model', model, '--fix', 'kv=50/40/0'], 2, "--fix 'kv=50/40/0' is not KIND=DEVICE/HOST"],
     [['--model', model, '--batch', '0'], 2, '--batch 0 is no whole number above 0'],
     [['--model', model, '--rates', model], 1, "is no report of 'vramkit doctor --json'"],

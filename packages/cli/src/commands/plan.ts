@@ -79,7 +79,7 @@ async function machineOf(request: PlanRequest, terminal: Terminal): Promise<Infe
 }
 
 function size(bytes: number): string {
-  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
+  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB'];
   let value = bytes;
   let at = 0;
   for (; value >= 1024 && at < units.length - 1; at++) value /= 1024;
@@ -96,7 +96,7 @@ function formatPlan(plan: Placement, model: InferenceModel): string {
       return `${kind.padEnd(8)}${cells.join('')}   ${units} ${unitNames[kind]}\n`;
     },
   );
-  const bytes = PLACEMENT_TIERS.map((tier) => size(plan.bytes[tier]).padStart(12)).join('');
+  const bytes = PLACEMENT_TIERS.map((tier) => size(plan.bytes[tier]).padStart(12)).join(' ');
   const { predicted: at } = plan;
   const rate = (value: number): string => value.toPrecision(3);
   return (
@@ -110,10 +110,15 @@ function formatPlan(plan: Placement, model: InferenceModel): string {
   );
 }
 
-function formatShortfall(infeasible: readonly PlacementShortfall[]): string {
+function formatShortfall(
+  infeasible: readonly PlacementShortfall[],
+  workspaceBytes: number,
+): string {
   const parts = infeasible.map(({ tier, missingBytes }) => {
-    const option = tier === 'device' ? '--gpu-budget' : `--${tier}-budget`;
-    return `${tier} lacks ${missingBytes} B (${size(missingBytes)}); raise ${option}`;
+    const lacks = `${tier} lacks ${missingBytes} B (${size(missingBytes)})`;
+    if (tier !== 'device') return `${lacks}; raise --${tier}-budget`;
+    const workspace = `--workspace takes ${size(workspaceBytes)} of the device`;
+    return `${lacks}; raise --gpu-budget${workspaceBytes === 0 ? '' : `; ${workspace}`}`;
   });
   return `No plan fits: ${parts.join('; ')}.\n`;
 }
@@ -136,7 +141,7 @@ async function run(options: OptionValues, terminal: Terminal): Promise<number> {
   if (request.json) {
     terminal.out(`${JSON.stringify({ model, workload, budgets, machine, plan }, null, 2)}\n`);
   } else if (isPlan) terminal.out(formatPlan(plan, model));
-  else terminal.err(formatShortfall(plan.infeasible));
+  else terminal.err(formatShortfall(plan.infeasible, request.workspaceBytes));
   return isPlan ? 0 : 1;
 }
 
@@ -146,9 +151,21 @@ export const plan: Command = {
   summary: 'say where weights, experts and KV of a model go for byte budgets, and how fast it is',
   options: {
     model: { type: 'string', value: 'PATH', summary: 'GGUF or safetensors file, or a folder' },
-    'gpu-budget': { type: 'string', value: 'SIZE', summary: 'bytes of the device, such as 6G' },
-    'host-budget': { type: 'string', value: 'SIZE', summary: 'bytes of the host; 0 forbids it' },
-    'storage-budget': { type: 'string', value: 'SIZE', summary: 'bytes of storage; 0 forbids it' },
+    'gpu-budget': {
+      type: 'string',
+      value: 'SIZE',
+      summary: 'bytes of the device, such as 6G (default: no limit)',
+    },
+    'host-budget': {
+      type: 'string',
+      value: 'SIZE',
+      summary: 'bytes of the host; 0 forbids it (default: no limit)',
+    },
+    'storage-budget': {
+      type: 'string',
+      value: 'SIZE',
+      summary: 'bytes of storage; 0 forbids it (default: no limit)',
+    },
     batch: { type: 'string', value: 'N', summary: 'sequences that decode together (default 1)' },
     prompt: { type: 'string', value: 'N', summary: 'tokens of a prompt (default 512)' },
     output: { type: 'string', value: 'N', summary: 'tokens given for a prompt (default 128)' },
@@ -159,7 +176,11 @@ export const plan: Command = {
     },
     'kv-dtype': { type: 'string', value: 'TYPE', summary: 'f16 or f32 (default f16)' },
     'experts-per-token': { type: 'string', value: 'N', summary: 'where the file does not say' },
-    workspace: { type: 'string', value: 'SIZE', summary: 'bytes of activations (default 64M)' },
+    workspace: {
+      type: 'string',
+      value: 'SIZE',
+      summary: 'bytes of the device for activations, within its budget (default 64M)',
+    },
     rates: {
       type: 'string',
       value: 'FILE',
