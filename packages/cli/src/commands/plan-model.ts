@@ -28,6 +28,16 @@ function sizedTensors(source: ModelSource): Sized[] {
   }));
 }
 
+/** Options of {@link inferenceModel}. */
+export interface InferenceModelOptions {
+  /** Bytes of an element of K and V. */
+  readonly kvBytes: number;
+  /** Experts that a token reads; goes before what files say. */
+  readonly expertsPerToken: number | undefined;
+  /** The same, as the model's files have it. */
+  readonly statedExperts: number | undefined;
+}
+
 /**
  * Counts the bytes of a model. Layers are taken to be alike: the largest one counts for all.
  * @throws VramError `unsupported` where names show no layers or no key projection;
@@ -36,7 +46,7 @@ function sizedTensors(source: ModelSource): Sized[] {
  */
 export function inferenceModel(
   source: ModelSource,
-  options: { readonly expertsPerToken?: number; readonly kvBytes: number },
+  options: InferenceModelOptions,
 ): InferenceModel {
   const layers = new Map<number, { dense: number; experts: Map<number, number> }>();
   let frameBytes = 0;
@@ -69,7 +79,7 @@ export function inferenceModel(
   }
   const all = [...layers.values()];
   const experts = Math.max(...all.map((layer) => layer.experts.size));
-  const expertsPerToken = options.expertsPerToken ?? source.expertsPerToken ?? 0;
+  const expertsPerToken = options.expertsPerToken ?? options.statedExperts ?? 0;
   if (experts > 0 && expertsPerToken === 0) {
     const what = 'the file does not say how many experts a token reads';
     fail('invalid-argument', `${what}; give --experts-per-token`, { experts });

@@ -132,7 +132,8 @@ describe('vramkit plan', { timeout: 120_000 }, () => {
     [['--model', model, '--host-budget', '9000000T'], 2, "--host-budget '9000000T' is above"],
     [['--model', model, '--fix', 'kv=50/40/0'], 2, "--fix 'kv=50/40/0' is not KIND=DEVICE/HOST"],
     [['--model', model, '--batch', '0'], 2, '--batch 0 is no whole number above 0'],
-    [['--model', model, '--rates', model], 1, "is no report of 'vramkit doctor --json'"],
+    [['--model', model, '--rates', 'none.json'], 1, 'not-found: none.json cannot be read'],
+    [['--model', model, '--rates', join(model, 'eval.txt')], 1, "is no report of 'vramkit doctor"],
   ])('says what is wrong with %j and exits with %i', (args, code, message) => {
     const { stderr, status } = vramkit(...args);
     expect(stderr).toContain(message);

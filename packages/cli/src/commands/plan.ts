@@ -19,7 +19,7 @@ import {
 import type { Command, OptionValues, Terminal } from '../command-line.js';
 import type { DoctorReport } from '../doctor/report.js';
 import { examine } from './doctor.js';
-import { modelFilePath, openModelSource } from './model-source.js';
+import { configuredExperts, openModelSource } from './model-source.js';
 import { inferenceModel } from './plan-model.js';
 import { parsePlanRequest, type PlanRequest } from './plan-options.js';
 
@@ -27,7 +27,7 @@ const SAMPLE_BYTES = 64 * 1024 * 1024;
 
 /** Bytes per second of reading the file once; what the system has in its cache is fast. */
 async function measureStorage(path: string): Promise<number> {
-  const file = await open(await modelFilePath(path));
+  const file = await open(path);
   try {
     const chunk = new Uint8Array(4 * 1024 * 1024);
     const start = performance.now();
@@ -44,10 +44,13 @@ async function measureStorage(path: string): Promise<number> {
 }
 
 async function readReport(path: string): Promise<DoctorReport> {
+  const text = await readFile(path, 'utf8').catch((cause: unknown) => {
+    throw new VramError('not-found', `${path} cannot be read`, { cause });
+  });
   let report: Partial<DoctorReport>;
   try {
-    // What is used of it is checked below.
-    report = JSON.parse(await readFile(path, 'utf8')) as Partial<DoctorReport>;
+    // What is used of it is checked below; null has nothing.
+    report = (JSON.parse(text) ?? {}) as Partial<DoctorReport>;
   } catch (cause) {
     throw new VramError('corrupt-data', `${path} is no report of 'vramkit doctor --json'`, {
       cause,
@@ -61,7 +64,12 @@ async function readReport(path: string): Promise<DoctorReport> {
   return report as DoctorReport; // what is used of it was checked above
 }
 
-async function machineOf(request: PlanRequest, terminal: Terminal): Promise<InferenceMachine> {
+/** Rates of the machine, those of storage by a file of the model. */
+async function machineOf(
+  request: PlanRequest,
+  file: string,
+  terminal: Terminal,
+): Promise<InferenceMachine> {
   const report =
     request.rates === undefined
       ? await examine({ adapter: request.adapter }, terminal)
@@ -73,7 +81,7 @@ async function machineOf(request: PlanRequest, terminal: Terminal): Promise<Infe
     deviceBytesPerSecond: 2 * copy.median * 1e9,
     uploadBytesPerSecond: uploadMapped.median * 1e9,
     downloadBytesPerSecond: download.median * 1e9,
-    storageBytesPerSecond: request.storageBytesPerSecond ?? (await measureStorage(request.model)),
+    storageBytesPerSecond: request.storageBytesPerSecond ?? (await measureStorage(file)),
     queue: 'single',
   };
 }
@@ -129,12 +137,14 @@ async function run(options: OptionValues, terminal: Terminal): Promise<number> {
   let model: InferenceModel;
   try {
     const { expertsPerToken, kvBytes, workspaceBytes } = request;
-    const how = { kvBytes, ...(expertsPerToken === undefined ? {} : { expertsPerToken }) };
+    const isGguf = source.format === 'gguf';
+    const stated = isGguf ? source.expertsPerToken : await configuredExperts(request.model);
+    const how = { kvBytes, expertsPerToken, statedExperts: stated };
     model = { ...inferenceModel(source, how), workspaceBytes };
   } finally {
     await source.close();
   }
-  const machine = await machineOf(request, terminal);
+  const machine = await machineOf(request, source.files.at(-1) ?? request.model, terminal);
   const { workload, budgets, fix } = request;
   const plan = planPlacement(model, { workload, machine, budgets, fix });
   const isPlan = !('infeasible' in plan);
