@@ -42,7 +42,7 @@ export interface InferenceModelOptions {
  * Counts the bytes of a model. Layers are taken to be alike: the largest one counts for all.
  * @throws VramError `unsupported` where names show no layers or no key projection;
  * `invalid-argument` where the file does not say how many experts a token reads and nobody else
- * does.
+ * does, and where they are given for a model that has none.
  */
 export function inferenceModel(
   source: ModelSource,
@@ -79,6 +79,9 @@ export function inferenceModel(
   }
   const all = [...layers.values()];
   const experts = Math.max(...all.map((layer) => layer.experts.size));
+  if (experts === 0 && options.expertsPerToken !== undefined) {
+    fail('invalid-argument', '--experts-per-token: this model has no experts');
+  }
   const expertsPerToken = options.expertsPerToken ?? options.statedExperts ?? 0;
   if (experts > 0 && expertsPerToken === 0) {
     const what = 'the file does not say how many experts a token reads';

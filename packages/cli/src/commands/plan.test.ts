@@ -126,6 +126,25 @@ describe('vramkit plan', { timeout: 120_000 }, () => {
     });
   });
 
+  it('refuses options of experts for a model that has none', () => {
+    const path = join(folder, 'dense.gguf');
+    const shape = [16, 32];
+    const names = ['blk.0.attn_k.weight', 'blk.0.attn_v.weight'];
+    const bytes = new Uint8Array(4 * 16 * 32);
+    const tensors = names.map((name) => ({ name, type: 'F32' as const, shape, bytes }));
+    writeFileSync(path, buildGguf({ metadata: { 'general.architecture': 'llama' }, tensors }));
+    const args = ['--rates', rates, '--model', path];
+    expect(vramkit(...args).status).toBe(0);
+    for (const [option = '', value = ''] of [
+      ['--experts-per-token', '2'],
+      ['--fix', 'experts=0/100/0'],
+    ]) {
+      const { status, stderr } = vramkit(...args, option, value);
+      expect(stderr).toMatch(new RegExp(`${option}.*has no experts`));
+      expect(status).toBe(2);
+    }
+  });
+
   it.each([
     [[], 2, '--model is required'],
     [['--model', model, '--gpu-budget', 'lots'], 2, "--gpu-budget 'lots' is no size"],

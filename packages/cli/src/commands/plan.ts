@@ -141,6 +141,9 @@ async function run(options: OptionValues, terminal: Terminal): Promise<number> {
     const stated = isGguf ? source.expertsPerToken : await configuredExperts(request.model);
     const how = { kvBytes, expertsPerToken, statedExperts: stated };
     model = { ...inferenceModel(source, how), workspaceBytes };
+    if (model.experts === 0 && request.fix.experts !== undefined) {
+      fail('invalid-argument', `--fix experts=...: ${request.model} has no experts`);
+    }
   } finally {
     await source.close();
   }
