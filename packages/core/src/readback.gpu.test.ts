@@ -105,3 +105,12 @@ it('frees its staging when it is stopped between chunks', () =>
     expect(device.readback.buffers.length).toBe(0);
     expect(same(await x.read(), values)).toBe(true);
   }));
+
+it('rejects with a typed error where the device is disposed meanwhile', async () => {
+  const own = await openDevice({ gpu });
+  const x = createTensor(own, { dtype: 'u32', shape: [5 * MIB], kind: 'kv', label: 'x' });
+  const reading = x.read();
+  x.dispose();
+  own.dispose();
+  await expect(reading).rejects.toMatchObject({ code: 'disposed' });
+});

@@ -80,8 +80,8 @@ export class ReadbackRing {
    * returns, except under memory pressure: a range of more than 4 KiB for whose staging there is no
    * room is read in parts, and must not be written before the promise settles; see
    * {@link ReadOptions.atOnce}.
-   * @throws VramError `device-lost`, `aborted`, `out-of-memory` for staging, or an earlier driver
-   * error.
+   * @throws VramError `device-lost`, `disposed`, `aborted`, `out-of-memory` for staging, or an
+   * earlier driver error.
    */
   async read(range: BufferRange, options: ReadOptions = {}): Promise<Uint8Array> {
     checkInteger('sizeBytes', range.sizeBytes);
@@ -95,7 +95,7 @@ export class ReadbackRing {
         const mappings = this.#submit(range, parts);
         for (let part = parts[0]; part !== undefined; part = parts[0]) {
           throwIfAborted(options.signal);
-          await this.#device.orLost(mappings.shift() ?? Promise.resolve());
+          await this.#settled(mappings.shift() ?? Promise.resolve());
           this.#copyOut(part, result);
           parts.shift();
           this.#give(part.staging);
@@ -126,6 +126,16 @@ export class ReadbackRing {
       mapping.catch(() => undefined); // Awaited in turn, unless the read ends before.
       return mapping;
     });
+  }
+
+  /** Waits for a mapping; rejects with what made it impossible where that is known. */
+  async #settled(mapping: Promise<void>): Promise<void> {
+    try {
+      await this.#device.orLost(mapping);
+    } catch (error) {
+      await this.#device.throwGathered();
+      throw error;
+    }
   }
 
   #copyOut({ staging, offset, sizeBytes }: Part, result: Uint8Array): void {
