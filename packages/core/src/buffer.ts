@@ -5,7 +5,6 @@
  * somebody else made (tfjs, ONNX Runtime, a page) is used and never destroyed.
  */
 import { assertArgument } from './assert.js';
-import type { VramDevice } from './device.js';
 import type { DType } from './dtype.js';
 
 /** A contiguous part of a buffer. Both numbers are bytes and multiples of four. */
@@ -18,7 +17,7 @@ export interface BufferRange {
   /** What a tensor holds: kernels refuse another type. Default: anything. */
   readonly dtype?: DType;
   /** Whose a tensor is: a batch refuses another device's. Default: anybody's. */
-  readonly device?: VramDevice;
+  readonly device?: { readonly gpuDevice: GPUDevice };
   /** A tensor's name, for errors. */
   readonly label?: string;
 }
