@@ -1,7 +1,7 @@
 /** Stripes that are lost, damaged or not written are told; only what nobody names is removed. */
 import { VramError } from '@vramkit/core';
 import { describe, expect, it } from 'vitest';
-import { memoryStore, readBlob, stripedStore, type BlobStore } from '../index.js';
+import { memoryStore, readBlob, stripedStore, type BlobStore, type Durability } from '../index.js';
 import { testBytes } from '../testing.js';
 import { wrapStore } from './wrap.js';
 
@@ -40,6 +40,57 @@ describe('striped', () => {
       expect(await readBlob(store, 'a')).toEqual(testBytes(10_000));
     },
   );
+
+  it('tells a lost and a cut stripe from a blob that was replaced', async () => {
+    for (const damage of ['lost', 'cut']) {
+      const second = memoryStore();
+      const store = stripedStore([memoryStore(), second], options);
+      await store.put('a', testBytes(100_000));
+      const reading = store.get('a')[Symbol.asyncIterator]();
+      await reading.next();
+      const stripe = (await keysOf(second)).find((key) => key.endsWith('/9')) ?? '';
+      if (damage === 'lost') await second.delete(stripe);
+      else await second.put(stripe, testBytes(100));
+      await expect(readBlob(store, 'a')).rejects.toMatchObject({
+        code: 'corrupt-data',
+        context: { key: 'a' },
+      });
+      await store.put('a', testBytes(5));
+      const rest = async () => {
+        while ((await reading.next()).done !== true);
+      };
+      await expect(rest()).rejects.toMatchObject({ code: 'conflict' });
+    }
+  });
+
+  it('lists, replaces and deletes a blob whose manifest is damaged', async () => {
+    const first = memoryStore();
+    const store = stripedStore([first, memoryStore()], options);
+    for (const key of ['a', 'b']) {
+      await first.put(key, testBytes(7));
+      await expect(store.head(key)).rejects.toMatchObject({ code: 'corrupt-data' });
+    }
+    await store.put('c', testBytes(10));
+    const sizes: number[] = [];
+    for await (const { sizeBytes } of store.list('')) sizes.push(sizeBytes);
+    expect(sizes).toEqual([0, 0, 10]);
+    await store.put('a', testBytes(20));
+    await store.delete('b');
+    expect(await keysOf(store)).toEqual(['a', 'c']);
+    expect(await readBlob(store, 'a')).toEqual(testBytes(20));
+  });
+
+  it('is as durable as the weakest of its stores', () => {
+    const storeOf = (durability: Durability): BlobStore => {
+      const memory = memoryStore();
+      return wrapStore(memory, { capabilities: { ...memory.capabilities, durability } });
+    };
+    const durabilityOf = (...kinds: [Durability, Durability]) =>
+      stripedStore([storeOf(kinds[0]), storeOf(kinds[1])]).capabilities.durability;
+    expect(durabilityOf('synced', 'none')).toBe('none');
+    expect(durabilityOf('service', 'synced')).toBe('synced');
+    expect(durabilityOf('service', 'service')).toBe('service');
+  });
 
   it('removes the stripes of a put that was aborted before its manifest', async () => {
     const [first, second] = [memoryStore(), memoryStore()];

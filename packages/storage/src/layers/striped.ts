@@ -3,9 +3,13 @@
  *
  * Layout: the data in stripes, stripe `i` in store `i mod n` under `stripe/<id>/<i>`, where the id
  * is new for each put; under the blob's own key, in the first store, a small manifest with id, size
- * and stripe size. The manifest is put last, under the put's condition, so a crash leaves at most
- * stripes that no manifest names ({@link sweepStripes} removes them). A replaced blob's stripes are
- * deleted after the new manifest is there; a reader of the old ones is told `conflict`.
+ * and stripe size. The manifest is put last, under the put's condition. A replaced blob's stripes
+ * are deleted after the new manifest is there; a reader of the old ones is told `conflict`. A
+ * crash, a put whose outcome nobody knows, and puts of one key at once leave at most stripes that
+ * no manifest names ({@link sweepStripes} removes them).
+ *
+ * A stripe that is lost or cut is `corrupt-data`, as is a manifest that is damaged; a list gives a
+ * blob of such a manifest as of 0 bytes, and it can be replaced and deleted.
  *
  * Cost: head reads a manifest, list reads one per key. A store that is lost takes its stripes with
  * it: striping is for speed; let the stores below replicate.
@@ -19,6 +23,7 @@ import type {
   BlobInfo,
   BlobStore,
   CallOptions,
+  Durability,
   GetOptions,
   ListOptions,
   PutOptions,
@@ -73,6 +78,7 @@ class StripedStore implements BlobStore {
       maxConditionalBytes: Number.MAX_SAFE_INTEGER,
       maxBlobBytes: Number.MAX_SAFE_INTEGER,
       preferredChunkBytes: stripeBytes,
+      durability: weakest(stores),
     };
     this.#stores = stores;
     this.#stripeBytes = stripeBytes;
@@ -149,8 +155,14 @@ class StripedStore implements BlobStore {
         yield stripe;
       }
     } catch (error) {
-      if (!isVramError(error, 'not-found')) throw error;
-      throw conflictError(this.name, key, 'was replaced or deleted while it was read');
+      const isLost = isVramError(error, 'not-found');
+      // The ranges are those of the manifest, so a refused one is that of a cut stripe.
+      if (!isLost && !isVramError(error, 'invalid-argument')) throw error;
+      const now = await this.#stores[0].head(key, { signal });
+      if (now?.version !== found.info.version) {
+        throw conflictError(this.name, key, 'was replaced or deleted while it was read');
+      }
+      fail('corrupt-data', `a stripe of '${key}' is ${isLost ? 'lost' : 'cut'}`, { key });
     } finally {
       await Promise.allSettled(ahead);
     }
@@ -167,9 +179,10 @@ class StripedStore implements BlobStore {
     const { limit = Infinity, ...rest } = options;
     let count = 0;
     if (limit === 0) return;
-    for await (const { key } of this.#stores[0].list(prefix, rest)) {
-      if (key.startsWith(STRIPES)) continue;
-      const found = await this.#find(key, options);
+    for await (const info of this.#stores[0].list(prefix, rest)) {
+      if (info.key.startsWith(STRIPES)) continue;
+      const damaged = { info: { ...info, sizeBytes: 0 } };
+      const found = await this.#find(info.key, options).catch(unlessDamaged(damaged));
       if (found === undefined) continue;
       yield found.info;
       if (++count >= limit) return;
@@ -177,7 +190,7 @@ class StripedStore implements BlobStore {
   }
 
   async delete(key: string, options: CallOptions = {}): Promise<void> {
-    const found = await this.#find(checkKey(key), options);
+    const found = await this.#find(checkKey(key), options).catch(unlessDamaged(undefined));
     await this.#stores[0].delete(key, options);
     if (found !== undefined) await this.#remove(found.manifest).catch(() => undefined);
   }
@@ -212,6 +225,20 @@ class StripedStore implements BlobStore {
 
 function stripeKey(id: string, index: number): string {
   return `${STRIPES}${id}/${index}`;
+}
+
+/** What the weakest store gives: a blob is lost with any of its stripes. */
+function weakest(stores: readonly BlobStore[]): Durability {
+  const all = stores.map(({ capabilities }) => capabilities.durability);
+  return (['none', 'synced'] as const).find((each) => all.includes(each)) ?? 'service';
+}
+
+/** Throws an error again, unless it is that of a damaged manifest: then `result` stands in. */
+function unlessDamaged<Result>(result: Result): (error: unknown) => Result {
+  return (error) => {
+    if (isVramError(error, 'corrupt-data')) return result;
+    throw error;
+  };
 }
 
 function parseManifest(key: string, bytes: Uint8Array): Manifest {
