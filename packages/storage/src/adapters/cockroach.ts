@@ -140,6 +140,7 @@ class SqlStore implements CockroachStore {
         return this.#publish(run, row, options.condition);
       };
       const wasApplied = async (): Promise<boolean> => (await this.#find(key))?.id === id;
+      throwIfAborted(options.signal);
       const old = await this.#transactions.run(`putting '${key}'`, publish, wasApplied);
       if (old !== undefined) await this.#removeGarbage(old).catch(() => undefined);
       return describe(row);

@@ -9,7 +9,7 @@
  * A call that never ends keeps its place: put this layer around one that gives up (`timedStore`).
  */
 import { assertArgument, checkInteger, throwIfAborted, type Clock } from '@vramkit/core';
-import { chunksOf, isReplayable } from '../blob-body.js';
+import { bodyOf, chunksOf } from '../blob-body.js';
 import type { BlobStore } from '../blob-store.js';
 import { sleep, unlessAborted, wrapStore } from './wrap.js';
 
@@ -70,8 +70,7 @@ export function limitedStore(upstream: BlobStore, options: StoreLimitOptions): B
       return slots.hold((without) => {
         if (rate === undefined && body instanceof Uint8Array) return upstream.put(key, body, sized);
         const pace = () => booked(steps(chunksOf(body, { signal }), without), signal);
-        const paced = isReplayable(body) ? { [Symbol.asyncIterator]: pace } : pace();
-        return upstream.put(key, paced, sized);
+        return upstream.put(key, bodyOf(body, pace), sized);
       }, signal);
     },
     head: (key, call) => slots.hold(() => upstream.head(key, call), call?.signal),

@@ -5,6 +5,7 @@ import { VramError } from '@vramkit/core';
 import { describe, expect, it } from 'vitest';
 import {
   checksummedStore,
+  limitedStore,
   memoryStore,
   readBlob,
   retriedStore,
@@ -19,6 +20,7 @@ const retried = (store: BlobStore) => retriedStore(store, { random: () => 0 });
 const LAYERS: Readonly<Record<string, (store: BlobStore) => BlobStore>> = {
   retried,
   'checksummed retried': (store) => checksummedStore(retried(store)),
+  'limited retried': (store) => limitedStore(retried(store), { maxCalls: 1 }),
   'traced retried': (store) =>
     tracedStore(retried(store), { sink: () => undefined, clock: () => 0 }),
 };
