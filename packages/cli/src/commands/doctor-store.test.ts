@@ -1,11 +1,15 @@
 /** The command on real stores, and on addresses that name none. */
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { VramError } from '@vramkit/core';
+import { memoryStore, type BlobStore } from '@vramkit/storage';
+import { measureStore } from '../doctor/measure-store.js';
 import { doctorStore, type StoreReport } from './doctor-store.js';
 
 const binary = fileURLToPath(new URL('../../bin/vramkit.js', import.meta.url));
@@ -66,6 +70,51 @@ describe('vramkit doctor --store', () => {
       ['index', false],
     ]);
     expect(readdirSync(join(folder, 'blobs'))).toEqual(['.vramkit-tmp']);
+  });
+
+  it('leaves nothing in it after Ctrl-C', async () => {
+    const child = spawn(process.execPath, [binary, 'doctor', '--store', './blobs'], {
+      cwd: folder,
+      stdio: 'ignore',
+    });
+    const ended = once(child, 'exit');
+    const measured = join(folder, 'blobs', 'vramkit-doctor');
+    while (!existsSync(measured)) await new Promise((resolve) => setTimeout(resolve, 10));
+    child.kill('SIGINT');
+    expect(await ended).toEqual([130, null]);
+    expect(readdirSync(join(folder, 'blobs'))).toEqual(['.vramkit-tmp']);
+  });
+
+  it('deletes what it can, and reports the first thing that went wrong', async () => {
+    const broken = (fault: { readonly get: boolean }): [BlobStore, BlobStore] => {
+      const memory = memoryStore();
+      let deleted = 0;
+      const failing = new VramError('unavailable', 'down');
+      const store: BlobStore = {
+        name: 'broken',
+        capabilities: { ...memory.capabilities, maxBlobBytes: 4096 },
+        put: (...call) => memory.put(...call),
+        get: (...call) => {
+          if (fault.get) throw new VramError('corrupt-data', 'first');
+          return memory.get(...call);
+        },
+        head: (...call) => memory.head(...call),
+        list: (...call) => memory.list(...call),
+        delete: (...call) =>
+          (deleted += 1) === 2 ? Promise.reject(failing) : memory.delete(...call),
+      };
+      return [store, memory];
+    };
+    for (const get of [true, false]) {
+      const [store, memory] = broken({ get });
+      const measured = measureStore(store, () => undefined);
+      await expect(measured).rejects.toMatchObject(
+        get ? { code: 'corrupt-data', message: 'corrupt-data: first' } : { code: 'unavailable' },
+      );
+      const left: string[] = [];
+      for await (const { key } of memory.list('')) left.push(key);
+      expect(left).toHaveLength(1);
+    }
   });
 
   it('prints a table for people', async () => {

@@ -79,7 +79,37 @@ export function formatStoreReport(report: StoreReport): string {
   );
 }
 
-/** Runs it; gives the exit code: 1 where the store fails, 2 for an address that names none. */
+const SECOND_MS = 500;
+
+/**
+ * A signal that fires at Ctrl-C, so that what was put is deleted; pressed again, it ends the
+ * process at once. What comes within half a second is one Ctrl-C that a parent process passed on.
+ */
+function interruption(): Disposable & { readonly signal: AbortSignal } {
+  const controller = new AbortController();
+  let atMs: number | undefined;
+  const stop = (): void => {
+    const now = performance.now();
+    if (now - (atMs ??= now) > SECOND_MS) process.exit(INTERRUPTED);
+    controller.abort();
+  };
+  const names = ['SIGINT', 'SIGTERM'] as const;
+  for (const name of names) process.on(name, stop);
+  return {
+    signal: controller.signal,
+    [Symbol.dispose]() {
+      for (const name of names) process.off(name, stop);
+    },
+  };
+}
+
+/** What shells say of a process that Ctrl-C ended. */
+const INTERRUPTED = 130;
+
+/**
+ * Runs it; gives the exit code: 1 where the store fails, 2 for an address that names none, 130
+ * after Ctrl-C.
+ */
 export async function doctorStore(
   address: string,
   json: boolean,
@@ -87,13 +117,18 @@ export async function doctorStore(
 ): Promise<number> {
   const progress = createProgress(terminal);
   try {
+    using interrupted = interruption();
     await using store = await openStore(address, { load: loadDriver, random: Math.random });
     const report: StoreReport = {
       ok: true,
       vramkit: terminal.version,
       store: store.name,
       capabilities: store.capabilities,
-      measured: await measureStore(store, (what) => progress.step(`Measuring ${what} ...`)),
+      measured: await measureStore(
+        store,
+        (what) => progress.step(`Measuring ${what} ...`),
+        interrupted.signal,
+      ),
       workloads: judgeStore(store.capabilities),
     };
     progress.end();
@@ -105,6 +140,7 @@ export async function doctorStore(
     const { code, message } = error;
     const failure = { ok: false, vramkit: terminal.version, error: { code, message } };
     terminal.out(json ? `${JSON.stringify(failure, null, 2)}\n` : `${message}\n`);
+    if (code === 'aborted') return INTERRUPTED;
     return code === 'invalid-argument' ? 2 : 1;
   }
 }
