@@ -73,6 +73,13 @@ describe('vramkit store', () => {
     expect(store(['ls', './from']).out).toMatch(/^ +\d+ {2}x {2}\S+\n$/);
   });
 
+  it('copies what is below a key to below the same key, once', () => {
+    for (const key of ['w/0', 'w/5/x']) store(['put', './blobs', key], `bytes of ${key}`);
+    const all = json('cp', './blobs', 'w/', './blobs', 'w/5/', '--recursive');
+    expect(all.report).toMatchObject({ blobs: [{ key: 'w/5/0' }, { key: 'w/5/5/x' }] });
+    expect(store(['ls', './blobs']).out.trim().split('\n')).toHaveLength(4);
+  });
+
   it('puts once where it is asked to, and leaves no half file', () => {
     expect(store(['put', './blobs', 'k', '--if-absent'], 'one').status).toBe(0);
     const second = store(['put', './blobs', 'k', '--if-absent'], 'two');

@@ -148,7 +148,10 @@ async function copy(call: Call) {
   const [key = '', address = '', target = key] = args;
   const other = await call.openOther(address);
   const copied: BlobInfo[] = [];
-  for await (const { key: from, sizeBytes, version } of chosen(call, key)) {
+  // Listed to its end first: a copy below the same key would be listed, and copied, again.
+  const blobs: BlobInfo[] = [];
+  for await (const blob of chosen(call, key)) blobs.push(blob);
+  for (const { key: from, sizeBytes, version } of blobs) {
     const to = target + from.slice(key.length);
     const body = counted(store.get(from, { version }), { progress, total: sizeBytes, name: from });
     copied.push(await other.put(to, body, { sizeBytes }));
