@@ -70,6 +70,7 @@ describe('Residency', () => {
     expect(residency.has(3)).toBe(false);
     expect(residency.usage('storage').pinnedBytes).toBe(60);
     expect(residency.tryAdd(3, { sizeBytes: 40, tier: 'storage' })).toBe(true);
+    expect([...residency.ids()]).toEqual([1, 2, 3]);
     must(residency.prepareMove(3, 'device'));
     expect(residency.usage('device').incomingBytes).toBe(100);
     residency.check();

@@ -114,6 +114,11 @@ export class Residency<Id extends ResidentId, Tier extends string> {
     return this.#entries.size;
   }
 
+  /** Objects known, in the order of their {@link Residency.tryAdd}. */
+  ids(): IterableIterator<Id> {
+    return this.#entries.keys();
+  }
+
   /** Whether the object is known; it then has a resident copy somewhere. */
   has(id: Id): boolean {
     return this.#entries.has(id);

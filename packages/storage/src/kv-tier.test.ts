@@ -1,4 +1,5 @@
 /** The KV tier: equal names for equal prefixes only, right bytes or none, budgets, restarts. */
+import { VramError } from '@vramkit/core';
 import { LruPolicy, seededRandom } from '@vramkit/core/testing';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
@@ -143,6 +144,50 @@ describe('KV tier', () => {
     }
     const second = await open(store, 0, 100);
     expect(names.filter((name) => second.matchCount([name]) === 0)).toHaveLength(5);
+  });
+
+  it('leaves nothing in the store that its books lack when a call fails or is aborted', async () => {
+    const memory = memoryStore();
+    const failed = (): never => {
+      throw new VramError('unavailable', 'failed');
+    };
+    let failing: 'delete' | 'put' | undefined;
+    const store = wrapStore(memory, {
+      delete: (...call) => (failing === 'delete' ? failed() : memory.delete(...call)),
+      put: async (...call) => {
+        const info = await memory.put(...call);
+        return failing === 'put' ? failed() : info; // carried out, and then the answer was lost
+      },
+    });
+    const tier = await open(store, 0, 2);
+    const aborted = { signal: AbortSignal.abort() };
+    for (const [i, name] of names.entries()) {
+      failing = ([undefined, 'delete', 'put', undefined] as const)[i % 4];
+      const storing = tier.store(name, block(name), i % 4 === 3 ? aborted : {});
+      await (i < 2 || i % 4 === 0 ? storing.catch(() => 0) : expect(storing).rejects.toThrow());
+      failing = undefined;
+      const { residentBytes } = tier.usage('storage');
+      let blobs = 0;
+      for await (const { key } of memory.list('')) {
+        expect(tier.matchCount([key.slice(-64)])).toBe(1);
+        blobs += 1;
+      }
+      expect(blobs * blockBytes).toBe(residentBytes);
+      tier.check();
+    }
+  });
+
+  it('notices what another process evicted, and stores it again', async () => {
+    const store = memoryStore();
+    const tier = await open(store, 10, 10);
+    const [a = '', b = '', c = ''] = names;
+    for (const name of [a, b, c]) await tier.store(name, block(name));
+    await open(store, 0, 1); // deletes what is more than one block
+    await tier.refresh();
+    expect([a, b, c].filter((name) => tier.matchCount([name]) === 1)).toHaveLength(1);
+    tier.check();
+    for (const name of [a, b, c]) expect(await tier.store(name, block(name))).toBe(true);
+    expect((await open(store, 0, 10)).matchCount([a, b, c])).toBe(3);
   });
 
   it('serves many callers of one block at once', async () => {

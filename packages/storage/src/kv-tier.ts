@@ -21,6 +21,7 @@ import {
   checkInteger,
   isVramError,
   Residency,
+  throwIfAborted,
   type ReplacementPolicy,
   type TierUsage,
 } from '@vramkit/core';
@@ -123,14 +124,25 @@ export class KvTier {
     return tier;
   }
 
-  /** Finds blocks that other processes stored meanwhile. One list of the store. */
+  /**
+   * Finds blocks that other processes stored meanwhile, and forgets those that they deleted. One
+   * list of the store.
+   */
   async refresh(options: CallOptions = {}): Promise<void> {
+    const idle = [...this.#residency.ids()].filter((name) => !this.#busy.has(name));
+    const missing = new Set(idle);
     // 8 B of checksum for each frame, as layers/checksummed.ts says.
     const storedBytes = this.#blockBytes + 8 * Math.ceil(this.#blockBytes / FRAME_BYTES);
     for await (const { key, sizeBytes } of this.#frames.list(this.#folder, options)) {
       const name = key.slice(key.lastIndexOf('/') + 1);
-      if (this.#residency.has(name) || sizeBytes !== storedBytes) continue;
-      if (!this.#tryAdd(name)) await this.#store.delete(key, options);
+      if (sizeBytes !== storedBytes) continue;
+      missing.delete(name);
+      if (this.#residency.has(name) || this.#tryAdd(name)) continue;
+      await this.#store.delete(key, options);
+    }
+    for (const name of missing) {
+      if (!this.#busy.has(name) && this.#residency.has(name))
+        this.#drop(name, 'storage', 'explicit');
     }
   }
 
@@ -155,19 +167,28 @@ export class KvTier {
       sizeBytes: block.length,
     });
     return this.#alone(name, async () => {
+      throwIfAborted(options.signal);
       if (this.#residency.has(name)) return true;
       const victims = this.#makeRoom('storage');
       if (victims === undefined || !this.#tryAdd(name)) return false;
       this.#residency.pin(name, 'storage');
-      let isStored = false;
+      const left = new Set(victims);
       try {
-        for (const victim of victims) await this.#store.delete(this.#key(victim), options);
+        for (const victim of victims) {
+          // Without the signal: they have left the books already.
+          await this.#store.delete(this.#key(victim));
+          left.delete(victim);
+        }
         await this.#store.put(this.#key(name), block, options);
-        isStored = true;
-      } finally {
+      } catch (error) {
         this.#residency.unpin(name, 'storage');
-        if (!isStored) this.#residency.drop(name, 'storage');
+        this.#residency.drop(name, 'storage');
+        for (const victim of left) if (!this.#residency.has(victim)) this.#tryAdd(victim);
+        // A put that failed may have been carried out all the same.
+        if (left.size === 0) await this.#store.delete(this.#key(name)).catch(() => undefined);
+        throw error;
       }
+      this.#residency.unpin(name, 'storage');
       this.#admit(name, block);
       return true;
     });
@@ -196,7 +217,7 @@ export class KvTier {
       if (block !== undefined) this.#admit(name, block);
       else {
         this.#drop(name, 'storage', 'explicit');
-        await this.#store.delete(this.#key(name), options);
+        await this.#store.delete(this.#key(name)); // without the signal: it has left the books
       }
       return block;
     });
