@@ -119,6 +119,11 @@ describe('limits', () => {
     // 330 rows of 1,024 f32 are 1.29 MiB of x.
     const wide = { format: 'affine8', groupSize: 32, rows: 9, columns: 1024 } as const;
     expect(await productError(small, wide, 330, { accumulate: true })).toBeLessThanOrEqual(1);
+    // Scales and lowest bits of 900 rows are 84 KiB, codes 56 KiB.
+    const fine = { format: 'affine3', groupSize: 16, rows: 900, columns: 256 } as const;
+    const tiny = await openDevice({ gpu, limits: { maxStorageBufferBindingSize: 2 ** 16 } });
+    expect(await productError(tiny, fine, 1)).toBeLessThanOrEqual(1);
+    tiny.dispose();
     small.dispose();
   });
 

@@ -227,12 +227,14 @@ export function createMatrix(device: VramDevice, options: MatrixOptions): Device
   device.assertUsable();
   const layout = matrixLayout(options);
   const { rows, codeWordsPerRow, scaleWordsPerRow } = layout;
+  // Scales may take more than codes: those of 3 bits in groups of 16 have the lowest bits too.
+  const rowBytes = Math.max(codeWordsPerRow, scaleWordsPerRow) * 4;
   const { maxStorageBufferBindingSize, maxBufferSize } = device.limits;
   const limitBytes = Math.min(maxStorageBufferBindingSize, maxBufferSize);
-  const rowsPerSegment = Math.floor(limitBytes / (codeWordsPerRow * 4));
+  const rowsPerSegment = Math.floor(limitBytes / rowBytes);
   if (rowsPerSegment === 0) {
     fail('unsupported', `a row of '${options.label}' exceeds the binding limit; use fewer bits`, {
-      rowBytes: codeWordsPerRow * 4,
+      rowBytes,
       limitBytes,
     });
   }
