@@ -3,8 +3,13 @@
  */
 import { assertArgument, checkInteger, type Batch, type BufferRange } from '@vramkit/core';
 import { bindingWindow, rowsPerDispatch } from './binding-window.js';
-import { laneIndexedKernel } from './kernels/matmul-lanes.wgsl.js';
-import { splitIndexedKernel, splitOutputs, splitsFor } from './kernels/matmul-split.wgsl.js';
+import { laneIndexedKernel, laneMappedKernel } from './kernels/matmul-lanes.wgsl.js';
+import {
+  splitIndexedKernel,
+  splitMappedKernel,
+  splitOutputs,
+  splitsFor,
+} from './kernels/matmul-split.wgsl.js';
 import type { INDEXED_BINDINGS, INDEXED_UNIFORMS } from './kernels/matmul-operands.wgsl.js';
 import { storageParams, type StorageParams } from './kernels/weight-step.wgsl.js';
 import { checkActivations, checkResult, laneTile } from './matmul.js';
@@ -68,33 +73,30 @@ function dispatchIndexed(
   batch: Batch,
   product: {
     readonly weights: DeviceMatrix;
-    readonly params: StorageParams & { readonly indexing: 'ids' | 'slots' };
+    readonly params: StorageParams;
     readonly vector: MatmulTuning['vector'];
     readonly bindings: Readonly<Record<keyof typeof INDEXED_BINDINGS, BufferRange>>;
+    readonly slots: BufferRange | undefined;
     readonly uniforms: Readonly<Record<keyof typeof INDEXED_UNIFORMS, number>>;
   },
 ): void {
-  const { weights, params, vector, bindings, uniforms } = product;
+  const { weights, params, vector, bindings, slots, uniforms } = product;
   const { xRows, outputs, steps } = uniforms;
   const lanes = sharedLanes(weights.device);
   if (vector === 'lanes' && lanes > 0) {
     // The indexed kernel has unrolled steps only.
     const tile = laneTile(lanes, 1, false);
-    batch.dispatch(laneIndexedKernel, {
-      params: { ...params, ...tile },
-      bindings,
-      uniforms,
-      workgroups: xRows * Math.ceil(outputs / (tile.workgroupSize * tile.tileOutputs)),
-    });
+    const workgroups = xRows * Math.ceil(outputs / (tile.workgroupSize * tile.tileOutputs));
+    const call = { params: { ...params, ...tile }, uniforms, workgroups };
+    if (slots === undefined) batch.dispatch(laneIndexedKernel, { ...call, bindings });
+    else batch.dispatch(laneMappedKernel, { ...call, bindings: { ...bindings, slots } });
     return;
   }
   const splits = splitsFor(steps);
-  batch.dispatch(splitIndexedKernel, {
-    params: { ...params, splits },
-    bindings,
-    uniforms,
-    workgroups: xRows * Math.ceil(outputs / splitOutputs(splits)),
-  });
+  const workgroups = xRows * Math.ceil(outputs / splitOutputs(splits));
+  const call = { params: { ...params, splits }, uniforms, workgroups };
+  if (slots === undefined) batch.dispatch(splitIndexedKernel, { ...call, bindings });
+  else batch.dispatch(splitMappedKernel, { ...call, bindings: { ...bindings, slots } });
 }
 
 /**
@@ -119,10 +121,7 @@ export function indexedMatmul(batch: Batch, args: IndexedMatmulArguments): void 
   checkResult(args, { yOffset, yStride, outputs: rowsPerExpert });
   if (xRows === 0) return;
   checkActivations(x, firstXRow + Math.ceil(xRows / xRowDivisor), columns);
-  const storage = {
-    ...storageParams(weights.layout),
-    indexing: slots === undefined ? ('ids' as const) : ('slots' as const),
-  };
+  const storage = storageParams(weights.layout);
   const steps = columns / storage.stepElements;
   const { vector } = args.tuning ?? defaultMatmulTuning(device);
   const fit = rowsPerDispatch(device, xRows, [
@@ -130,11 +129,14 @@ export function indexedMatmul(batch: Batch, args: IndexedMatmulArguments): void 
     { range: y, rowElements: yStride },
     { range: expertIds, rowElements: 1 },
   ]);
-  // A range of rows starts on a row of x, so that the division in the kernel stays exact.
-  const chunk = fit >= xRows ? xRows : Math.max(xRowDivisor, fit - (fit % xRowDivisor));
-  for (let first = 0; first < xRows; first += chunk) {
-    const count = Math.min(chunk, xRows - first);
-    const xFirst = firstXRow + first / xRowDivisor;
+  for (let first = 0, count = 0; first < xRows; first += count) {
+    // A range of rows starts on a row of x, or stays within one, so that the division in the kernel
+    // stays exact.
+    const inRow = first % xRowDivisor;
+    const whole = inRow === 0 && fit >= xRowDivisor;
+    const most = whole ? fit - (fit % xRowDivisor) : Math.min(fit, xRowDivisor - inRow);
+    count = fit >= xRows ? xRows : Math.min(most, xRows - first);
+    const xFirst = firstXRow + Math.floor(first / xRowDivisor);
     const from = bindingWindow(
       device,
       x,
@@ -145,14 +147,7 @@ export function indexedMatmul(batch: Batch, args: IndexedMatmulArguments): void 
     const yFirst = yOffset + first * yStride;
     const to = bindingWindow(device, y, yFirst, (count - 1) * yStride + rowsPerExpert);
     for (const { firstRow, rowCount, codes, scales } of segments) {
-      const bindings = {
-        x: from.range,
-        codes,
-        scales,
-        expertIds: ids.range,
-        slots: slots ?? ids.range,
-        y: to.range,
-      };
+      const bindings = { x: from.range, codes, scales, expertIds: ids.range, y: to.range };
       const uniforms = {
         xRows: count,
         outputs: rowsPerExpert,
@@ -169,7 +164,7 @@ export function indexedMatmul(batch: Batch, args: IndexedMatmulArguments): void 
         segmentRows: rowCount,
         idBase: ids.base,
       };
-      dispatchIndexed(batch, { weights, params: storage, vector, bindings, uniforms });
+      dispatchIndexed(batch, { weights, params: storage, vector, bindings, slots, uniforms });
     }
   }
 }

@@ -1,6 +1,13 @@
 /** Products against their CPU twins: every storage, odd sizes, splits, offsets, aliasing. */
 import { createGpu } from '@vramkit/adapter';
-import { Batch, countersSince, openDevice, type VramDevice } from '@vramkit/core';
+import {
+  arenaResource,
+  Batch,
+  countersSince,
+  createTensor,
+  openDevice,
+  type VramDevice,
+} from '@vramkit/core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { indexedMatmul } from './indexed-matmul.js';
 import { indexedMatmulCpu, matmulCpu } from './kernels/matmul.cpu.js';
@@ -248,6 +255,42 @@ describe.each(STORAGES)('indexedMatmul of $format $groupSize', (storage) => {
     expect(await indexedError(device, ids, { xRowDivisor: 2 })).toBeLessThanOrEqual(1);
     expect(await indexedError(device, ids, { accumulate: true })).toBeLessThanOrEqual(1);
     expect(await indexedError(device, [3])).toBeLessThanOrEqual(1);
+  });
+
+  it('takes x, ids and y out of one buffer', async () => {
+    const host = sampleMatrix({ ...storage, rows: experts * rowsPerExpert, columns }, 3);
+    const weights = await deviceMatrix(device, host);
+    const sizeBytes = 1 << 16;
+    const arena = arenaResource(device.memory, { sizeBytes, kind: 'activations', label: 'all' });
+    const take = (dtype: 'f32' | 'u32', count: number) =>
+      createTensor(device, { dtype, shape: [count], ...kind, memory: arena });
+    const kind = { kind: 'activations', label: 'part' } as const;
+    const [x, ids, y] = [take('f32', columns), take('u32', 2), take('f32', 2 * rowsPerExpert)];
+    const xData = sampleFloats(columns, 4);
+    const expected = new Float32Array(2 * rowsPerExpert);
+    const shape = { xRows: 2, xRowDivisor: 2, rowsPerExpert };
+    const expertIds = Uint32Array.of(3, 1);
+    x.write(xData);
+    ids.write(expertIds);
+    indexedMatmulCpu({ ...shape, x: xData, weights: host, expertIds, y: expected });
+    for (const tuning of TUNINGS) {
+      const batch = new Batch(device, 'one buffer');
+      indexedMatmul(batch, { ...shape, x, weights, expertIds: ids, y, tuning });
+      batch.submit();
+      expect(worstError(await y.read(), expected, columns)).toBeLessThanOrEqual(1);
+      await device.settle();
+    }
+    for (const each of [x, ids, y, weights, arena]) each.dispose();
+  });
+
+  it('takes fewer rows at once than share a row of x', async () => {
+    const small = await openDevice({ gpu, limits: { maxStorageBufferBindingSize: 2 ** 14 } });
+    const ids = Array.from({ length: 83 }, (_, i) => (i * 7) % 6);
+    // 40 rows of 101 fit one binding; 41 to 83 share a row.
+    for (const xRowDivisor of [41, 60, 83]) {
+      expect(await indexedError(small, ids, { xRowDivisor }, 101)).toBeLessThanOrEqual(1);
+    }
+    small.dispose();
   });
 
   it('splits an expert between segments', async () => {

@@ -18,6 +18,7 @@ import {
   activationRows,
   INDEXED_BINDINGS,
   INDEXED_UNIFORMS,
+  MAPPED_BINDINGS,
   MATMUL_BINDINGS,
   MATMUL_UNIFORMS,
   rowSetup,
@@ -103,6 +104,14 @@ export const laneIndexedKernel = defineKernel({
   bindings: INDEXED_BINDINGS,
   uniforms: INDEXED_UNIFORMS,
   enables: () => ['subgroups'],
-  source: (params: LaneMatmulParams & { readonly indexing: 'ids' | 'slots' }) =>
-    source(params, params.indexing),
+  source: (params: LaneMatmulParams) => source(params, 'ids'),
+});
+
+/** The mapped form; see matmul-operands.wgsl.ts. */
+export const laneMappedKernel = defineKernel({
+  name: 'matmul-lanes-mapped',
+  bindings: MAPPED_BINDINGS,
+  uniforms: INDEXED_UNIFORMS,
+  enables: () => ['subgroups'],
+  source: (params: LaneMatmulParams) => source(params, 'slots'),
 });

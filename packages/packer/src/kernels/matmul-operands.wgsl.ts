@@ -33,7 +33,15 @@ export const MATMUL_BINDINGS = {
 export const INDEXED_BINDINGS = {
   ...MATMUL_BINDINGS,
   expertIds: { access: 'read', type: 'array<u32>' },
-  /** The mapped form's table, [experts]; unused by the other. */
+} as const;
+
+/**
+ * Bindings of the mapped form. The other has no `slots`: what stood in for it would be bound twice,
+ * which WebGPU forbids where the buffer is written too.
+ */
+export const MAPPED_BINDINGS = {
+  ...INDEXED_BINDINGS,
+  /** The table, [experts]. */
   slots: { access: 'read', type: 'array<u32>' },
 } as const;
 

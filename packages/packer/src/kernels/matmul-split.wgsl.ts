@@ -16,6 +16,7 @@ import {
   activationRows,
   INDEXED_BINDINGS,
   INDEXED_UNIFORMS,
+  MAPPED_BINDINGS,
   MATMUL_BINDINGS,
   MATMUL_UNIFORMS,
   rowSetup,
@@ -144,6 +145,13 @@ export const splitIndexedKernel = defineKernel({
   name: 'matmul-split-indexed',
   bindings: INDEXED_BINDINGS,
   uniforms: INDEXED_UNIFORMS,
-  source: (params: SplitMatmulParams & { readonly indexing: 'ids' | 'slots' }) =>
-    source(params, params.indexing),
+  source: (params: SplitMatmulParams) => source(params, 'ids'),
+});
+
+/** The mapped form; see matmul-operands.wgsl.ts. */
+export const splitMappedKernel = defineKernel({
+  name: 'matmul-split-mapped',
+  bindings: MAPPED_BINDINGS,
+  uniforms: INDEXED_UNIFORMS,
+  source: (params: SplitMatmulParams) => source(params, 'slots'),
 });
