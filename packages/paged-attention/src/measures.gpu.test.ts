@@ -1,6 +1,6 @@
 /** Likeness of keys and moments of queries against their twins. */
 import { createGpu } from '@vramkit/adapter';
-import { Batch, createTensor, type VramDevice } from '@vramkit/core';
+import { Batch, createTensor, openDevice, type VramDevice } from '@vramkit/core';
 import { compareArrays, seededRandom } from '@vramkit/core/testing';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { QueryMoments } from './index.js';
@@ -108,5 +108,18 @@ describe('query moments', () => {
       expect.objectContaining({ code: 'disposed' }),
     );
     expect(device.memory.stats().liveBytes - before).toBe(128);
+    expect(() => new QueryMoments(device, { layers: 1, heads: 2, headDim: 6 })).toThrow(invalid);
+  });
+
+  it('take nothing of a device that is lost', async () => {
+    const lost = await openDevice({ gpu: (await createGpu()).gpu });
+    lost.gpuDevice.destroy();
+    await lost.lost;
+    const before = lost.memory.stats().liveBytes;
+    expect(() => new QueryMoments(lost, { layers: 2, heads: 2, headDim: 8 })).toThrow(
+      expect.objectContaining({ code: 'device-lost' }),
+    );
+    expect(lost.memory.stats().liveBytes).toBe(before);
+    lost.dispose();
   });
 });

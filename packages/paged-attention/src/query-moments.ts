@@ -6,6 +6,7 @@
  */
 import {
   allocate,
+  assertArgument,
   Batch,
   checkInteger,
   fail,
@@ -48,12 +49,13 @@ export class QueryMoments {
 
   /**
    * Takes `layers * heads * (headDim + 1) * headDim` floats of kind 'kv'.
-   * @throws VramError `out-of-memory`, with nothing taken; `invalid-argument`.
+   * @throws VramError `out-of-memory` or `device-lost`, with nothing taken; `invalid-argument`.
    */
   constructor(device: VramDevice, options: QueryMomentsOptions) {
     const layers = checkInteger('layers', options.layers, 1);
     const heads = checkInteger('heads', options.heads, 1);
     const headDim = checkInteger('headDim', options.headDim, 4);
+    assertArgument(headDim % 4 === 0, `headDim ${headDim} is not a multiple of 4`, { headDim });
     this.#device = device;
     this.#shape = options;
     this.#memory = options.memory ?? device.memory;
@@ -63,13 +65,13 @@ export class QueryMoments {
         const request = { sizeBytes, kind: 'kv', label: 'query moments' } as const;
         this.#layers.push(allocate(this.#memory, request));
       }
+      const batch = new Batch(device, 'clear query moments');
+      for (const sums of this.#layers) batch.clear(sums);
+      batch.submit();
     } catch (error) {
       this.dispose();
       throw error;
     }
-    const batch = new Batch(device, 'clear query moments');
-    for (const sums of this.#layers) batch.clear(sums);
-    batch.submit();
   }
 
   /** Queries added so far. */
