@@ -3,7 +3,7 @@
  * segment and over several.
  */
 import { createGpu } from '@vramkit/adapter';
-import type { VramDevice } from '@vramkit/core';
+import { arenaResource, type VramDevice } from '@vramkit/core';
 import { seededRandom } from '@vramkit/core/testing';
 import { afterAll, beforeAll, beforeEach, afterEach, describe, expect, it } from 'vitest';
 import { SKIPPED_SLOT } from './index.js';
@@ -77,4 +77,21 @@ it('reads norms of more blocks than are gathered at once, in the order of the sl
   const slots = Array.from({ length: 24 }, (_, i) => ((i * 7) % 24) * 64 + i);
   fixture.write(slots);
   await fixture.compare(slots);
+});
+
+it('reads scattered blocks of a cache in an arena', async () => {
+  const sizeBytes = 1 << 20;
+  const memory = arenaResource(device.memory, { sizeBytes, kind: 'kv', label: 'arena' });
+  const shape = { layers: 2, kvHeads: 2, headDim: 16, blockCount: 16, blockSize: 8 };
+  const fixture = new CacheFixture(device, seededRandom(4), { ...shape, dtype: 'f32', memory });
+  const slots = [3, 7, 11].flatMap((block) => [8 * block, 8 * block + 5]);
+  fixture.write(slots);
+  await fixture.compare(slots);
+  const scattered = await fixture.cache.readBlocks([3, 7, 11]);
+  for (const [id, bytes] of scattered) {
+    expect(bytes).toEqual((await fixture.cache.readBlocks([id])).get(id));
+  }
+  fixture.dispose();
+  expect(memory.stats().liveBytes).toBe(0);
+  memory.dispose();
 });

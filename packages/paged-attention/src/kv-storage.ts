@@ -58,6 +58,11 @@ export class KvStorage {
     return { ...run, layers, norms: take('norms', normBlockBytes(layout)) };
   }
 
+  /** Whether a range lies in this buffer. */
+  hasBuffer(buffer: GPUBuffer): boolean {
+    return this.#allocations.some((allocation) => allocation.buffer === buffer);
+  }
+
   /** Gives everything back; idempotent. */
   dispose(): void {
     if (this.#disposed) return;

@@ -79,7 +79,10 @@ export interface PagedKvCacheOptions {
   readonly blockSize: number;
   /** How K and V are stored; arithmetic and norms are f32. f16 needs no device feature. */
   readonly dtype: KvDType;
-  /** Where the memory comes from. Default: the device's budgeted memory. */
+  /**
+   * Where the memory comes from; beside an arena, the range that gathers blocks for reading comes
+   * from the device's. Default: the device's budgeted memory.
+   */
   readonly memory?: MemoryResource;
   /** Name in errors, traces and memory reports. Default: 'kv'. */
   readonly label?: string;
@@ -126,7 +129,11 @@ export class PagedKvCache {
     this.#storage = new KvStorage(device, layout, memory, label);
     try {
       if (options.reserve !== undefined) this.#reserve(options.reserve);
-      this.#gather = this.#createGather(memory, label);
+      const gather = this.#createGather(memory, label);
+      const isShared = this.#storage.hasBuffer(gather.buffer);
+      // An arena's: WebGPU cannot copy blocks within one buffer.
+      if (isShared) gather.dispose();
+      this.#gather = isShared ? this.#createGather(device.memory, label) : gather;
     } catch (error) {
       this.#scratch.dispose();
       this.#storage.dispose();
