@@ -7,7 +7,9 @@
  *
  * After warm-up an operation creates no buffer, no bind group and no pipeline: scratch is sized by
  * the shape of a call, not by how long its sequences are, and the paths that a longer sequence
- * takes are compiled at the first call.
+ * takes are compiled at the first call. But for logits, which are kept where received attention is
+ * added up: their scratch grows with the longest sequence, to at least twice its size each time,
+ * and so a few times in all.
  *
  * Length: one class, a method for each operation; what an operation does is in a file of its own.
  */

@@ -60,8 +60,8 @@ export function checkReceived(
 }
 
 /**
- * Scratch for `rows` rows of `stride` logits. Both ranges stay the same for fewer rows and shorter
- * strides, so that bind groups are found again.
+ * Scratch for `rows` rows of `stride` logits. Calls of the same `rows` find the same ranges, and so
+ * their bind groups, until a longer stride needs more than was taken.
  */
 export function reserveLogits(
   scratch: AttentionScratch,
