@@ -12,6 +12,7 @@ import {
 } from '@vramkit/example-runtime';
 import { resolveModel } from '@vramkit/models';
 import { openStore } from '@vramkit/storage/store-url';
+import { drain, interrupted } from './drain.js';
 import { loadWeights, openEngine } from './open-engine.js';
 import { HELP, parseOptions, type ServeOptions } from './options.js';
 import { openPrefixes } from './prefixes.js';
@@ -41,9 +42,6 @@ async function main(args: readonly string[]): Promise<number> {
     process.stdout.write(HELP);
     return 0;
   }
-  const interrupted = new Promise<void>((resolve) => {
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve());
-  });
   const { path } = await resolveModel(options.model);
   const { gpu, adapter, driver } = await createGpu();
   const { gpuBudgetBytes: budgetBytes, apiKey } = options;
@@ -61,18 +59,16 @@ async function main(args: readonly string[]): Promise<number> {
     model: name,
     ...(apiKey === undefined ? {} : { apiKey }),
   });
-  try {
-    const address = await app.listen({ host: options.host, port: options.port });
-    const { capacityTokens } = engine;
-    process.stdout.write(
-      `${name} on ${adapter} (${driver}), KV cache of ${capacityTokens} tokens\n`,
-    );
-    process.stdout.write(`listening at ${address}\n`);
-    await interrupted;
-    return 0;
-  } finally {
-    await app.close();
-  }
+  const address = await app.listen({ host: options.host, port: options.port });
+  // Until here, a signal ends the process at once.
+  const signal = interrupted();
+  const { capacityTokens } = engine;
+  process.stdout.write(`${name} on ${adapter} (${driver}), KV cache of ${capacityTokens} tokens\n`);
+  process.stdout.write(`listening at ${address}\n`);
+  await signal;
+  process.stdout.write('ending, requests that run have 5 s; interrupt again to end at once\n');
+  await drain(app, engine);
+  return 0;
 }
 
 try {

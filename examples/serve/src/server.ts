@@ -62,7 +62,8 @@ export function createServer(
       headersTimeout: requestTimeout,
       requestTimeout,
     },
-    forceCloseConnections: true,
+    // Those of requests that run are left to finish; see `drain.ts`.
+    forceCloseConnections: 'idle',
     // Clients send numbers as numbers: "1" is not 1 here.
     ajv: { customOptions: { coerceTypes: false, removeAdditional: false, allowUnionTypes: true } },
   });

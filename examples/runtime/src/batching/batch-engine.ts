@@ -19,6 +19,7 @@ import {
   isVramError,
   subrange,
   throwIfAborted,
+  VramError,
   type VramDevice,
 } from '@vramkit/core';
 import { BlockPool, KvCacheManager, type CacheMetrics } from '@vramkit/block-allocator';
@@ -319,12 +320,16 @@ export class BatchEngine {
   }
 
   /**
-   * Cancels all requests, waits for the step and for the stores in flight, and frees cache and
-   * activations.
+   * Ends all requests with `disposed`, waits for the step and for the stores in flight, and frees
+   * cache and activations. Idempotent.
    */
   async dispose(): Promise<void> {
     this.#closed = true;
-    for (const generation of this.#scheduler.requests) generation.cancel();
+    for (const generation of this.#scheduler.requests) {
+      if (generation.finishReason !== undefined) continue;
+      this.#cancelled.add(generation);
+      generation.fail(new VramError('disposed', 'the engine was closed'));
+    }
     await this.#loop;
     await this.#prefixes?.settle();
     this.#forward.dispose();
