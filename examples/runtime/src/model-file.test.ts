@@ -262,7 +262,7 @@ describe('openModelFile refuses', () => {
 
   it('folders without a model and files that are none', async () => {
     expect(await refusal(join(folder, 'none'))).toMatch(/not-found/);
-    expect(await refusal(folder)).toMatch(/not-found: cannot open .*config\.json/);
+    expect(await refusal(folder)).toMatch(/not-found: there is no model in folder .*config\.json/);
     await writeFile(join(folder, 'config.json'), '[1]');
     expect(await refusal(folder)).toMatch(/corrupt-data: .*config\.json: not a JSON object/);
     await writeFile(join(folder, 'config.json'), JSON.stringify(CONFIG));

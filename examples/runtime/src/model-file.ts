@@ -88,6 +88,10 @@ async function openFolder(
   options: { folder: string; file?: string; signal?: AbortSignal },
 ): Promise<ModelFile> {
   const { folder, file, signal } = options;
+  if ((await stat(join(folder, 'config.json')).catch(() => undefined)) === undefined) {
+    const what = 'it has no config.json; a GGUF file is given by its own path';
+    fail('not-found', `there is no model in folder ${folder}: ${what}`, { folder });
+  }
   const config = await safetensorsConfig(folder);
   const model = await openSafetensorsModel(folder, file, signal);
   try {

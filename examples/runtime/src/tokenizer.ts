@@ -61,7 +61,7 @@ export interface Tokenizer {
    */
   applyChatTemplate(messages: readonly ChatMessage[], options?: ChatTemplateOptions): string;
   /**
-   * Token ids of a conversation: special tokens are the template's, what messages hold is text.
+   * Token ids of a conversation. Special tokens are the template's; what is in messages is text.
    * @throws VramError as {@link Tokenizer.applyChatTemplate}.
    */
   encodeChat(messages: readonly ChatMessage[], options?: ChatTemplateOptions): Uint32Array;

@@ -1,4 +1,4 @@
-/** A server that ends lets requests finish, tells the others, and does not wait for idle clients. */
+/** A server that ends lets requests finish, tells the others, and waits for no idle client. */
 import { createGpu } from '@vramkit/adapter';
 import { openDevice, type VramDevice } from '@vramkit/core';
 import {

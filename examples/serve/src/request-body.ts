@@ -1,7 +1,8 @@
 /**
  * Bodies of the two completion routes: their JSON Schemas, and the request that they mean.
  *
- * Other fields pass the schemas; `unsupported-fields.ts` refuses what would change the answer.
+ * Other fields pass the schemas; `unsupported-fields.ts` refuses those that would change an
+ * answer.
  */
 import type { ChatMessage, Tokenizer } from '@vramkit/example-runtime';
 import { HttpError } from './http-error.js';

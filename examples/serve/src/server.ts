@@ -46,7 +46,10 @@ const CLIENT_CLOSED = 499;
 /** Tokens of a completion that asks for no number. */
 const DEFAULT_TOKENS = 16;
 
-/** Routes over an engine and the tokenizer of its model; `listen()` is the caller's. */
+/**
+ * Routes over an engine and the tokenizer of its model; `listen()` is the caller's. Closing it
+ * waits for requests that run; see `drain.ts`.
+ */
 export function createServer(
   engine: BatchEngine,
   tokenizer: Tokenizer,
@@ -62,7 +65,6 @@ export function createServer(
       headersTimeout: requestTimeout,
       requestTimeout,
     },
-    // Those of requests that run are left to finish; see `drain.ts`.
     forceCloseConnections: 'idle',
     // Clients send numbers as numbers: "1" is not 1 here.
     ajv: { customOptions: { coerceTypes: false, removeAdditional: false, allowUnionTypes: true } },
