@@ -1,5 +1,5 @@
 /** Chooses and loads the model, sizes the session, runs the policies and gathers the report. */
-import type { VramDevice } from '@vramkit/core';
+import { fail, type VramDevice } from '@vramkit/core';
 import type { KvPolicy } from '@vramkit/eviction';
 import {
   expertStats,
@@ -58,6 +58,12 @@ async function findModel(
   }
 }
 
+/** What {@link makePlan} takes of the command line. */
+export type PlanOptions = Pick<
+  DemoOptions,
+  'promptFile' | 'question' | 'policies' | 'blockSize' | 'kvBudgetTokens' | 'maxTokens'
+>;
+
 /** What a run needs to know before the weights are loaded. */
 interface Plan {
   readonly prompt: DemoPrompt;
@@ -70,9 +76,15 @@ interface Plan {
 }
 
 /**
- * Sizes the run; finds unknown policies and budgets that are too small before anything is loaded.
+ * Sizes the run; finds unknown policies, budgets that are too small and answers that are too long
+ * before anything is loaded.
+ * @throws VramError `context-exceeded`; what {@link buildPrompt} and {@link makePolicies} throw.
  */
-async function makePlan(tokenizer: Tokenizer, options: DemoOptions): Promise<Plan> {
+export async function makePlan(
+  tokenizer: Tokenizer,
+  options: PlanOptions,
+  contextLength: number,
+): Promise<Plan> {
   const prompt = await buildPrompt(options, tokenizer);
   const { blockSize } = options;
   const promptTokens = prompt.body.length + prompt.heldOut.length + prompt.question.length;
@@ -81,6 +93,16 @@ async function makePlan(tokenizer: Tokenizer, options: DemoOptions): Promise<Pla
   const policies = makePolicies(options, kvBudgetTokens);
   const answerTokens = tokenizer.hasChatTemplate ? ANSWER_TOKENS.instruct : ANSWER_TOKENS.bytes;
   const maxTokens = options.maxTokens ?? answerTokens;
+  const room = contextLength - promptTokens;
+  if (room < maxTokens) {
+    const most = room < 1 ? 'shorten the prompt' : `--max-tokens at most ${room} fits`;
+    fail(
+      'context-exceeded',
+      `a prompt of ${promptTokens} tokens and an answer of ${maxTokens} exceed the model's ` +
+        `context of ${contextLength}; ${most}`,
+      { promptTokens, maxTokens, contextLength },
+    );
+  }
   // The trunk holds the prompt; one fork at a time holds its budget or its answer beside it.
   const largestFork = Math.max(
     ...policies.map((policy) => (policy.budgetTokens < promptTokens ? policy.budgetTokens : 0)),
@@ -132,7 +154,7 @@ export async function demo(
   const file = await openModelFile(path);
   try {
     const tokenizer = await loadTokenizer(file);
-    const plan = await makePlan(tokenizer, options);
+    const plan = await makePlan(tokenizer, options, file.config.contextLength);
     const { prompt, promptTokens, kvBudgetTokens, kvTokens } = plan;
     const { blockSize, kvDtype } = options;
     terminal.phase('load weights');

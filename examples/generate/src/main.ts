@@ -6,7 +6,7 @@ import { writeFile } from 'node:fs/promises';
 import { createGpu } from '@vramkit/adapter';
 import { isVramError, openDevice } from '@vramkit/core';
 import { demo } from './demo.js';
-import { HELP, parseOptions } from './options.js';
+import { checkOutputs, HELP, parseOptions } from './options.js';
 import { renderHtml } from './report/html.js';
 import { formatTable, summaryTable } from './report/table.js';
 
@@ -17,6 +17,7 @@ async function main(args: readonly string[]): Promise<number> {
     process.stdout.write(HELP);
     return 0;
   }
+  await checkOutputs(options);
   const controller = new AbortController();
   process.once('SIGINT', () => controller.abort());
   const { gpu, adapter, driver } = await createGpu();
@@ -39,5 +40,6 @@ try {
 } catch (error) {
   if (!isVramError(error)) throw error;
   process.stderr.write(`${error.message}\n`);
-  process.exitCode = error.code === 'aborted' ? 130 : 1;
+  const codes: Readonly<Record<string, number>> = { aborted: 130, 'invalid-argument': 2 };
+  process.exitCode = codes[error.code] ?? 1;
 }

@@ -1,6 +1,9 @@
 /** Command line of the demo. */
-import { parseFlags } from '@vramkit/adapter';
-import { checkInteger, fail } from '@vramkit/core';
+import { constants } from 'node:fs';
+import { access, stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { parseFlags, parseWhole } from '@vramkit/adapter';
+import { fail, VramError } from '@vramkit/core';
 import { KV_POLICY_NAMES } from '@vramkit/eviction';
 import {
   EXPERT_FLAGS,
@@ -86,7 +89,7 @@ export function parseOptions(args: readonly string[]): DemoOptions | 'help' {
     return fail('invalid-argument', `--kv-dtype is f16 or f32, not '${dtype}'`);
   }
   const whole = (name: 'kv-budget-tokens' | 'max-tokens' | 'block-size'): number =>
-    checkInteger(`--${name}`, Number(values[name]), 1, 2 ** 31 - 1);
+    parseWhole(`--${name}`, values[name] ?? '', { least: 1, most: 2 ** 31 - 1 });
   const gpuBudget = values['gpu-budget'];
   return {
     model: values.model,
@@ -104,4 +107,27 @@ export function parseOptions(args: readonly string[]): DemoOptions | 'help' {
     jsonFile: values.json,
     reportFile: values.report,
   };
+}
+
+/**
+ * Finds out before the run whether its results can be written.
+ * @throws VramError `invalid-argument` naming the option and the file.
+ */
+export async function checkOutputs({
+  jsonFile,
+  reportFile,
+}: Pick<DemoOptions, 'jsonFile' | 'reportFile'>): Promise<void> {
+  for (const [option, path] of [
+    ['--json', jsonFile],
+    ['--report', reportFile],
+  ] as const) {
+    if (path === undefined) continue;
+    const found = await stat(path).catch(() => undefined);
+    const needed = found === undefined ? dirname(path) : path;
+    const refuse = (cause?: unknown): never => {
+      throw new VramError('invalid-argument', `${option} '${path}' cannot be written`, { cause });
+    };
+    if (found?.isDirectory() === true) refuse();
+    await access(needed, constants.W_OK).catch(refuse);
+  }
 }

@@ -6,7 +6,7 @@
  * question.
  */
 import { readFile } from 'node:fs/promises';
-import { VramError } from '@vramkit/core';
+import { fail, VramError } from '@vramkit/core';
 import type { Tokenizer } from '@vramkit/example-runtime';
 import type { DemoOptions } from './options.js';
 
@@ -31,20 +31,29 @@ const TINY_CONTEXT_BYTES = 900;
 
 const excerpt = new URL('../texts/moby-dick-excerpt.txt', import.meta.url);
 
-async function readText(options: DemoOptions): Promise<{ text: string; source: string }> {
+async function readText(options: PromptOptions): Promise<{ text: string; source: string }> {
   const file = options.promptFile;
-  try {
-    const text = await readFile(file ?? excerpt, 'utf8');
-    return { text: text.trimEnd(), source: file ?? 'Moby-Dick, chapter 1 (1851), public domain' };
-  } catch (cause) {
+  const text = await readFile(file ?? excerpt, 'utf8').catch((cause: unknown) => {
     throw new VramError('not-found', `cannot read the text '${file ?? excerpt.pathname}'`, {
       cause,
     });
-  }
+  });
+  if (text.trim() === '') fail('invalid-argument', `the prompt is empty: nothing is in '${file}'`);
+  return { text: text.trimEnd(), source: file ?? 'Moby-Dick, chapter 1 (1851), public domain' };
 }
 
-/** Builds the prompt for a model that follows instructions, or for one that only continues text. */
-export async function buildPrompt(options: DemoOptions, tokenizer: Tokenizer): Promise<DemoPrompt> {
+/** What the prompt is built of. */
+export type PromptOptions = Pick<DemoOptions, 'promptFile' | 'question'>;
+
+/**
+ * Builds the prompt for a model that follows instructions, or for one that only continues text.
+ * @throws VramError `not-found` where the text cannot be read, `invalid-argument` where it is
+ * empty.
+ */
+export async function buildPrompt(
+  options: PromptOptions,
+  tokenizer: Tokenizer,
+): Promise<DemoPrompt> {
   const { text, source: textSource } = await readText(options);
   const split = (ids: Uint32Array): Pick<DemoPrompt, 'body' | 'heldOut'> => {
     const at = Math.max(1, ids.length - HELD_OUT_TOKENS);
