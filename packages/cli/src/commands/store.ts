@@ -5,7 +5,6 @@
  * its name when it is whole.
  */
 import { createReadStream } from 'node:fs';
-import { open, rename, rm, stat } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -15,6 +14,7 @@ import { openStore } from '@vramkit/storage/store-url';
 import { UsageError, type Command, type OptionValues, type Terminal } from '../command-line.js';
 import { formatBytes } from '../doctor/format.js';
 import { createProgress, type Progress } from '../progress.js';
+import { checkFolder, inputBytes, outputFile } from './store-paths.js';
 
 /** Imports a driver from the folder that the command was called in. */
 export async function loadDriver(name: string): Promise<unknown> {
@@ -91,24 +91,19 @@ async function get(call: Call) {
     for await (const chunk of chunks) await terminal.bytes(chunk);
     return {};
   }
-  const part = `${path}.part`;
-  const file = await open(part, 'w');
+  const output = await outputFile(path);
   try {
-    for await (const chunk of chunks) await file.appendFile(chunk);
-    await file.sync();
-    await file.close();
-    await rename(part, path);
-  } catch (error) {
-    await file.close().catch(() => undefined);
-    await rm(part, { force: true });
-    throw error;
+    for await (const chunk of chunks) await output.file.appendFile(chunk);
+    await output.commit();
+  } finally {
+    await output.discard();
   }
   return { report: { blob: info, file: path } };
 }
 
 async function put({ store, args, options, terminal, progress }: Call) {
   const [key = '', path] = args;
-  const sizeBytes = path === undefined ? undefined : (await stat(path)).size;
+  const sizeBytes = path === undefined ? undefined : await inputBytes(path);
   const input = path === undefined ? terminal.input : createReadStream(path);
   const body = counted(input, { progress, total: sizeBytes ?? 0, name: key });
   const condition = options['if-absent'] === true ? ('absent' as const) : undefined;
@@ -179,6 +174,7 @@ async function run(
   if (verb === undefined || args.length < verb.least || args.length > verb.most) {
     throw new UsageError(`'store ${name}' takes ADDRESS ${verb?.usage ?? ''}.`);
   }
+  if (name !== 'put') await checkFolder(address);
   const progress = createProgress(terminal);
   const opened: OwnedBlobStore[] = [];
   const openOne = async (where: string): Promise<BlobStore> => {
