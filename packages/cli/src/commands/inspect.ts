@@ -50,9 +50,17 @@ function report(source: ModelSource): TensorReport[] {
   });
 }
 
-async function run(options: OptionValues, terminal: Terminal): Promise<number> {
-  const path = options['model'];
-  if (typeof path !== 'string') return fail('invalid-argument', '--model is required');
+async function run(
+  options: OptionValues,
+  terminal: Terminal,
+  [argument]: readonly string[] = [],
+): Promise<number> {
+  const { model } = options;
+  if (argument !== undefined && model !== undefined) {
+    fail('invalid-argument', 'PATH and --model both name a model; give one of them');
+  }
+  const path = argument ?? model;
+  if (typeof path !== 'string') return fail('invalid-argument', 'name a model: PATH or --model');
   const source = await openModelSource(path);
   try {
     const tensors = report(source);
@@ -87,12 +95,11 @@ export const inspect: Command = {
   name: 'inspect',
   summary: 'list the tensors of a model file and how they are stored',
   options: {
-    model: { type: 'string', value: 'PATH', summary: 'GGUF or safetensors file, or a folder' },
+    model: { type: 'string', value: 'PATH', summary: 'the same as the argument' },
     json: { type: 'boolean', summary: 'print the report as JSON' },
     verify: { type: 'boolean', summary: 'read a packed file and compare its checksums' },
   },
-  examples: [
-    ['vramkit inspect --model out.safetensors --verify', 'see that a packed file is whole'],
-  ],
+  arguments: [{ name: 'PATH', summary: 'GGUF or safetensors file, or a folder', optional: true }],
+  examples: [['vramkit inspect out.safetensors --verify', 'see that a packed file is whole']],
   run,
 };
