@@ -121,7 +121,7 @@ describe('pack refuses', () => {
     linkSync(model, hardLink);
     for (const out of [model, link, hardLink, `${folder}/./in.safetensors`]) {
       const { status, err } = await run(model, out);
-      expect(err).toContain(`${out} would overwrite ${model}, which is read; give another --out`);
+      expect(err).toContain(`${out} would overwrite ${model}, which is read; name another file`);
       expect(status).toBe(2);
     }
     const part = join(folder, 'x.part');

@@ -65,7 +65,7 @@ export async function checkOutput(request: PackRequest, source: ModelSource): Pr
     const identity = await fileIdentity(file);
     const name = identity === undefined ? undefined : written.get(identity);
     if (name === undefined) continue;
-    fail('invalid-argument', `${name} would overwrite ${file}, which is read; give another --out`, {
+    fail('invalid-argument', `${name} would overwrite ${file}, which is read; name another file`, {
       file,
     });
   }
