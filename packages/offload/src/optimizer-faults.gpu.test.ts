@@ -1,6 +1,7 @@
 /** Failures: what is left after each, and that going on gives the uninterrupted run's result. */
 import { createGpu } from '@vramkit/adapter';
 import {
+  createTensor,
   openDevice,
   tracedResource,
   type MemoryEvent,
@@ -364,4 +365,11 @@ it('cuts arrays over a small binding limit', async () => {
     expect(state).toEqual((await train(device, plan, data, ADAM)).state);
   }
   small.dispose();
+});
+
+it('refuses a gradient of another type, whatever its size', async () => {
+  await using optimizer = await createOptimizer(device, PLAN, DATA, ADAM);
+  const layout = { dtype: 'f16', kind: 'gradients', label: 'half' } as const;
+  using half = createTensor(device, { ...layout, shape: [4096] });
+  await expect(optimizer.addGradient(0, half)).rejects.toThrow(/gradients of f32, got .* of f16/);
 });

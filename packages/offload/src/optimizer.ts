@@ -146,9 +146,10 @@ export class OffloadedOptimizer {
     this.#assertUsable();
     const subgroup = this.schedule.subgroups[index];
     assertArgument(subgroup !== undefined, `there is no subgroup ${index}`);
+    const { dtype = 'f32', sizeBytes } = source;
     assertArgument(
-      source.sizeBytes >= 4 * subgroup.count,
-      `subgroup ${index} has ${subgroup.count} gradients, got ${source.sizeBytes} B`,
+      dtype === 'f32' && sizeBytes >= 4 * subgroup.count,
+      `subgroup ${index} has ${subgroup.count} gradients of f32, got ${sizeBytes} B of ${dtype}`,
     );
     if (subgroup.site !== 'host') {
       this.#device.keepGradient(index, source, (this.#passes[index] ?? 0) > 0);

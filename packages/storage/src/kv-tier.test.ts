@@ -146,7 +146,7 @@ describe('KV tier', () => {
     expect(names.filter((name) => second.matchCount([name]) === 0)).toHaveLength(5);
   });
 
-  it('leaves nothing in the store that its books lack when a call fails or is aborted', async () => {
+  it('leaves nothing in the store that its books lack, also where calls fail', async () => {
     const memory = memoryStore();
     const failed = (): never => {
       throw new VramError('unavailable', 'failed');

@@ -74,7 +74,8 @@ export async function cachedStore(far: BlobStore, options: CacheOptions): Promis
       const wait = parts.get(id, sizeBytes, () => gather(far.get(key, range)));
       const part = await unlessAborted(wait, signal);
       const until = Math.min(end, start + sizeBytes);
-      yield part.slice(at - start, until - start);
+      // A copy, of a Buffer too: readers share the part.
+      yield new Uint8Array(part.subarray(at - start, until - start));
       at = until;
     }
   }
