@@ -145,14 +145,17 @@ function expertBuffers(
   const choiceStride = Math.ceil(rows / TABLE_ALIGNMENT) * TABLE_ALIGNMENT;
   const choices = make('expert choices', 'u32', 4 * choiceStride);
   const part = (index: number): Tensor => choices.slice(index * choiceStride, rows);
+  // Of another type than the whole.
+  const shares = (index: number): BufferRange =>
+    subrange(choices, 4 * index * choiceStride, 4 * rows);
   return {
     routerLogits: make('router logits', 'f32', maxTokens, experts),
     choices,
     choiceStride,
     ids: part(0),
-    weights: part(1),
+    weights: shares(1),
     nextIds: part(2),
-    nextWeights: part(3),
+    nextWeights: shares(3),
     outputs: make('expert outputs', 'f32', rows, hiddenSize),
   };
 }
