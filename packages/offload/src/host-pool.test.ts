@@ -49,14 +49,16 @@ it('fails jobs under way, and later ones, once it is disposed', async () => {
 it('lets the process end while no job is under way', async () => {
   const { spawn, answer, busy, asked } = silent();
   const pool = new HostPool(memory, { threads: 2, spawn });
-  const jobs = [pool.run(JOB), pool.run(JOB)];
+  const first = pool.run(JOB);
+  await vi.waitFor(() => expect(asked()).toBe(2));
+  const second = pool.run(JOB);
   await vi.waitFor(() => expect(asked()).toBe(4));
   expect(busy()).toBe(true);
   answer();
-  await jobs[0];
+  await first;
   expect(busy()).toBe(true);
   answer();
-  await jobs[1];
+  await second;
   expect(busy()).toBe(false);
   await pool.dispose();
 });
