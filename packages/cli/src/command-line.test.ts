@@ -1,9 +1,9 @@
 /** Arguments to options, hints, help and exit codes, with a command that only notes its options. */
-import { Readable } from 'node:stream';
 import { VramError } from '@vramkit/core';
 import { describe, expect, it } from 'vitest';
-import { editDistance, runCommandLine } from './command-line.js';
+import { editDistance } from './command-line.js';
 import type { Command, OptionValues } from './command-line.js';
+import { runCaptured } from './testing/run-captured.js';
 
 interface Outcome {
   exitCode: number;
@@ -16,7 +16,7 @@ async function runWith(
   args: string[],
   run: () => Promise<number> = () => Promise.resolve(0),
 ): Promise<Outcome> {
-  const outcome: Outcome = { exitCode: -1, out: '', err: '', given: undefined };
+  let given: OptionValues | undefined;
   const command: Command = {
     name: 'measure',
     summary: 'measure something',
@@ -26,22 +26,12 @@ async function runWith(
     },
     examples: [['vramkit measure --json', 'as JSON']],
     run: (options) => {
-      outcome.given = options;
+      given = options;
       return run();
     },
   };
-  const terminal = {
-    input: Readable.from([]),
-    bytes: () => Promise.resolve(),
-    columns: 80,
-    out: (text: string) => void (outcome.out += text),
-    err: (text: string) => void (outcome.err += text),
-    colours: false,
-    interactive: false,
-    version: '1.2.3',
-  };
-  outcome.exitCode = await runCommandLine(args, [command], terminal);
-  return outcome;
+  const { status: exitCode, out, err } = await runCaptured(args, [command]);
+  return { exitCode, out, err, given };
 }
 
 describe('command line', () => {

@@ -1,27 +1,12 @@
 /** The model by argument or by option, by the command in this process. */
 import { fileURLToPath } from 'node:url';
-import { Readable } from 'node:stream';
 import { describe, expect, it } from 'vitest';
-import { runCommandLine } from '../command-line.js';
+import { runCaptured } from '../testing/run-captured.js';
 import { inspect } from './inspect.js';
 
 const model = fileURLToPath(new URL('../../../../tools/models/tiny-moe', import.meta.url));
 
-async function run(...args: string[]): Promise<{ status: number; out: string; err: string }> {
-  const outcome = { out: '', err: '' };
-  const terminal = {
-    input: Readable.from([]),
-    bytes: () => Promise.resolve(),
-    columns: 80,
-    out: (text: string) => void (outcome.out += text),
-    err: (text: string) => void (outcome.err += text),
-    colours: false,
-    interactive: false,
-    version: '1.2.3',
-  };
-  const status = await runCommandLine(['inspect', ...args], [inspect], terminal);
-  return { status, ...outcome };
-}
+const run = (...args: string[]) => runCaptured(['inspect', ...args], [inspect]);
 
 describe('vramkit inspect', () => {
   it('takes a model as argument or as option', async () => {

@@ -3,10 +3,9 @@ import { copyFileSync, linkSync, mkdirSync, mkdtempSync, readFileSync } from 'no
 import { rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Readable } from 'node:stream';
 import { buildGguf, buildSafetensors } from '@vramkit/packer/testing';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { runCommandLine } from '../command-line.js';
+import { runCaptured } from '../testing/run-captured.js';
 import { pack } from './pack.js';
 
 let folder: string;
@@ -36,22 +35,8 @@ function gguf(...names: string[]): string {
   return path;
 }
 
-async function run(path: string, out: string, ...more: string[]) {
-  const outcome = { status: -1, out: '', err: '' };
-  const terminal = {
-    input: Readable.from([]),
-    bytes: () => Promise.resolve(),
-    columns: 80,
-    out: (text: string) => void (outcome.out += text),
-    err: (text: string) => void (outcome.err += text),
-    colours: false,
-    interactive: false,
-    version: '1.2.3',
-  };
-  const args = ['pack', '--model', path, '--out', out, '--workers', '1', ...more];
-  outcome.status = await runCommandLine(args, [pack], terminal);
-  return outcome;
-}
+const run = (path: string, out: string, ...more: string[]) =>
+  runCaptured(['pack', '--model', path, '--out', out, '--workers', '1', ...more], [pack]);
 
 describe('pack refuses', () => {
   it('a file that is packed already, and leaves it', async () => {
