@@ -138,6 +138,20 @@ export async function removeEmptyFolders(folder: string): Promise<boolean> {
   }
 }
 
+/**
+ * Removes the folders on the way from `root` to `path` that hold nothing: folders are a part of
+ * keys, not things of their own, and an empty one would block a key of its name.
+ */
+export async function removeEmptyParents(root: string, path: string): Promise<void> {
+  try {
+    for (let parent = dirname(path); parent !== root; parent = dirname(parent)) {
+      await rmdir(parent);
+    }
+  } catch (error) {
+    if (!['ENOENT', 'ENOTEMPTY', 'EEXIST', 'ENOTDIR', 'EBUSY'].includes(codeOf(error))) throw error;
+  }
+}
+
 /** Files and folders in a folder; symbolic links are left out. */
 export async function entriesOf(folder: string): Promise<FolderEntry[]> {
   try {

@@ -1,6 +1,6 @@
 /** Files keep the contract; links, sparse giants and foreign files are their own rules. */
 import { execFileSync } from 'node:child_process';
-import { constants } from 'node:fs';
+import { constants, existsSync } from 'node:fs';
 import {
   mkdir,
   mkdtemp,
@@ -216,6 +216,25 @@ describe('posix', () => {
     expect(await readBlob(store, 'a')).toEqual(testBytes(10));
     expect(await readdir(folder)).toEqual(['.vramkit-tmp', 'a']);
     expect(await readdir(join(folder, '.vramkit-tmp'))).toEqual([]);
+  });
+
+  it('leaves no folders behind where its signal comes after they were made', async () => {
+    const store = await posixStore({ folder });
+    const sync = vi.spyOn(OpenFile.prototype, 'sync');
+    try {
+      for (const condition of [undefined, 'absent'] as const) {
+        const controller = new AbortController();
+        sync.mockImplementation(async () => {
+          if (existsSync(join(folder, 'a', 'b'))) controller.abort();
+        });
+        const { signal } = controller;
+        const put = store.put('a/b/c', testBytes(20), { condition, signal });
+        await expect(put).rejects.toMatchObject({ code: 'aborted' });
+      }
+    } finally {
+      sync.mockRestore();
+    }
+    expect(await readdir(folder)).toEqual(['.vramkit-tmp']);
   });
 
   it('takes a key in place of folders that hold no file, and of no other', async () => {

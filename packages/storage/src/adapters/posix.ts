@@ -19,7 +19,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
-import { link, lstat, mkdir, realpath, rename, rmdir, statfs, unlink } from 'node:fs/promises';
+import { link, lstat, mkdir, realpath, rename, statfs, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { assertArgument, checkInteger, fail, isVramError, throwIfAborted } from '@vramkit/core';
 import { chunksOf } from '../blob-body.js';
@@ -55,6 +55,7 @@ import {
   makeFolders,
   prepareTemporary,
   removeEmptyFolders,
+  removeEmptyParents,
   syncFolder,
   writeSynced,
 } from './posix-files.js';
@@ -292,13 +293,9 @@ class FileStore implements PosixStore, FramedReads {
       if (!(await this.#isInside(path)) || !(await lstat(path)).isFile()) return;
       await unlink(path);
       await syncFolder(dirname(path), this.#cache);
-      // Folders are a part of keys, not things of their own: one without keys would block a key of
-      // its name.
-      for (let parent = dirname(path); parent !== this.folder; parent = dirname(parent)) {
-        await rmdir(parent);
-      }
+      await removeEmptyParents(this.folder, path);
     } catch (error) {
-      if (['ENOENT', 'ENOTEMPTY', 'EEXIST', 'ENOTDIR', 'EBUSY'].includes(codeOf(error))) return;
+      if (['ENOENT', 'ENOTDIR'].includes(codeOf(error))) return;
       throw systemError(this.name, `deleting '${key}'`, error);
     }
   }
@@ -377,7 +374,10 @@ class FileStore implements PosixStore, FramedReads {
         const code = codeOf(error);
         // A put of a key below, or a delete, that was killed leaves folders without a file.
         const isFree = FOLDER_CODES.includes(code) && (await removeEmptyFolders(path));
-        if (!(isFree || code === 'ENOENT') || tries >= MAX_PUBLISH_TRIES) throw error;
+        if ((isFree || code === 'ENOENT') && tries < MAX_PUBLISH_TRIES) continue;
+        // What was made for it.
+        if (tries > 1) await removeEmptyParents(this.folder, path).catch(() => undefined);
+        throw error;
       }
     }
     await syncFolder(dirname(path), this.#cache).catch((error: unknown) => {
