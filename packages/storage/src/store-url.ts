@@ -5,7 +5,8 @@
  *     memory:                                   memory
  *     sqlite:///folder/file.db                  libsql
  *     s3://bucket/prefix?endpoint=URL&region=R  @aws-sdk/client-s3, credentials as it finds them;
- *                                               @smithy/undici-http-handler where it is installed
+ *                                               @smithy/undici-http-handler where it is installed;
+ *                                               &signBodies=true or false
  *     rados://pool/namespace?conf=FILE&user=U   koffi and librados
  *     webhdfs://user@host:9870/folder           HTTP; swebhdfs: HTTPS
  *     postgres://user@host/database             pg; also postgresql, cockroachdb
@@ -131,6 +132,10 @@ async function openS3(url: URL, options: OpenStoreOptions): Promise<Opened> {
   const { host: bucket, path } = placeOf(url);
   const endpoint = url.searchParams.get('endpoint');
   const region = url.searchParams.get('region');
+  const sign = url.searchParams.get('signBodies');
+  const isChoice = sign === null || sign === 'true' || sign === 'false';
+  assertArgument(isChoice, 'signBodies of an address of s3: is true or false');
+  const signBodies = sign === null ? undefined : sign === 'true';
   const client = new sdk.S3Client({
     ...(endpoint === null ? {} : { endpoint, forcePathStyle: true }),
     ...(region === null ? {} : { region }),
@@ -141,7 +146,7 @@ async function openS3(url: URL, options: OpenStoreOptions): Promise<Opened> {
   });
   const prefix = path === '' ? '' : `${path}/`;
   try {
-    return [await s3Store({ sdk, client, bucket, prefix }), () => client.destroy()];
+    return [await s3Store({ sdk, client, bucket, prefix, signBodies }), () => client.destroy()];
   } catch (error) {
     client.destroy();
     throw error;

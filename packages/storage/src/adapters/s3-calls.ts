@@ -35,6 +35,42 @@ export interface S3Sdk {
   readonly AbortMultipartUploadCommand: Command<Upload>;
 }
 
+/** The part of an SDK's command that decides how its request is signed. */
+interface SignedCommand {
+  readonly middlewareStack: {
+    add(
+      middleware: (next: (args: S3Request) => Promise<unknown>) => typeof next,
+      options: { readonly step: 'build'; readonly name: string },
+    ): void;
+  };
+}
+
+interface S3Request {
+  readonly request: { readonly protocol: string; readonly headers: Record<string, string> };
+}
+
+/**
+ * A command whose signature covers the body or leaves it out.
+ * @param signBodies Default: it is left out where TLS protects it.
+ */
+function signed<Input>(command: Command<Input>, signBodies?: boolean): Command<Input> {
+  if (signBodies === true) return command; // as the SDK does it
+  // A class of its own: a client that keeps its handlers keeps one for each class.
+  return class extends command {
+    constructor(input: Input & { Bucket: string }) {
+      super(input);
+      const { middlewareStack } = this as unknown as SignedCommand; // every command of the SDK
+      const leaveOut = (next: (args: S3Request) => Promise<unknown>) => (args: S3Request) => {
+        const { protocol, headers } = args.request;
+        const isSigned = signBodies === undefined && protocol !== 'https:';
+        if (!isSigned) headers['x-amz-content-sha256'] = 'UNSIGNED-PAYLOAD';
+        return next(args);
+      };
+      middlewareStack.add(leaveOut, { step: 'build', name: 'leaveOutBody' });
+    }
+  };
+}
+
 interface S3Body extends AsyncIterable<Uint8Array> {
   on(event: 'data', listener: (chunk: Uint8Array) => void): unknown;
   on(event: 'error', listener: (error: Error) => void): unknown;
@@ -49,6 +85,13 @@ export interface S3Found {
   readonly sizeBytes: number;
 }
 
+/** Where the objects are, and how what is put there is signed. */
+interface S3Place {
+  readonly bucket: string;
+  readonly prefix: string;
+  readonly signBodies: boolean | undefined;
+}
+
 /** Calls on one bucket below one prefix. */
 export class S3Calls {
   readonly name: string;
@@ -56,9 +99,13 @@ export class S3Calls {
   readonly #client: S3Client;
   readonly #bucket: string;
   readonly #prefix: string;
+  readonly #Put: Command<PutInput>;
+  readonly #PutPart: Command<PartInput>;
 
-  constructor(sdk: S3Sdk, client: S3Client, bucket: string, prefix: string) {
+  constructor(sdk: S3Sdk, client: S3Client, { bucket, prefix, signBodies }: S3Place) {
     this.name = `s3 ${bucket}/${prefix}`;
+    this.#Put = signed(sdk.PutObjectCommand, signBodies);
+    this.#PutPart = signed(sdk.UploadPartCommand, signBodies);
     this.#sdk = sdk;
     this.#client = client;
     this.#bucket = bucket;
@@ -73,7 +120,7 @@ export class S3Calls {
     signal?: AbortSignal,
   ): Promise<string> {
     const input = { ...this.#at(key), Body, ...headers };
-    const { ETag } = await this.#send(new this.#sdk.PutObjectCommand(input), signal);
+    const { ETag } = await this.#send(new this.#Put(input), signal);
     return bareTag(ETag);
   }
 
@@ -190,7 +237,7 @@ export class S3Calls {
     signal?: AbortSignal,
   ): Promise<string> {
     const input = { ...this.#at(key), UploadId, PartNumber, Body };
-    const sent = this.#send(new this.#sdk.UploadPartCommand(input), signal);
+    const sent = this.#send(new this.#PutPart(input), signal);
     const { ETag } = await sent.catch((error: unknown) => {
       throw this.error(`putting '${key}'`, error, signal);
     });

@@ -19,6 +19,7 @@ function scripted(answers: Readonly<Record<string, Answer>>) {
       get: (_, name) =>
         class {
           readonly name = String(name).replace('Command', '');
+          readonly middlewareStack = { add: () => undefined };
         },
     },
   ) as S3Sdk; // every command that the store makes

@@ -1,7 +1,7 @@
 /**
  * TLS is verified unless the caller's driver was told otherwise, and secrets are in no error, log
  * or trace: a server with a certificate that nobody signed is refused by every adapter that speaks
- * TLS, before it sees a credential.
+ * TLS, before it sees a credential. What TLS does not protect, the signature of a put to S3 covers.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -10,13 +10,14 @@ import type { AddressInfo } from 'node:net';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
 import { inspect } from 'node:util';
 import { TLSSocket } from 'node:tls';
 import * as sdk from '@aws-sdk/client-s3';
 import pg from 'pg';
 import { tracedStore, memoryStore, type BlobStore } from '@vramkit/storage';
 import { cockroachStore } from '@vramkit/storage/cockroach';
-import { s3Store } from '@vramkit/storage/s3';
+import { s3ClientSettings, s3Store } from '@vramkit/storage/s3';
 import { openStore } from '@vramkit/storage/store-url';
 import { webHdfsStore } from '@vramkit/storage/webhdfs';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
@@ -142,6 +143,40 @@ describe.runIf(hasCertificate)('a server whose certificate nobody signed', () =>
     const sqlPlace = `127.0.0.1:${port(sql)}/db?sslmode=verify-full`;
     await refused(openStore(`postgres://me:${SECRET}@${sqlPlace}`, options));
     await refused(openStore(`swebhdfs://me:${SECRET}@127.0.0.1:${port(web)}/x`, options));
+  });
+});
+
+describe('a body that is put to S3', () => {
+  it.each([
+    ['https', undefined, false],
+    ['https', true, true],
+    ['http', undefined, true],
+    ['http', false, false],
+  ])('over %s, signBodies %s: its signature covers it is %s', async (protocol, signBodies, is) => {
+    const signed: unknown[] = [];
+    // What the SDK would send, after it was signed.
+    const requestHandler = {
+      handle: ({ method, headers }: { method: string; headers: Record<string, string> }) => {
+        if (method === 'PUT') signed.push(headers['x-amz-content-sha256'] !== 'UNSIGNED-PAYLOAD');
+        const body = Readable.from([Buffer.from('<Done><UploadId>1</UploadId></Done>')]);
+        return Promise.resolve({ response: { statusCode: 200, headers: { etag: '"1"' }, body } });
+      },
+    };
+    const client = new sdk.S3Client({
+      endpoint: `${protocol}://localhost:1`,
+      region: 'default',
+      credentials: { accessKeyId: 'key', secretAccessKey: SECRET },
+      requestHandler,
+      cacheMiddleware: true,
+      ...s3ClientSettings,
+    });
+    // The other store of the client has its own way.
+    await s3Store({ sdk, client, bucket: 'b', signBodies: !is });
+    expect(new Set(signed.splice(0))).toEqual(new Set([!is]));
+    const store = await s3Store({ sdk, client, bucket: 'b', signBodies, partBytes: 5 * 2 ** 20 });
+    await store.put('parts', new Uint8Array(6 * 2 ** 20));
+    expect(signed.length).toBeGreaterThan(4);
+    expect(new Set(signed)).toEqual(new Set([is]));
   });
 });
 
