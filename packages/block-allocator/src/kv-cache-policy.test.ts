@@ -60,6 +60,20 @@ describe('pins', () => {
   });
 });
 
+describe('a long prefix', () => {
+  it('is pinned by its own blocks, whatever was looked up before', () => {
+    const manager = make(400, { maxPinnedBlocks: 300 });
+    const sequence = manager.tryAllocate(run(801), new SlotMapping()) ?? 0;
+    const blocks = [...manager.table(sequence).blocks].slice(0, 200);
+    expect(manager.tryPin(run(801))).toBeDefined();
+    manager.free(sequence);
+    expect(manager.pinnedCount).toBe(200);
+    expect(blocks.map((id) => manager.pool.referenceCount(id))).toEqual(blocks.map(() => 1));
+    manager.unpinAll();
+    expect(manager.pool.freeCount).toBe(399);
+  });
+});
+
 describe('ranks', () => {
   it('higher ranks go later, whatever their age; a hit raises the rank', () => {
     const manager = make(13);

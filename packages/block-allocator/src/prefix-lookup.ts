@@ -120,7 +120,9 @@ export class PrefixLookup {
   blocks(): Uint32Array {
     const ids: number[] = [];
     for (let group = 0; group < this.#rules.length; group++) {
-      ids.push(...this.#ids.subarray(0, this.#collect(group)));
+      // Before the scratch is read: collecting may put a larger one in its place.
+      const count = this.#collect(group);
+      for (let index = 0; index < count; index++) ids.push(uintAt(this.#ids, index));
     }
     return Uint32Array.from(ids);
   }
