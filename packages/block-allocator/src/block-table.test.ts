@@ -60,6 +60,9 @@ describe('BlockTable', () => {
     table.removeBlocks(0, 1);
     expect(table.unbrokenTokenCount).toBe(0);
     table.check();
+    const partial = filled(4, 14);
+    partial.removeBlocks(4, 0);
+    expect(view(partial)).toEqual(view(filled(4, 14)));
   });
 
   it('counts and truncates by position, holes or not', () => {

@@ -248,7 +248,7 @@ export class BlockTable {
   removeBlocks(index: number, count: number): void {
     checkInteger('block index', index, 0, this.#blockCount);
     checkInteger('count', count, 0, this.#blockCount - index);
-    const first = index * this.blockSize;
+    const first = Math.min(index * this.blockSize, this.#cachedTokenCount);
     const end = Math.min(first + count * this.blockSize, this.#cachedTokenCount);
     this.#blocks.copyWithin(index, index + count, this.#blockCount);
     this.#positions.copyWithin(first, end, this.#cachedTokenCount);
