@@ -182,6 +182,13 @@ export class KvCacheManager {
     const mappings = this.#listed(into);
     this.#find(tokens, options);
     const lookup = this.#lookup;
+    // Copies of a mapping come before its writes, so a block that it writes cannot be copied yet.
+    if (
+      lookup.partialTokens > 0 &&
+      itemAt(mappings, 0).writesTo(lookup.partialBlock, this.pool.blockSize)
+    ) {
+      lookup.dropPartial();
+    }
     const count = this.#appendCount(tokens, options);
     if (this.#cost(count) + this.#watermarkBlocks > this.pool.freeCount) return undefined;
     const content = this.#managed.content();

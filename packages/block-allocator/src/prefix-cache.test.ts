@@ -306,4 +306,20 @@ describe('radix against hash index', () => {
     expect(manager.match(run(13))).toBe(12);
     expect(manager.match(tokens)).toBe(8);
   });
+
+  it('copies no block that its own mapping still has to write', () => {
+    const pool = new BlockPool({ blockCount: 20, blockSize: BLOCK });
+    const manager = new KvCacheManager(pool, { index: 'radix' });
+    const step = new SlotMapping();
+    manager.tryAllocate(run(9), step);
+    const tokens = Uint32Array.of(...run(7), 70, 71);
+    const second = manager.tryAllocate(tokens, step) ?? 0;
+    expect(step.copies).toEqual([]);
+    expect(manager.hitTokens(second)).toBe(4); // whole blocks are read behind the writes
+    expect([...step.positions].slice(9)).toEqual([4, 5, 6, 7, 8]);
+    step.clear();
+    manager.tryAllocate(Uint32Array.of(...run(7), 80, 81), step);
+    expect(step.copies.map(({ tokens: copied }) => copied)).toEqual([3]);
+    manager.check();
+  });
 });

@@ -63,9 +63,14 @@ export class PrefixLookup {
   /** Nothing is hit. */
   clear(): void {
     this.blockCount = 0;
+    this.dropPartial();
+    this.#collected = -1;
+  }
+
+  /** Leaves out the block that is hit in part. */
+  dropPartial(): void {
     this.partialBlock = 0;
     this.partialTokens = 0;
-    this.#collected = -1;
   }
 
   /**

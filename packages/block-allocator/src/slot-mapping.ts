@@ -65,6 +65,11 @@ export class SlotMapping {
     this.#length += count;
   }
 
+  /** Whether tokens are mapped to block `id`. O(tokens). */
+  writesTo(id: number, blockSize: number): boolean {
+    return this.slots.some((slot) => Math.floor(slot / blockSize) === id);
+  }
+
   /** Forgets all tokens and copies, and keeps the memory. */
   clear(): void {
     this.copies.length = 0;
