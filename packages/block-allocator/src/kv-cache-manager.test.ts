@@ -265,4 +265,16 @@ describe('eviction order and pressure', () => {
     append(manager, sequence, run(14).subarray(10));
     expect(manager.match(run(15))).toBe(12);
   });
+
+  it('behaviour 53: what freed sequences computed behind damage is not hit again', () => {
+    const manager = make(15);
+    const holder = start(manager, run(9));
+    manager.free(start(manager, run(17)));
+    expect(manager.match(run(17))).toBe(16);
+    manager.invalidate(blocksOf(manager, holder).slice(1, 2));
+    expect(manager.match(run(17))).toBe(4);
+    manager.free(start(manager, run(9))); // computes the second block anew
+    expect(manager.match(run(17))).toBe(8);
+    manager.check();
+  });
 });

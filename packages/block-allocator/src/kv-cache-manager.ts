@@ -379,9 +379,9 @@ export class KvCacheManager {
 
   /**
    * Says that blocks do not hold what they should, after a transfer or a step failed. Nobody will
-   * hit them, nor what sequences that hold them have computed behind. Those sequences keep their
-   * blocks; one that is truncated to before the damage and computed again is as good as new.
-   * O(blocks of all tables).
+   * hit their prefixes, nor what was computed behind them, also by sequences that were freed. Those
+   * that hold such blocks keep them; one that is truncated to before the damage and computed again
+   * is as good as new. O(blocks of all tables + known prefixes).
    * @throws VramError `invalid-argument` for an id that is no block; nothing has changed then.
    */
   invalidate(ids: IndexList): void {

@@ -107,6 +107,21 @@ describe('KvSwap', () => {
     expect(manager.match(run(21))).toBe(4);
   });
 
+  it('what was damaged before it went is not offered after it came back', () => {
+    const machine = new Machine();
+    const { manager, swap } = machine;
+    const sequence = machine.start(run(14));
+    manager.invalidate([manager.table(sequence).blockAt(1)]);
+    const out = swap.prepareOut(sequence);
+    if (out === undefined) throw new Error('no room');
+    swap.completeOut(out, 'succeeded');
+    const back = swap.prepareIn(sequence);
+    if (back === undefined) throw new Error('no room');
+    swap.completeIn(back, 'succeeded');
+    manager.check();
+    expect(manager.match(run(15))).toBe(4);
+  });
+
   it('a failed move leaves the sequence where it was', () => {
     const machine = new Machine();
     const { manager, swap } = machine;

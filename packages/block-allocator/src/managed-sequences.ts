@@ -178,8 +178,10 @@ export class ManagedSequences {
   republish(sequence: number): void {
     const { content, tables } = this.state(sequence);
     let node = content.tip;
+    const { blockSize } = this.#cache.nodes;
     for (let depth = content.tipDepth; depth > 0; depth--) {
-      this.#publish(node, depth, content.rank, tables);
+      const isWhole = depth * blockSize <= content.brokenAt;
+      if (isWhole) this.#publish(node, depth, content.rank, tables);
       node = this.#cache.nodes.parentOf(node);
     }
   }
@@ -189,16 +191,26 @@ export class ManagedSequences {
     for (let index = 0; index < ids.length; index++) {
       damaged.add(checkInteger('block id', at(ids, index), 1, this.#cache.pool.blockCount - 1));
     }
-    for (const id of damaged) this.#cache.forget(id);
+    const nodes = new Set<number>();
+    for (const id of damaged) this.#addFirstNode(id, nodes);
     for (const { content, tables } of this.#states.values()) {
       const position = Math.min(...tables.map((table) => firstPosition(table, damaged)));
       if (position === Infinity) continue;
       content.breakAt(position);
       for (const table of tables) {
         const first = Math.floor(table.cachedTokensBefore(position) / table.blockSize);
-        for (const id of table.blocks.subarray(first)) this.#cache.forget(id);
+        for (const id of table.blocks.subarray(first)) this.#addFirstNode(id, nodes);
       }
     }
+    this.#cache.forgetFrom(nodes);
+  }
+
+  /** Adds the node with which the tokens of a block begin, where it is cached. */
+  #addFirstNode(id: number, nodes: Set<number>): void {
+    let node = this.#cache.nodeOf(id);
+    const { scale } = itemAt(this.#rules, this.#cache.groupOf(id));
+    for (let depth = 1; depth < scale; depth++) node = this.#cache.nodes.parentOf(node);
+    if (node !== ROOT_NODE) nodes.add(node);
   }
 
   /** Contents by handle, as plain data; tables are saved by {@link sequences}. */

@@ -269,6 +269,21 @@ export class PrefixCache implements BlockKeeper {
     this.pool.rank(id, 0);
   }
 
+  /** Forgets all blocks of prefixes and of what continues them. O(nodes). */
+  forgetFrom(prefixes: ReadonlySet<number>): void {
+    if (prefixes.size === 0) return;
+    const forgotten = new Set(prefixes);
+    for (const node of this.liveNodes()) {
+      if (!forgotten.has(node) && !forgotten.has(this.nodes.parentOf(node))) continue;
+      forgotten.add(node);
+      for (let group = 0; group < this.groupCount; group++) {
+        for (let id = this.blockOf(node, group); id !== 0; id = this.blockOf(node, group)) {
+          this.forget(id);
+        }
+      }
+    }
+  }
+
   /**
    * Forgets everything, where no block is in use.
    * @returns false, with nothing changed, where a block is held.
