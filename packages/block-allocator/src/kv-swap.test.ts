@@ -122,6 +122,26 @@ describe('KvSwap', () => {
     expect(manager.match(run(15))).toBe(4);
   });
 
+  it.each(['succeeded', 'failed'] as const)(
+    'a sequence freed on its way in leaves nothing, and its blocks stay until the move has %s',
+    (outcome) => {
+      const machine = new Machine();
+      const { manager, swap } = machine;
+      const sequence = machine.start(run(14));
+      const out = swap.prepareOut(sequence);
+      if (out === undefined) throw new Error('no room');
+      swap.completeOut(out, 'succeeded');
+      const back = swap.prepareIn(sequence);
+      if (back === undefined) throw new Error('no room');
+      manager.free(sequence);
+      expect(manager.pool.freeCount).toBe(6);
+      swap.completeIn(back, outcome);
+      expect([manager.pool.freeCount, swap.freeCount]).toEqual([10, 6]);
+      expect([swap.isAway(sequence), manager.sequenceCount]).toEqual([false, 0]);
+      manager.check();
+    },
+  );
+
   it('a failed move leaves the sequence where it was', () => {
     const machine = new Machine();
     const { manager, swap } = machine;

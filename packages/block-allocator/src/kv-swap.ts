@@ -5,7 +5,8 @@
  * scheduler chooses. Moves are pairs. `prepareOut` names what to copy and keeps the device blocks
  * held until `completeOut`, so that nothing is handed out while its bytes are still read; on
  * success the sequence is suspended and its blocks are free. `prepareIn` gives it fresh blocks,
- * which it must not use before `completeIn`. A failed move leaves the sequence where it was.
+ * which it must not use, and nobody else gets, before `completeIn`. A failed move leaves the
+ * sequence where it was.
  *
  * Host slots belong to one sequence each; a prefix that several share is copied for each.
  */
@@ -108,24 +109,27 @@ export class KvSwap {
       from,
       to: this.#manager.table(sequence, group).blocks.slice(),
     }));
+    for (const { to } of groups) this.#manager.pool.retain(to);
     return this.#begin({ sequence, direction: 'in', groups });
   }
 
   /**
    * Ends it: on success the sequence goes on and its full blocks can be hit again; on failure it is
-   * suspended and still away.
+   * suspended and still away. One that was freed meanwhile leaves nothing in host memory.
    * @throws VramError `invalid-argument` for a move that is not in flight.
    */
   completeIn(move: SwapMove, outcome: 'succeeded' | 'failed'): void {
     this.#end(move);
     const { sequence, groups } = move;
-    if (outcome === 'failed') {
-      this.#manager.suspend(sequence);
-      return;
-    }
+    const manager = this.#manager;
+    const isThere = manager.has(sequence);
+    const staysAway = outcome === 'failed' && isThere;
+    if (staysAway) manager.suspend(sequence);
+    for (const { to } of groups) manager.pool.free(to);
+    if (staysAway) return;
     this.#away.delete(sequence);
     for (const { from } of groups) this.#slots.free(from);
-    this.#manager.republish(sequence);
+    if (isThere) manager.republish(sequence);
   }
 
   /**
