@@ -277,4 +277,15 @@ describe('eviction order and pressure', () => {
     expect(manager.match(run(17))).toBe(8);
     manager.check();
   });
+
+  it('tokens begin within their array', () => {
+    const manager = make();
+    const sequence = start(manager, run(3));
+    expect(() => manager.tryAppend(sequence, run(3), new SlotMapping(), -1, 2)).toThrow(
+      error('invalid-argument'),
+    );
+    manager.tryReserve(sequence, 3, new SlotMapping());
+    expect(() => manager.commit(sequence, run(3), -1, 2)).toThrow(error('invalid-argument'));
+    expect(manager.committedTokens(sequence)).toBe(3);
+  });
 });

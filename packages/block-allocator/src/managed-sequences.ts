@@ -83,7 +83,7 @@ export class ManagedSequences {
 
   commit(sequence: number, tokens: Uint32Array, start = 0, end = tokens.length): void {
     const state = this.state(sequence);
-    checkInteger('end', end, start, tokens.length);
+    checkInteger('end', end, checkInteger('start', start), tokens.length);
     const reserved = itemAt(state.tables, 0).tokenCount - state.content.committedCount;
     checkInteger('count of tokens', end - start, 0, reserved);
     this.commitTo(state, tokens, start, end);
@@ -97,7 +97,7 @@ export class ManagedSequences {
     end = tokens.length,
   ): boolean {
     const state = this.state(sequence);
-    checkInteger('end', end, start, tokens.length);
+    checkInteger('end', end, checkInteger('start', start), tokens.length);
     const uncertain = itemAt(state.tables, 0).tokenCount - state.content.committedCount;
     checkInteger('uncertain tokens', uncertain, 0, 0);
     if (!this.#reserve(sequence, state, end - start, into)) return false;
