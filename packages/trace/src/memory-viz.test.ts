@@ -1,4 +1,6 @@
 /** A snapshot adds up as PyTorch's viewer asserts, and its pickle reads back as what it was. */
+import { PerformanceObserver } from 'node:perf_hooks';
+import { setImmediate } from 'node:timers/promises';
 import type { TraceEvent } from '@vramkit/core';
 import { describe, expect, it } from 'vitest';
 import { memorySnapshot, memoryVizPickle } from './memory-viz.js';
@@ -59,6 +61,20 @@ describe('pickle', () => {
     };
     expect(unpickle(pickle(value))).toEqual(value);
     expect(() => pickle(0.5)).toThrow(expect.objectContaining({ code: 'invalid-argument' }));
+  });
+
+  it('makes no object for each part: a long timeline has millions', async () => {
+    // A young generation is 16 MB, which an array for each of these would fill many times.
+    const integers = Array.from({ length: 1_000_000 }, (_, i) => i);
+    pickle(integers);
+    let collections = 0;
+    const observer = new PerformanceObserver((list) => (collections += list.getEntries().length));
+    observer.observe({ entryTypes: ['gc'] });
+    const { length } = pickle(integers);
+    for (let turn = 0; turn < 3; turn++) await setImmediate();
+    observer.disconnect();
+    expect(length).toBe(2 + 1 + 1_000_000 * 5 + 1000 * 2 + 1);
+    expect(collections).toBeLessThanOrEqual(10);
   });
 });
 
