@@ -7,6 +7,7 @@
  * the mean over the sample before it; lane `gpu` is what keeps the device busy.
  */
 import { assertArgument, type TraceEvent } from '@vramkit/core';
+import { SpanIndex } from './span-index.js';
 import { busyMs, bytesWithin, laneSpans, timeRange } from './spans.js';
 
 /** Options of {@link nvmlCsv}. */
@@ -27,7 +28,7 @@ export function nvmlCsv(events: readonly TraceEvent[], options: CsvOptions): str
   const { periodMs = 20, totalBytes, epochMs = 0 } = options;
   assertArgument(periodMs > 0, `periodMs ${periodMs} must be above 0`);
   const { fromMs, toMs } = timeRange(events);
-  const spans = laneSpans(events);
+  const index = new SpanIndex(laneSpans(events));
   const memory = events.filter((event) => 'liveBytes' in event);
   const lines = [HEADER];
   let at = 0;
@@ -38,9 +39,10 @@ export function nvmlCsv(events: readonly TraceEvent[], options: CsvOptions): str
       used = next.liveBytes;
     }
     const start = end - periodMs;
+    const near = (lane: string) => index.around(lane, start, end);
     const rate = (lane: string): string =>
-      (bytesWithin(spans, lane, start, end) / MIB / (periodMs / 1e3)).toFixed(2);
-    const util = ((100 * busyMs(spans, 'gpu', start, end)) / periodMs).toFixed(0);
+      (bytesWithin(near(lane), lane, start, end) / MIB / (periodMs / 1e3)).toFixed(2);
+    const util = ((100 * busyMs(near('gpu'), 'gpu', start, end)) / periodMs).toFixed(0);
     const share = ((100 * used) / totalBytes).toFixed(0);
     const ns = BigInt(Math.round((epochMs + end) * 1e3)) * 1000n;
     const free = totalBytes - used;

@@ -5,6 +5,7 @@
  * `phases` for spans that name what goes on (forward, backward, update) and not what does it.
  */
 import type { TraceEvent } from '@vramkit/core';
+import { SpanIndex } from './span-index.js';
 
 /** A stretch of time in one lane, milliseconds. */
 export interface LaneSpan {
@@ -98,12 +99,13 @@ export function bytesByPhase(
 ): { readonly phase: string; readonly ms: number; readonly bytes: Record<string, number> }[] {
   const phases = new Map<string, { phase: string; ms: number; bytes: Record<string, number> }>();
   const lanes = laneNames(spans).filter((lane) => lane !== PHASE_LANE);
+  const index = new SpanIndex(spans);
   for (const { lane, label, startMs, endMs } of spans) {
     if (lane !== PHASE_LANE) continue;
     const entry = phases.get(label) ?? { phase: label, ms: 0, bytes: {} };
     entry.ms += endMs - startMs;
     for (const each of lanes) {
-      const moved = bytesWithin(spans, each, startMs, endMs);
+      const moved = bytesWithin(index.around(each, startMs, endMs), each, startMs, endMs);
       if (moved > 0) entry.bytes[each] = (entry.bytes[each] ?? 0) + moved;
     }
     phases.set(label, entry);

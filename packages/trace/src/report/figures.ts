@@ -13,7 +13,9 @@ import {
   overlapMs,
   PHASE_LANE,
   timeRange,
+  type LaneSpan,
 } from '../spans.js';
+import { SpanIndex } from '../span-index.js';
 import type { Plot } from './plot.js';
 
 /** Points of a curve over time. */
@@ -102,28 +104,33 @@ export function phaseTable(events: readonly TraceEvent[], parameterCount?: numbe
 /** Share of each phase in which each lane is busy. */
 export function occupancyTable(events: readonly TraceEvent[]): ReportTable {
   const spans = laneSpans(events);
+  const index = new SpanIndex(spans);
   const lanes = laneNames(spans).filter((lane) => lane !== PHASE_LANE);
   const whole = timeRange(events);
-  const phases = spans.filter(({ lane }) => lane === PHASE_LANE);
-  const labels = [...new Set(phases.map(({ label }) => label))];
+  const phases = new Map<string, LaneSpan[]>();
+  for (const span of spans) {
+    if (span.lane !== PHASE_LANE) continue;
+    const parts = phases.get(span.label) ?? [];
+    phases.set(span.label, parts);
+    parts.push(span);
+  }
   const percent = (busy: number, all: number): string =>
     `${((100 * busy) / Math.max(all, 1e-9)).toFixed(0)} %`;
   const row = (label: string, parts: readonly { startMs: number; endMs: number }[]): string[] => {
     const all = parts.reduce((sum, { startMs, endMs }) => sum + endMs - startMs, 0);
     const busy = (lane: string): number =>
-      parts.reduce((sum, { startMs, endMs }) => sum + busyMs(spans, lane, startMs, endMs), 0);
+      parts.reduce(
+        (sum, { startMs, endMs }) =>
+          sum + busyMs(index.around(lane, startMs, endMs), lane, startMs, endMs),
+        0,
+      );
     return [label, ...lanes.map((lane) => percent(busy(lane), all))];
   };
   return {
     title: 'Occupancy of lanes',
     header: ['during', ...lanes],
     rows: [
-      ...labels.map((label) =>
-        row(
-          label,
-          phases.filter((phase) => phase.label === label),
-        ),
-      ),
+      ...[...phases].map(([label, parts]) => row(label, parts)),
       row('all', [{ startMs: whole.fromMs, endMs: whole.toMs }]),
     ],
   };
