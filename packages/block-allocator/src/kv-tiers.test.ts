@@ -104,6 +104,10 @@ describe('KvTiers', () => {
     expect(tiers.count('host')).toBe(0);
     expect(tiers.prepareStore(machine.blocks(cached))?.moves).toEqual([]);
     machine.copy(transfer);
+    const unknown = (): boolean => {
+      throw new RangeError('who knows');
+    };
+    expect(() => tiers.complete(transfer, unknown)).toThrow(RangeError); // and is in flight still
     tiers.complete(transfer, (_, index) => index !== 1); // the second block fails
     machine.check();
     expect(tiers.count('host')).toBe(2);

@@ -268,10 +268,13 @@ export class KvTiers {
   ): void {
     const flight = this.#inFlight.get(transfer);
     assertArgument(flight !== undefined, 'no such transfer is in flight');
+    // Before anything changes: what a function throws leaves the transfer in flight.
+    const arrived = transfer.moves.map((each, index) =>
+      typeof outcome === 'function' ? outcome(each, index) : outcome === 'succeeded',
+    );
     this.#inFlight.delete(transfer);
     transfer.moves.forEach((each, index) => {
-      const succeeded =
-        typeof outcome === 'function' ? outcome(each, index) : outcome === 'succeeded';
+      const succeeded = arrived[index] === true;
       const move = flight.moves[index];
       assertInvariant(move !== undefined, 'a move of the transfer is not in flight');
       this.#residency.complete(move, succeeded ? 'succeeded' : 'failed');

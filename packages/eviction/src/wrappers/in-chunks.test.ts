@@ -77,6 +77,16 @@ describe('inChunks', () => {
     expect(inChunks(base, { chunkTokens: 5 }).granularity.prefill).toBe('token');
   });
 
+  it('says of other chunks around chunks of a block that blocks go in part', () => {
+    const policy = inChunks(inChunks(pagedEviction(size)), { chunkTokens: 5 });
+    expect(policy.granularity.prefill).toBe('token');
+    const kept = new Set(policy.selectTokens(randomTokens({ tokenCount: 60, seed: 1 })));
+    const counts = Array.from({ length: 15 }, (_, block) => {
+      return [0, 1, 2, 3].filter((i) => kept.has(block * 4 + i)).length;
+    });
+    expect(counts.some((count) => count > 0 && count < 4)).toBe(true);
+  });
+
   it('refuses chunks of nothing', () => {
     expect(() => inChunks(pagedEviction(size), { chunkTokens: 0 })).toThrow(
       expect.objectContaining({ code: 'invalid-argument' }),

@@ -29,10 +29,10 @@ export interface InChunksOptions {
 export function inChunks(policy: KvPolicy, options: InChunksOptions = {}): KvPolicy {
   const chunkTokens = checkInteger('chunkTokens', options.chunkTokens ?? policy.blockSize, 1);
   const { prefill, decode } = policy.granularity;
-  const isWhole = chunkTokens === policy.blockSize && prefill === 'token';
+  const unit = chunkTokens === policy.blockSize ? 'block' : 'token';
   return decide({
     ...declarationOf(policy),
-    granularity: { prefill: isWhole ? 'block' : prefill, decode },
+    granularity: { prefill: prefill === 'none' ? prefill : unit, decode },
     scoreTokens(tokens) {
       const scores = policy.scoreTokens(tokens);
       for (let start = 0; start < scores.length; start += chunkTokens) {
