@@ -83,7 +83,8 @@ export class Batch {
   /**
    * Records one dispatch.
    * @throws VramError `invalid-argument` for a binding over the limits or misaligned, a tensor of
-   * another type than the kernel reads or of another device, or a grid too large.
+   * another type than the kernel reads or of another device, a written range that overlaps another,
+   * or a grid too large.
    */
   dispatch<
     Params,
@@ -118,6 +119,7 @@ export class Batch {
     const writable = sharesBuffer(anyKernel, bindings);
     const compiled = device.kernels.compiled(anyKernel, request.params, writable);
     this.#collectRanges(compiled, bindings);
+    checkOverlaps(compiled, this.#ranges, writable);
     const group = device.kernels.bindGroup(compiled, this.#ranges, device.uniformBuffer);
     const offset = this.#writeUniforms(kernel.uniforms, request.uniforms);
     const pass = this.#openPass();
@@ -279,6 +281,35 @@ function checkElements(kernel: AnyKernel, name: string, range: BufferRange): voi
     `binding '${name}' of '${kernel.name}' is ${type}, ${nameOf(range)} is ${range.dtype}`,
     { binding: name, dtype: range.dtype },
   );
+}
+
+/** Ranges that overlap may only be read, in all of their buffer; the driver would say so later. */
+function checkOverlaps(
+  { kernel, names }: CompiledKernel,
+  ranges: readonly BufferRange[],
+  writable: boolean,
+): void {
+  const isWritable = (index: number): boolean =>
+    writable || kernel.bindings[names[index] ?? '']?.access === 'read-write';
+  ranges.forEach((one, first) => {
+    for (let second = first + 1; second < ranges.length; second++) {
+      const other = ranges[second];
+      if (other?.buffer !== one.buffer || !isWritable(first) || !isWritable(second)) continue;
+      const start = Math.max(one.offsetBytes, other.offsetBytes);
+      if (start >= Math.min(endOf(one), endOf(other))) continue;
+      const overlapping = [names[first] ?? '', names[second] ?? ''] as const;
+      fail(
+        'invalid-argument',
+        `bindings '${overlapping.join("' and '")}' of '${kernel.name}' overlap in a buffer that ` +
+          `it writes, which WebGPU forbids; take one of them from other memory`,
+        { kernel: kernel.name, bindings: overlapping },
+      );
+    }
+  });
+}
+
+function endOf({ offsetBytes, sizeBytes }: BufferRange): number {
+  return offsetBytes + sizeBytes;
 }
 
 /** Whether a read binding and a writable one name the same buffer. */

@@ -1,9 +1,10 @@
-/** The bind-group cache keeps nothing for buffers that are gone. */
+/** What a dispatch refuses, and the bind-group cache, which keeps nothing of buffers gone. */
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { createGpu } from '@vramkit/adapter';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import {
+  arenaResource,
   Batch,
   createTensor,
   defineKernel,
@@ -41,6 +42,50 @@ function run(x: Tensor, y: Tensor): void {
   batch.dispatch(copy, { params: {}, bindings: { x, y }, uniforms: { count: 4 }, workgroups: 1 });
   batch.submit();
 }
+
+it('refuses ranges that overlap in a buffer that the kernel writes', async () => {
+  const add = defineKernel({
+    name: 'add',
+    bindings: {
+      x: { access: 'read', type: 'array<f32>' },
+      y: { access: 'read', type: 'array<f32>' },
+      sum: { access: 'read-write', type: 'array<f32>' },
+    },
+    uniforms: { count: 'u32' },
+    source: () => `
+@compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+  if (id.x < uniforms.count) { sum[id.x] = x[id.x] + y[id.x]; }
+}`,
+  });
+  const options = { sizeBytes: 1024, kind: 'activations', label: 'arena' } as const;
+  const arena = arenaResource(device.memory, options);
+  const inside = () =>
+    createTensor(device, { ...options, dtype: 'f32', shape: [4], memory: arena });
+  const [x, y, sum] = [inside(), inside(), inside()] as const;
+  using outside = f32('outside');
+  const batch = new Batch(device, 'add');
+  const dispatch = (bindings: { x: Tensor; y: Tensor; sum: Tensor }): void =>
+    batch.dispatch(add, { params: {}, bindings, uniforms: { count: 4 }, workgroups: 1 });
+  const code = 'invalid-argument';
+  for (const [bindings, named] of [
+    [{ x, y: x, sum }, ['x', 'y']],
+    [{ x, y, sum: y }, ['y', 'sum']],
+    [{ x: outside, y, sum: outside }, ['x', 'sum']],
+  ] as const) {
+    expect(() => dispatch(bindings)).toThrow(
+      expect.objectContaining({ code, context: { kernel: 'add', bindings: named } }),
+    );
+  }
+  x.write(Float32Array.of(1, 2, 3, 4));
+  y.write(Float32Array.of(5, 6, 7, 8));
+  dispatch({ x, y, sum });
+  dispatch({ x, y: x, sum: outside });
+  batch.submit();
+  expect(await sum.read()).toEqual(Float32Array.of(6, 8, 10, 12));
+  expect(await outside.read()).toEqual(Float32Array.of(2, 4, 6, 8));
+  for (const tensor of [x, y, sum]) tensor.dispose();
+  arena.dispose();
+});
 
 it('forgets the bind groups of a disposed tensor, also for the tensors beside it', async () => {
   using x = f32('kept');

@@ -8,7 +8,7 @@
  *
  * WebGPU forbids one buffer to be read-only and writable in the same dispatch, whatever the ranges.
  * Tensors of one arena share a buffer, so a dispatch that meets this case takes a variant of the
- * pipeline with every binding writable; overlapping ranges stay an error of the driver.
+ * pipeline with every binding writable; there no two ranges may overlap, not even read ones.
  */
 import { assertInvariant, fail } from './assert.js';
 import type { BufferRange } from './buffer.js';

@@ -8,9 +8,10 @@
  *
  * One buffer has one limit that matters: within one dispatch WebGPU forbids binding it read-only in
  * one place and writable in another, even where the ranges are apart. Kernels of core then take a
- * variant with every binding writable; kernels of others do not know to. So use an arena for things
- * that kernels only read together (weights, experts) or only bind as read-write (paged caches), and
- * a pool for tensors that go in and out of kernels.
+ * variant with every binding writable, which refuses ranges that overlap, such as those of fused
+ * keys and values; kernels of others do not know to. So use an arena for things that kernels only
+ * read together (weights, experts) or only bind as read-write (paged caches), and a pool for
+ * tensors that go in and out of kernels.
  */
 import { assertArgument, checkInteger } from '../assert.js';
 import { OffsetAllocator, type RangeHandle } from '../offset-allocator.js';
