@@ -82,7 +82,8 @@ export function recordSumMeans(
 
 /**
  * The means, once the batch that records them was submitted.
- * @throws VramError `invalid-argument` where a number behind one is not finite; `device-lost`.
+ * @throws VramError `invalid-argument` where one, or a number behind it, is not finite;
+ * `device-lost`.
  */
 export async function readMeans(
   device: VramDevice,
@@ -93,15 +94,14 @@ export async function readMeans(
   const read = new Float32Array(bytes.buffer, bytes.byteOffset, count * 2);
   const result = new Float64Array(count);
   for (let i = 0; i < count; i++) {
+    const mean = read[2 * i] ?? NaN;
     const infinite = read[2 * i + 1] ?? 0;
-    if (infinite > 0) {
+    if (infinite > 0 || !Number.isFinite(mean)) {
       const block = blocks[i] ?? 0;
-      fail('invalid-argument', `${infinite} numbers of block ${block} are not finite`, {
-        block,
-        infinite,
-      });
+      const message = `${infinite} numbers of block ${block} are not finite; their mean is ${mean}`;
+      fail('invalid-argument', message, { block, infinite });
     }
-    result[i] = read[2 * i] ?? NaN;
+    result[i] = mean;
   }
   return result;
 }

@@ -48,6 +48,31 @@ describe.each([
   });
 });
 
+it('norms and likeness of keys are right as far as f32 goes', async () => {
+  const shape = { layers: 1, kvHeads: 1, headDim: 64, blockSize: 16, blockCount: 8 } as const;
+  const random = seededRandom(3);
+  using fixture = new CacheFixture(device, random, { ...shape, dtype: 'f32' });
+  const slots = Uint32Array.from(tableSlots([1, 2, 3, 4, 5], shape.blockSize));
+  const scales = [1e-35, 1e-22, 1e-9, 1, 1e10, 1e19, 1e25, 1e36, 0, 1e-16];
+  scales.forEach((scale, i) => fixture.write([...slots.subarray(8 * i, 8 * i + 8)], scale));
+  const { keyNorm, valueNorm } = await fixture.cache.readNorms(slots);
+  slots.forEach((slot, i) => {
+    const [key = NaN, value = NaN] = fixture.host.norms.subarray(2 * slot);
+    expect(Math.abs((keyNorm[i] ?? NaN) - key)).toBeLessThanOrEqual(4e-6 * key);
+    expect(Math.abs((valueNorm[i] ?? NaN) - value)).toBeLessThanOrEqual(4e-6 * value);
+  });
+  const expected = keySimilarity(fixture.host, 0, slots);
+  compareArrays(await fixture.cache.readKeySimilarity(slots), expected, { absolute: 5e-6 });
+  fixture.write(tableSlots([6], shape.blockSize), 3e37);
+  const ratio = { statistic: 'valueOverKeyNorm', epsilon: 1e-6 } as const;
+  expect((await fixture.cache.readNormMeans(Uint32Array.of(6), ratio))[0]).toBeCloseTo(1, 0);
+  const sum = { statistic: 'keyNorm', epsilon: 0 } as const;
+  await expect(fixture.cache.readNormMeans(Uint32Array.of(6), sum)).rejects.toMatchObject({
+    code: 'invalid-argument',
+    context: { block: 6, infinite: 0 },
+  });
+});
+
 describe('query moments', () => {
   it('are mean and covariance of all queries added, per layer and head', async () => {
     const random = seededRandom(7);

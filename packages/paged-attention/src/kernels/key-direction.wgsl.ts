@@ -14,7 +14,7 @@
  */
 import { defineKernel, wgslLinearWorkgroup } from '@vramkit/core';
 import type { KvShape } from '../kv-layout.js';
-import { kvBindingType, wgslKvShape } from './kv-shape.wgsl.js';
+import { kvBindingType, wgslKvShape, wgslNorm } from './kv-shape.wgsl.js';
 
 /** Invocations of a workgroup, and tokens that it takes at once. */
 export const DIRECTION_LANES = 64;
@@ -22,19 +22,19 @@ export const DIRECTION_LANES = 64;
 export const DIRECTION_PART = 256;
 
 const slotOf = /* wgsl */ `
+${wgslNorm}
 fn slot_key(token: u32, kv_head: u32) -> u32 {
   let slot = slots[token];
   let block = slot / BLOCK_SIZE - uniforms.firstBlock;
   if (block >= uniforms.blockCount) { return 0xffffffffu; }
   return key_at(block, kv_head, slot % BLOCK_SIZE);
 }
-fn square(key: u32) -> f32 {
-  var sum = 0.0;
+fn key_norm(key: u32) -> f32 {
+  var sums = vec3<f32>(0.0);
   for (var d = 0u; d < HEAD_VECTORS * uniforms.one; d++) {
-    let k = widen(kv[key + d * BLOCK_SIZE]);
-    sum += dot(k, k);
+    sums += squares(widen(kv[key + d * BLOCK_SIZE]));
   }
-  return sum;
+  return norm_of(sums);
 }
 `;
 
@@ -72,8 +72,8 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
     if (token < uniforms.tokens) { key = slot_key(token, kv_head); }
     places[lane] = key;
     if (key != NOWHERE) {
-      let length = sqrt(square(key));
-      factors[lane] = select(1.0 / length, 0.0, length == 0.0);
+      let norm = key_norm(key);
+      factors[lane] = select(1.0 / norm, 0.0, norm == 0.0);
     }
     workgroupBarrier();
     if (lane < HEAD_VECTORS) {
@@ -126,16 +126,20 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
   if (token >= uniforms.tokens) { return; }
   let key = slot_key(token, kv_head);
   if (key == NOWHERE) { return; }
+  // Of a unit key: no product leaves f32.
+  let norm = key_norm(key);
   var product = 0.0;
-  var length = 0.0;
+  var square = 0.0;
   for (var d = 0u; d < HEAD_VECTORS * uniforms.one; d++) {
-    product += dot(widen(kv[key + d * BLOCK_SIZE]), direction[d]);
-    length += dot(direction[d], direction[d]);
+    product += dot(widen(kv[key + d * BLOCK_SIZE]) / norm, direction[d]);
+    square += dot(direction[d], direction[d]);
   }
-  let lengths = sqrt(square(key)) * sqrt(length);
-  var cosine = select(clamp(product / lengths, -1.0, 1.0), 0.0, lengths == 0.0);
+  let length = sqrt(square);
+  var cosine = select(clamp(product / length, -1.0, 1.0), 0.0, norm == 0.0 || length == 0.0);
   let not_finite = 0x7f800000u * uniforms.one;
-  if ((bitcast<u32>(lengths) & not_finite) == not_finite) { cosine = bitcast<f32>(not_finite); }
+  if ((bitcast<u32>(norm + length) & not_finite) == not_finite) {
+    cosine = bitcast<f32>(not_finite);
+  }
   similarity[token * KV_HEADS + kv_head] = cosine;
 }
 `,

@@ -36,3 +36,20 @@ fn value_at(block: u32, head: u32, offset: u32) -> u32 {
 export function wgslWritableKvShape(shape: KvShape): string {
   return wgslKvShape(shape) + wgslPack4('narrow', shape.dtype);
 }
+
+/**
+ * `squares` of four elements, to be added up over a vector, and `norm_of` such a sum: the L2 norm
+ * of any vector of normal numbers. A square leaves f32 beyond 1e19 and below 1e-19, so that there
+ * are three sums: of the elements times 2^80, as they are, and times 2^-80 (Blue, 1978).
+ */
+export const wgslNorm = /* wgsl */ `
+fn squares(x: vec4<f32>) -> vec3<f32> {
+  let up = x * 0x1p80;
+  let down = x * 0x1p-80;
+  return vec3<f32>(dot(up, up), dot(x, x), dot(down, down));
+}
+fn norm_of(sums: vec3<f32>) -> f32 {
+  if (sums.z > 0x1p-60) { return sqrt(sums.z) * 0x1p80; }
+  return select(sqrt(sums.y), sqrt(sums.x) * 0x1p-80, sums.y < 0x1p-60);
+}
+`;

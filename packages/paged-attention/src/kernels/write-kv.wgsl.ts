@@ -8,11 +8,12 @@
  *
  * One invocation writes one head of one token's key or value: it owns the whole norm, so there is
  * no barrier. Tokens run fastest over lanes; a prefill's slots are consecutive, so key stores
- * coalesce. Norms are of the f32 input, before rounding to f16; sums in f32.
+ * coalesce. Norms are of the f32 input, before rounding to f16; sums in f32, of any size that f32
+ * holds.
  */
 import { defineKernel, wgslLinearWorkgroup } from '@vramkit/core';
 import type { KvShape } from '../kv-layout.js';
-import { kvBindingType, wgslWritableKvShape } from './kv-shape.wgsl.js';
+import { kvBindingType, wgslNorm, wgslWritableKvShape } from './kv-shape.wgsl.js';
 
 /** Invocations of a workgroup. */
 export const WRITE_KV_LANES = 64;
@@ -44,6 +45,7 @@ export const writeKvKernel = defineKernel({
   source: (params: { readonly shape: KvShape }) => /* wgsl */ `
 ${wgslLinearWorkgroup}
 ${wgslWritableKvShape(params.shape)}
+${wgslNorm}
 @compute @workgroup_size(${WRITE_KV_LANES})
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
         @builtin(local_invocation_index) lane: u32) {
@@ -56,13 +58,13 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
   if (slot == 0xffffffffu || block >= uniforms.blockCount) { return; }
   let head = row % KV_HEADS;
   let offset = slot % BLOCK_SIZE;
-  var sum = 0.0;
+  var sums = vec3<f32>(0.0);
   if (row < KV_HEADS) {
     let source = (uniforms.keyOffset + token * uniforms.keyStride) / 4u + head * HEAD_VECTORS;
     let to = key_at(block, head, offset);
     for (var d = 0u; d < HEAD_VECTORS * uniforms.one; d++) {
       let x = keys[source + d];
-      sum += dot(x, x);
+      sums += squares(x);
       kv[to + d * BLOCK_SIZE] = narrow(x);
     }
   } else {
@@ -70,13 +72,13 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
     let to = value_at(block, head, offset);
     for (var d = 0u; d < HEAD_VECTORS * uniforms.one; d++) {
       let x = values[source + d];
-      sum += dot(x, x);
+      sums += squares(x);
       kv[to + d] = narrow(x);
     }
   }
   let local_slot = block * BLOCK_SIZE + offset;
   let norm = ((local_slot * uniforms.layers + uniforms.layer) * KV_HEADS + head) * 2u;
-  norms[norm + row / KV_HEADS] = sqrt(sum);
+  norms[norm + row / KV_HEADS] = norm_of(sums);
 }
 `,
 });
