@@ -1,6 +1,6 @@
 /** The batch engine on tiny-moe: what it gives equals what each request gets alone. */
 import { createGpu } from '@vramkit/adapter';
-import { countersSince, openDevice, type VramDevice } from '@vramkit/core';
+import { allocate, countersSince, openDevice, type VramDevice } from '@vramkit/core';
 import { full } from '@vramkit/eviction';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { generate } from '../generate.js';
@@ -129,6 +129,28 @@ describe('BatchEngine', () => {
       expect(first).toEqual(second);
       expect(first).not.toEqual(greedy);
     });
+  });
+
+  it('ends the requests of a step that finds no memory to read with, and goes on', async () => {
+    const narrow = await openDevice({ gpu, budgetBytes: 64 * 2 ** 20 });
+    const weights = await load(narrow);
+    const engine = createBatchEngine(narrow, weights, { kvTokens: 256 });
+    const { limitBytes, liveBytes } = narrow.memory.stats();
+    const label = 'all that is left';
+    const sizeBytes = limitBytes - liveBytes;
+    const taken = allocate(narrow.memory, { sizeBytes, kind: 'activations', label });
+    // Each that samples reads a row of logits of its own.
+    const submit = (): Promise<number[]> =>
+      collect(engine.submit(prompts[0] ?? encode('a'), { maxTokens, temperature: 1 }));
+    for (const result of await Promise.allSettled([submit(), submit(), submit()])) {
+      expect(result).toMatchObject({ status: 'rejected', reason: { code: 'out-of-memory' } });
+    }
+    narrow.memory.free(taken);
+    expect(await submit()).toHaveLength(maxTokens);
+    expect(engine.metrics()).toMatchObject({ running: 0, waiting: 0, usage: 0 });
+    await engine.dispose();
+    weights.dispose();
+    narrow.dispose();
   });
 
   it('frees a request that is cancelled, aborted or left, without disturbing others', async () => {

@@ -247,13 +247,16 @@ export class BatchEngine {
     batch.submit();
     this.#count(parts);
     if (complete.length === 0) return this.device.settle();
-    const chosen = this.device.readback.read(subrange(workspace.ids, 0, complete.length * 4));
-    const logits = complete.map(({ request }, index) =>
-      request.sampler.isGreedy ? undefined : this.#readLogits(index),
-    );
-    const greedy = new Uint32Array((await chosen).buffer);
+    // Together, so that one that fails leaves none behind that nobody waits for.
+    const [chosen, ...logits] = await Promise.all([
+      this.device.readback.read(subrange(workspace.ids, 0, complete.length * 4)),
+      ...complete.map(({ request }, index) =>
+        request.sampler.isGreedy ? undefined : this.#readLogits(index),
+      ),
+    ]);
+    const greedy = new Uint32Array(chosen.buffer);
     for (const [index, { request, sequence }] of complete.entries()) {
-      const own = await logits[index];
+      const own = logits[index];
       // A caller may have left while the step ran.
       if (request.finishReason !== undefined) continue;
       const token = own === undefined ? (greedy[index] ?? 0) : request.sampler.sample(own);
