@@ -10,6 +10,7 @@ import { HttpError } from './http-error.js';
 /** Fields of both routes. */
 export interface CommonBody {
   readonly model: string;
+  /** With 0 the prompt is computed, and stays cached for those to come. */
   readonly max_tokens?: number | null;
   readonly temperature?: number | null;
   readonly top_p?: number | null;
@@ -61,7 +62,7 @@ const nonEmpty = (items: object, maxItems?: number): object => ({
 
 const COMMON = {
   model: text,
-  max_tokens: nullable('integer', { minimum: 1 }),
+  max_tokens: nullable('integer', { minimum: 0 }),
   temperature: nullable('number', { minimum: 0, maximum: 2 }),
   top_p: nullable('number', { exclusiveMinimum: 0, maximum: 1 }),
   top_k: nullable('integer', { minimum: 0 }),
@@ -91,7 +92,7 @@ export const CHAT_SCHEMA = {
   required: ['model', 'messages'],
   properties: {
     ...COMMON,
-    max_completion_tokens: nullable('integer', { minimum: 1 }),
+    max_completion_tokens: nullable('integer', { minimum: 0 }),
     messages: nonEmpty({
       type: 'object',
       required: ['role'],

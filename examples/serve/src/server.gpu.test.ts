@@ -116,6 +116,18 @@ describe('a client of npm openai', () => {
     expect(stopped?.finish_reason).toBe('stop');
   });
 
+  it('gets no text for no tokens, whole or streamed', async () => {
+    const none = { ...greedy, max_tokens: 0 };
+    const whole = await client.completions.create(none);
+    expect(whole.choices).toMatchObject([{ text: '', finish_reason: 'length' }]);
+    expect(whole.usage).toMatchObject({ prompt_tokens: prompt.length, completion_tokens: 0 });
+    const ends: unknown[] = [];
+    for await (const { choices } of await client.completions.create({ ...none, stream: true })) {
+      ends.push(...choices.map(({ text, finish_reason }) => [text, finish_reason]));
+    }
+    expect(ends).toEqual([['', 'length']]);
+  });
+
   it('takes prompts as token ids and in lists', async () => {
     const ids = [...new TextEncoder().encode(prompt)];
     const { choices } = await client.completions.create({ ...greedy, prompt: [ids, ids] });

@@ -131,6 +131,23 @@ describe('BatchEngine', () => {
     });
   });
 
+  it('computes and keeps a prompt that asks for no token', async () => {
+    await withEngine({ kvTokens: 256 }, async (engine) => {
+      const [prompt = encode('a')] = prompts;
+      const first = engine.submit(prompt, { maxTokens: 0 });
+      expect(await collect(first)).toEqual([]);
+      expect(first).toMatchObject({ finishReason: 'length', generatedTokens: 0 });
+      const { generatedTokens, prefillTokens } = engine.metrics();
+      expect({ generatedTokens, prefillTokens }).toEqual({
+        generatedTokens: 0,
+        prefillTokens: prompt.length,
+      });
+      const second = engine.submit(prompt, { maxTokens });
+      expect(await collect(second)).toEqual(expected[0]);
+      expect(second.cachedTokens).toBe(Math.floor(prompt.length / 16) * 16);
+    });
+  });
+
   it('ends the requests of a step that finds no memory to read with, and goes on', async () => {
     const narrow = await openDevice({ gpu, budgetBytes: 64 * 2 ** 20 });
     const weights = await load(narrow);
@@ -179,7 +196,7 @@ describe('BatchEngine', () => {
         engine.submit(prompt, { maxTokens: tokens });
       expect(submit(new Uint32Array(0), 1)).toThrow(code('invalid-argument'));
       expect(submit(Uint32Array.of(256), 1)).toThrow(code('invalid-argument'));
-      expect(submit(encode('a'), 0)).toThrow(code('invalid-argument'));
+      expect(submit(encode('a'), -1)).toThrow(code('invalid-argument'));
       expect(submit(encode('a'), 1_000_000)).toThrow(code('context-exceeded'));
       expect(submit(encode('a'), 64)).toThrow(code('out-of-memory'));
       expect(await collect(engine.submit(encode('a'), { maxTokens: 2 }))).toHaveLength(2);

@@ -152,7 +152,7 @@ export class BatchEngine {
 
   #checkRequest(prompt: Uint32Array, { maxTokens }: GenerationOptions): void {
     const { contextLength, vocabularySize } = this.model.config;
-    checkInteger('maxTokens', maxTokens, 1);
+    checkInteger('maxTokens', maxTokens);
     assertArgument(prompt.length > 0, 'the prompt is empty');
     for (const id of prompt) checkInteger('token id', id, 0, vocabularySize - 1);
     const tokens = prompt.length + maxTokens;
@@ -250,9 +250,7 @@ export class BatchEngine {
     // Together, so that one that fails leaves none behind that nobody waits for.
     const [chosen, ...logits] = await Promise.all([
       this.device.readback.read(subrange(workspace.ids, 0, complete.length * 4)),
-      ...complete.map(({ request }, index) =>
-        request.sampler.isGreedy ? undefined : this.#readLogits(index),
-      ),
+      ...complete.map(({ request }, row) => this.#readLogits(request, row)),
     ]);
     const greedy = new Uint32Array(chosen.buffer);
     for (const [index, { request, sequence }] of complete.entries()) {
@@ -260,6 +258,7 @@ export class BatchEngine {
       // A caller may have left while the step ran.
       if (request.finishReason !== undefined) continue;
       const token = own === undefined ? (greedy[index] ?? 0) : request.sampler.sample(own);
+      const given = request.generatedTokens;
       if (request.accept(token)) {
         // Before its blocks are free, so that none is evicted before it is stored.
         const held = request.tokens.subarray(0, this.manager.committedTokens(sequence));
@@ -267,7 +266,7 @@ export class BatchEngine {
         this.#prefixes?.store(held, blocks, request.namespace);
         this.#scheduler.remove(request);
       }
-      this.#counts.generatedTokens += request.finishReason === 'stop' ? 0 : 1;
+      this.#counts.generatedTokens += request.generatedTokens - given;
     }
   }
 
@@ -289,7 +288,8 @@ export class BatchEngine {
     if (run > 0) this.#forward.logits(batch, row - run, run, into - run);
   }
 
-  async #readLogits(row: number): Promise<Float32Array> {
+  async #readLogits(request: PendingGeneration, row: number): Promise<Float32Array | undefined> {
+    if (request.sampler.isGreedy) return undefined;
     const bytes = this.model.config.vocabularySize * 4;
     const { logits } = this.#forward.workspace;
     const read = await this.device.readback.read(subrange(logits, row * bytes, bytes));

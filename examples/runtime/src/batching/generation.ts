@@ -8,7 +8,7 @@ import { Sampler, type SamplingOptions } from '../sampler.js';
 
 /** Options of `BatchEngine.submit`. */
 export interface GenerationOptions extends SamplingOptions {
-  /** Most tokens to give; at least 1. */
+  /** Most tokens to give. With 0 the prompt is computed, for the prefix cache. */
   readonly maxTokens: number;
   /** Ids that end the text; they are not given. Default: the model's own. */
   readonly stopIds?: readonly number[];
@@ -84,7 +84,8 @@ export class PendingGeneration implements Generation {
 
   /** Takes the next token; says whether the request has ended. */
   accept(token: number): boolean {
-    if (this.#stops.has(token)) this.finish('stop');
+    if (this.maxTokens === 0) this.finish('length');
+    else if (this.#stops.has(token)) this.finish('stop');
     else {
       this.#all[this.#length++] = token;
       this.#ready.push(token);
