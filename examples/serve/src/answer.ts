@@ -134,8 +134,9 @@ async function* interleaved(
   const pending = new Map(streams.map((_, index) => [index, next(index)]));
   while (pending.size > 0) {
     const found = await Promise.race(pending.values());
+    yield found;
+    // Not before: while the client does not read, nobody would wait for a failure.
     if (found.text === undefined) pending.delete(found.index);
     else pending.set(found.index, next(found.index));
-    yield found;
   }
 }
