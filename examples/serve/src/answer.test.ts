@@ -30,7 +30,7 @@ it('a failure while the client does not read waits for it, as an event', async (
   const { generation, fail } = failing();
   const choices = [new ChoiceStream(generation, tokenizer, [])];
   const head = { id: 'x', created: 0, model: 'm' };
-  const options = { promptTokens: 1, includeUsage: false };
+  const options = { promptTokens: 1, choicesPerPrompt: 1, includeUsage: false };
   const events = eventStream(head, TEXT_SHAPE, choices, options);
   expect((await events.next()).value).toContain('"text":"a"');
   fail();

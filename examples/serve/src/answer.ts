@@ -46,16 +46,26 @@ export interface AnswerHead {
   readonly model: string;
 }
 
+/** The prompts of an answer. */
+export interface AnswerPrompts {
+  /** Tokens of all. */
+  readonly promptTokens: number;
+  /** Choices of each; those of one prompt are neighbours. */
+  readonly choicesPerPrompt: number;
+}
+
 /** Token counts of an answer; prompts that several choices share count once. */
-function usage(choices: readonly ChoiceStream[], promptTokens: number): object {
-  const sum = (of: (choice: ChoiceStream) => number): number =>
-    choices.reduce((total, choice) => total + of(choice), 0);
-  const completionTokens = sum(({ generation }) => generation.generatedTokens);
+function usage(choices: readonly ChoiceStream[], prompts: AnswerPrompts): object {
+  const { promptTokens, choicesPerPrompt } = prompts;
+  const sum = (some: readonly ChoiceStream[], of: 'generatedTokens' | 'cachedTokens'): number =>
+    some.reduce((total, { generation }) => total + generation[of], 0);
+  const firsts = choices.filter((_, index) => index % choicesPerPrompt === 0);
+  const completionTokens = sum(choices, 'generatedTokens');
   return {
     prompt_tokens: promptTokens,
     completion_tokens: completionTokens,
     total_tokens: promptTokens + completionTokens,
-    prompt_tokens_details: { cached_tokens: choices[0]?.generation.cachedTokens ?? 0 },
+    prompt_tokens_details: { cached_tokens: sum(firsts, 'cachedTokens') },
   };
 }
 
@@ -64,7 +74,7 @@ export async function wholeAnswer(
   head: AnswerHead,
   shape: AnswerShape,
   choices: readonly ChoiceStream[],
-  promptTokens: number,
+  prompts: AnswerPrompts,
 ): Promise<object> {
   const texts = await Promise.all(
     choices.map(async (choice) => {
@@ -81,7 +91,7 @@ export async function wholeAnswer(
       ...shape.choice(texts[index] ?? ''),
       finish_reason: choice.end,
     })),
-    usage: usage(choices, promptTokens),
+    usage: usage(choices, prompts),
   };
 }
 
@@ -92,7 +102,7 @@ export async function* eventStream(
   head: AnswerHead,
   shape: AnswerShape,
   choices: readonly ChoiceStream[],
-  options: { readonly promptTokens: number; readonly includeUsage: boolean },
+  options: AnswerPrompts & { readonly includeUsage: boolean },
 ): AsyncGenerator<string, void, void> {
   const common = { ...head, object: shape.chunkObject };
   const rest = options.includeUsage ? { usage: null } : {};
@@ -111,7 +121,7 @@ export async function* eventStream(
       } else yield chunk(index, pieceOf(index, text), null);
     }
     if (options.includeUsage) {
-      yield event({ ...common, choices: [], usage: usage(choices, options.promptTokens) });
+      yield event({ ...common, choices: [], usage: usage(choices, options) });
     }
   } catch (error) {
     // The status is gone already; clients of this API look for an error event.

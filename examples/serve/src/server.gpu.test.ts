@@ -135,6 +135,12 @@ describe('a client of npm openai', () => {
     expect(choices.map(({ text }) => text)).toEqual([expected[0]?.text, expected[0]?.text]);
   });
 
+  it('is told the cached tokens of all prompts, each once', async () => {
+    const { usage } = await client.completions.create({ ...greedy, prompt: ['A', prompt], n: 2 });
+    expect(usage?.prompt_tokens).toBe(1 + prompt.length);
+    expect(usage?.prompt_tokens_details?.cached_tokens).toBe(16);
+  });
+
   it('is told what is wrong with a request', async () => {
     await expect(client.completions.create({ ...greedy, model: 'other' })).rejects.toMatchObject({
       status: 404,

@@ -179,6 +179,7 @@ async function complete(
   const stops = stopStrings(body);
   const choices = generations.map((each) => new ChoiceStream(each, tokenizer, stops));
   const promptTokens = encoded.reduce((sum, ids) => sum + ids.length, 0);
+  const asked = { promptTokens, choicesPerPrompt: body.n ?? 1 };
   const head = {
     id: `${shape.idPrefix}-${randomUUID()}`,
     created: Math.floor(Date.now() / 1000),
@@ -186,7 +187,7 @@ async function complete(
   };
   if (body.stream !== true) {
     try {
-      const answer = await wholeAnswer(head, shape, choices, promptTokens);
+      const answer = await wholeAnswer(head, shape, choices, asked);
       firstText();
       return await reply.send(answer);
     } finally {
@@ -194,7 +195,7 @@ async function complete(
     }
   }
   const includeUsage = body.stream_options?.include_usage === true;
-  const events = eventStream(head, shape, choices, { promptTokens, includeUsage });
+  const events = eventStream(head, shape, choices, { ...asked, includeUsage });
   const timed = async function* (): AsyncGenerator<string, void, void> {
     for await (const event of events) {
       firstText();
