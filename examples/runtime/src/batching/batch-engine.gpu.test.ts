@@ -1,4 +1,5 @@
 /** The batch engine on tiny-moe: what it gives equals what each request gets alone. */
+import { getEventListeners } from 'node:events';
 import { createGpu } from '@vramkit/adapter';
 import { allocate, countersSince, openDevice, type VramDevice } from '@vramkit/core';
 import { full } from '@vramkit/eviction';
@@ -185,6 +186,18 @@ describe('BatchEngine', () => {
       expect(await kept).toEqual(expected[3]);
       for (const each of [cancelled, aborted, left]) expect(each.finishReason).toBe('cancelled');
       expect((await collect(aborted)).length).toBeLessThan(64);
+    });
+  });
+
+  it('leaves nothing at a signal that outlives its requests', async () => {
+    await withEngine({ kvTokens: 64 }, async (engine) => {
+      const { signal } = new AbortController();
+      const submit = () => engine.submit(encode('a'), { maxTokens: 2, signal });
+      const cancelled = submit();
+      cancelled.cancel();
+      for await (const _ of submit()) break;
+      expect(await collect(submit())).toHaveLength(2);
+      expect(getEventListeners(signal, 'abort')).toEqual([]);
     });
   });
 

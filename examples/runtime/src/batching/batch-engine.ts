@@ -130,7 +130,7 @@ export class BatchEngine {
     });
     if (this.#prefixes === undefined) this.#enqueue(generation);
     else void this.#restore(generation, this.#prefixes);
-    options.signal?.addEventListener('abort', () => generation.cancel(), { once: true });
+    generation.follow(options.signal);
     return generation;
   }
 

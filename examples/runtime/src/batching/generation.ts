@@ -55,6 +55,8 @@ export class PendingGeneration implements Generation {
   #error: unknown;
   #wake: (() => void) | undefined;
   readonly #onCancel: () => void;
+  #signal: AbortSignal | undefined;
+  readonly #onAbort = (): void => this.cancel();
 
   /** @throws VramError `invalid-argument` where a sampling option is out of range. */
   constructor(
@@ -82,6 +84,12 @@ export class PendingGeneration implements Generation {
     return this.#length - this.promptTokens;
   }
 
+  /** Is cancelled when `signal` aborts; one that outlives the request keeps nothing of it. */
+  follow(signal: AbortSignal | undefined): void {
+    this.#signal = signal;
+    signal?.addEventListener('abort', this.#onAbort, { once: true });
+  }
+
   /** Takes the next token; says whether the request has ended. */
   accept(token: number): boolean {
     if (this.maxTokens === 0) this.finish('length');
@@ -98,6 +106,7 @@ export class PendingGeneration implements Generation {
   /** Ends the stream after what is ready. */
   finish(reason: FinishReason): void {
     this.finishReason ??= reason;
+    this.#signal?.removeEventListener('abort', this.#onAbort);
     this.#notify();
   }
 
