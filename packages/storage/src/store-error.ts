@@ -50,6 +50,11 @@ export function checkCondition(
   }
 }
 
+/** Whether a write that failed so may be applied all the same, or later. */
+export function mayBeApplied(error: unknown): boolean {
+  return isVramError(error, 'timeout') || isVramError(error, 'unavailable');
+}
+
 // What Node reports for files and sockets, by what a caller can do about it.
 const BY_NODE_CODE: Readonly<Record<string, VramErrorCode>> = {
   ENOSPC: 'storage-full',

@@ -18,7 +18,7 @@
  * CockroachDB's documentation on transaction retries and on the size of BYTES values.
  */
 import { randomUUID } from 'node:crypto';
-import { isVramError, throwIfAborted } from '@vramkit/core';
+import { throwIfAborted } from '@vramkit/core';
 import { chunksOf, inParts } from '../blob-body.js';
 import { checkKey, checkPrefix, checkRange, rangeEnd } from '../blob-key.js';
 import type {
@@ -32,7 +32,7 @@ import type {
   PutOptions,
   StoreCapabilities,
 } from '../blob-store.js';
-import { conflictError, failNotFound, lostCondition } from '../store-error.js';
+import { conflictError, failNotFound, lostCondition, mayBeApplied } from '../store-error.js';
 import { PgTransactions, type PgPool, type PgRun } from './pg-transactions.js';
 
 export type { PgClient, PgPool, PgResult } from './pg-transactions.js';
@@ -146,8 +146,7 @@ class SqlStore implements CockroachStore {
       return describe(row);
     } catch (error) {
       // After an ambiguous end the rows may be published; a sweep tells a day later.
-      const isKnown = !isVramError(error) || !['timeout', 'unavailable'].includes(error.code);
-      if (isPending && isKnown) await this.#removeGarbage(id).catch(() => undefined);
+      if (isPending && !mayBeApplied(error)) await this.#removeGarbage(id).catch(() => undefined);
       throw error;
     }
   }

@@ -5,8 +5,8 @@
  * of a larger one is in stripes of 4 MiB in a second namespace, under an id that is new for each
  * put. Stripes are written first; then one write operation publishes the head, which holds exactly
  * if the head is what was read before (`cmpext` over the header) or is absent (an exclusive
- * create). So each replaced blob has one replacer, who removes its stripes; a crash leaves at most
- * stripes that no head names, for {@link RadosStore.sweep}.
+ * create). So each replaced blob has one replacer, who removes its stripes; a crash, or an end that
+ * nobody knows, leaves at most stripes that no head names, for {@link RadosStore.sweep}.
  *
  *     head    | 'vramkit1' | id, 16 B | size, u64 | striped, u64 | zeros | data, if not striped |
  *     stripe  <id>/<index>/<key> in the namespace '<namespace>.stripes'
@@ -39,7 +39,7 @@ import type {
 } from '../blob-store.js';
 import { chunkPool, newChunk } from '../chunk-pool.js';
 import { inOrder, inParallel } from '../parallel.js';
-import { conflictError, failNotFound, lostCondition } from '../store-error.js';
+import { conflictError, failNotFound, lostCondition, mayBeApplied } from '../store-error.js';
 import { RadosCluster, type Koffi, type RadosPool } from './rados-calls.js';
 
 export type { Koffi } from './rados-calls.js';
@@ -65,8 +65,8 @@ export interface RadosStoreOptions {
 /** A blob store in a pool; disposing it ends the connection. */
 export interface RadosStore extends OwnedBlobStore {
   /**
-   * Removes stripes of puts that were killed more than `staleAfterSeconds` ago, by the clock of the
-   * OSDs; reads all names of stripes.
+   * Removes stripes that no head names and that are older than this, by the clock of the OSDs;
+   * reads all names of stripes.
    * @returns How many it removed.
    */
   sweep(staleAfterSeconds: number): Promise<number>;
@@ -207,9 +207,9 @@ class PoolStore implements RadosStore {
       await this.#publish(key, object, options, known);
       return { key, sizeBytes, version: hex };
     } catch (error) {
-      // The head may be there although its write failed; then its stripes must stay.
-      const isThere = isPublishing && (await this.#header(key).catch(() => undefined))?.id === hex;
-      if (!isThere) await this.#removeStripes(key, hex, stripes).catch(() => undefined);
+      // The head may be there although its write failed, or come later: its stripes must stay.
+      const mayBeNamed = isPublishing && mayBeApplied(error);
+      if (!mayBeNamed) await this.#removeStripes(key, hex, stripes).catch(() => undefined);
       throw error;
     } finally {
       await known?.catch(() => undefined); // nothing of a put outlives it

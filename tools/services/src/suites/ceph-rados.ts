@@ -1,10 +1,11 @@
 /** The RADOS adapter on a monitor and an OSD of this machine, through koffi and librados. */
 import { randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import koffi from 'koffi';
 import { readBlob } from '@vramkit/storage';
 import { radosStore, type RadosStore } from '@vramkit/storage/rados';
 import { describeStore, testBytes } from '@vramkit/storage/testing';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { giantBytes, serviceVariable } from '../environment.js';
 import { expectOpens } from '../by-address.js';
 import { radosPool } from '../stores.js';
@@ -61,6 +62,44 @@ describe('RADOS', () => {
     expect(await store.sweep(0)).toBe(0);
     await store.delete('a');
     expect(await store.sweep(0)).toBe(0);
+  });
+
+  it('keeps the stripes of a put whose head an OSD that hangs writes later', async () => {
+    const pidFile = `${serviceVariable('CEPH_UP_DIR')}/pid/osd.0`;
+    const osd = parseInt(readFileSync(pidFile, 'utf8'), 10);
+    const hang = { isArmed: false };
+    // The OSD hangs when the head is on its way: no other write of a put is an operation.
+    const hanging = {
+      load: (path: string) => ({
+        func(prototype: string) {
+          const call = koffi.load(path).func(prototype);
+          if (!prototype.includes('rados_write_op_operate')) return call;
+          const later = (...values: unknown[]): unknown => {
+            if (hang.isArmed) process.kill(osd, 'SIGSTOP');
+            hang.isArmed = false;
+            return call.async(...values);
+          };
+          return Object.assign((...values: unknown[]): unknown => call(...values), {
+            async: later,
+          });
+        },
+      }),
+    };
+    const configFile = serviceVariable('CEPH_CONF');
+    const pool = serviceVariable('CEPH_RADOS_POOL');
+    const options = { pool, configFile, namespace: randomUUID(), timeoutSeconds: 2 };
+    await using slow = await radosStore({ koffi: hanging, ...options });
+    await slow.put('a', testBytes(9 * 2 ** 20));
+    const bytes = testBytes(9 * 2 ** 20 + 1);
+    hang.isArmed = true;
+    try {
+      await expect(slow.put('a', bytes)).rejects.toMatchObject({ code: 'timeout' });
+    } finally {
+      process.kill(osd, 'SIGCONT');
+    }
+    // Its calls come after those that it holds.
+    await vi.waitFor(() => slow.head('a'), { timeout: 60_000 });
+    expect(Buffer.compare(await readBlob(slow, 'a'), bytes)).toBe(0);
   });
 
   it('sweeps the stripes of killed writers once they are old, and nothing else', async () => {
