@@ -220,11 +220,10 @@ export class S3Calls {
     }));
   }
 
-  async beginUpload(key: string, signal?: AbortSignal): Promise<string> {
+  async beginUpload(key: string): Promise<string> {
     const command = new this.#sdk.CreateMultipartUploadCommand(this.#at(key));
-    const doing = `putting '${key}'`;
-    const { UploadId } = await this.#send(command, signal).catch((error: unknown) => {
-      throw this.error(doing, error, signal);
+    const { UploadId } = await this.#send(command).catch((error: unknown) => {
+      throw this.error(`putting '${key}'`, error);
     });
     return UploadId ?? '';
   }

@@ -24,10 +24,15 @@ function scripted(answers: Readonly<Record<string, Answer>>) {
     },
   ) as S3Sdk; // every command that the store makes
   const client: S3Client = {
-    send: (command: { name: string }) => {
+    send: (command: { name: string }, options) => {
       sent.push(command.name);
       const answer = answers[command.name] ?? (() => ({ ETag: '"tag"' }));
-      return new Promise((resolve) => resolve(answer()));
+      return new Promise((resolve, reject) => {
+        const answered = answer();
+        // As the SDK does it: the service has done it, and nobody hears of it.
+        if (options?.abortSignal?.aborted === true) reject(new Error('aborted'));
+        else resolve(answered);
+      });
     },
   };
   return { sdk, client, sent, bucket: 'bucket' };
@@ -56,6 +61,44 @@ describe('s3', () => {
     });
     expect(sent).toContain('CompleteMultipartUpload');
     expect(sent).not.toContain('AbortMultipartUpload');
+  });
+
+  it.each([
+    ['InternalError', 500, 'unavailable', false],
+    ['InvalidPart', 400, 'unsupported', true],
+  ])('after %s of a completion, ends the upload only where it is known', async (...row) => {
+    const [name, status, code, isEnded] = row;
+    const { sent, ...options } = scripted({
+      CreateMultipartUpload: () => ({ UploadId: '1' }),
+      CompleteMultipartUpload: () => {
+        throw serviceError(name, status);
+      },
+    });
+    const partBytes = 5 * 2 ** 20;
+    const store = await s3Store({ ...options, partBytes });
+    const put = store.put('a', testBytes(partBytes + 1));
+    await expect(put).rejects.toMatchObject({ code });
+    expect(sent.includes('AbortMultipartUpload')).toBe(isEnded);
+  });
+
+  it.each([
+    ['CreateMultipartUpload', true],
+    ['UploadPart', true],
+    ['CompleteMultipartUpload', false], // it may be complete
+  ])('aborted in %s, ends the upload: %s', async (step, isEnded) => {
+    const controller = new AbortController();
+    const { sent, ...options } = scripted({
+      CreateMultipartUpload: () => ({ UploadId: '1' }),
+      [step]: () => {
+        controller.abort();
+        return { UploadId: '1', ETag: '"tag"' };
+      },
+    });
+    const partBytes = 5 * 2 ** 20;
+    const store = await s3Store({ ...options, partBytes });
+    const put = store.put('a', testBytes(partBytes + 1), { signal: controller.signal });
+    await expect(put).rejects.toMatchObject({ code: 'aborted' });
+    expect(sent.includes('AbortMultipartUpload')).toBe(isEnded);
   });
 
   it.each([

@@ -15,7 +15,13 @@
  * `@smithy/undici-http-handler`, as `requestHandler` of the client.
  */
 import { randomUUID } from 'node:crypto';
-import { assertArgument, checkInteger, throwIfAborted, VramError } from '@vramkit/core';
+import {
+  assertArgument,
+  checkInteger,
+  isVramError,
+  throwIfAborted,
+  VramError,
+} from '@vramkit/core';
 import { chunksOf, gather, inParts, knownSize } from '../blob-body.js';
 import { checkInto, checkKey, checkPrefix, checkRange, memoryFor, rangeEnd } from '../blob-key.js';
 import type {
@@ -28,7 +34,13 @@ import type {
   PutOptions,
   StoreCapabilities,
 } from '../blob-store.js';
-import { checkCondition, conflictError, failNotFound, lostCondition } from '../store-error.js';
+import {
+  checkCondition,
+  conflictError,
+  failNotFound,
+  lostCondition,
+  mayBeApplied,
+} from '../store-error.js';
 import { probeConditions, type S3Conditions } from './s3-probe.js';
 import { bareTag, isStatus, S3Calls, type S3Client, type S3Sdk } from './s3-calls.js';
 
@@ -267,9 +279,11 @@ class S3Store implements BlobStore {
     rest: AsyncGenerator<Uint8Array, void, undefined>,
     { signal }: PutOptions,
   ): Promise<BlobInfo> {
-    const upload = await this.#calls.beginUpload(key, signal);
+    // Without the signal: only who is told of an upload can end it.
+    const upload = await this.#calls.beginUpload(key);
     const tags: string[] = [];
     let tag: string;
+    let isCompleting = false;
     const inFlight = new Set<Promise<void>>();
     let failure: { readonly error: unknown } | undefined;
     let sizeBytes = 0;
@@ -293,10 +307,16 @@ class S3Store implements BlobStore {
       await Promise.all(inFlight);
       if (failure !== undefined) throw (failure as { readonly error: unknown }).error; // set above
       throwIfAborted(signal);
+      isCompleting = true;
       tag = await this.#calls.completeUpload(key, upload, tags, signal);
     } catch (error) {
       await Promise.all(inFlight);
-      await this.#calls.abortUpload(key, upload).catch(() => undefined);
+      // Ceph 16.2 ends an upload also while it completes it: the object appears, and loses its
+      // parts when garbage is collected.
+      const isUnknown = mayBeApplied(error) || isVramError(error, 'aborted');
+      if (!isCompleting || !isUnknown) {
+        await this.#calls.abortUpload(key, upload).catch(() => undefined);
+      }
       throw error;
     }
     return { key, sizeBytes, version: tag === '' ? await this.#versionOf(key) : tag };
