@@ -54,8 +54,9 @@ export class WebHdfsCalls {
     this.#user = user;
   }
 
-  /** The path of a key, without the part of the address that comes before. */
-  path(key: string): string {
+  /** The path of a key or of a file id, without the part of the address that comes before. */
+  path(key: string | number): string {
+    if (typeof key === 'number') return `/.reserved/.inodes/${key}`;
     const escaped = key.replace(/[%:]/g, (c) => (c === '%' ? '%25' : '%3A'));
     return `${this.#folder}/${escaped}`;
   }
@@ -98,9 +99,23 @@ export class WebHdfsCalls {
     await this.#json('PUT', from, parameters);
   }
 
-  /** Removes a file or an empty folder. */
-  async remove(key: string, signal?: AbortSignal): Promise<void> {
+  /** Removes a file or an empty folder, by its key or its file id. */
+  async remove(key: string | number, signal?: AbortSignal): Promise<void> {
     await this.#json('DELETE', key, { op: 'DELETE', recursive: false }, signal);
+  }
+
+  /** Removes a folder if it is empty; whether nothing has its name. */
+  async removeFolder(folderKey: string): Promise<boolean> {
+    const found = await this.status(folderKey);
+    if (found?.type !== 'DIRECTORY') return found === undefined;
+    try {
+      await this.remove(found.fileId); // a file may have taken its name
+      return true;
+    } catch (error) {
+      if (isRefusal(error, 'PathIsNotEmptyDirectoryException')) return false;
+      if (isMissing(error) || isRefusal(error, 'Refused')) return true; // somebody else was first
+      throw error;
+    }
   }
 
   /** Writes a new file, in two steps. */
@@ -160,7 +175,7 @@ export class WebHdfsCalls {
 
   async #json(
     method: string,
-    key: string,
+    key: string | number,
     parameters: Parameters,
     signal?: AbortSignal,
   ): Promise<HdfsAnswer> {
@@ -175,7 +190,7 @@ export class WebHdfsCalls {
 
   #request(
     method: string,
-    key: string,
+    key: string | number,
     parameters: Parameters,
     init: { redirect?: 'manual'; signal?: AbortSignal | undefined },
   ): Promise<Response> {

@@ -51,6 +51,8 @@ const TEMPORARY = '.vramkit-tmp';
 const DAY_MS = 24 * 3600 * 1000;
 // A concurrent delete may remove an empty folder before the rename; each try makes it anew.
 const MAX_PUBLISH_TRIES = 16;
+// Refusals of a move to where something is.
+const TAKEN = ['FileAlreadyExistsException', 'IOException'];
 
 /**
  * Opens a folder of HDFS as a store; removes temporary files that are more than a day old.
@@ -197,11 +199,7 @@ class HdfsStore implements BlobStore {
     try {
       if ((await this.#calls.status(key, signal))?.type !== 'FILE') return;
       await this.#calls.remove(key, signal);
-      // Folders are a part of keys: one without keys would block a key of its name.
-      const segments = key.split('/');
-      while (segments.pop() !== undefined && segments.length > 0) {
-        await this.#calls.remove(segments.join('/'));
-      }
+      await this.#removeEmptyParents(key);
     } catch (error) {
       if (isMissing(error) || isRefusal(error, 'PathIsNotEmptyDirectoryException', 'Refused'))
         return;
@@ -235,9 +233,28 @@ class HdfsStore implements BlobStore {
         return;
       } catch (error) {
         const isParentMissing = isRefusal(error, 'FileNotFoundException', 'Refused');
-        if (!isParentMissing || tries >= MAX_PUBLISH_TRIES) throw error;
-        await this.#calls.makeFolder(folder);
+        // A put of a key below, or a delete, that was cut off leaves folders without a file.
+        const isFree = isRefusal(error, ...TAKEN) && (await this.#removeEmptyFolders(to));
+        if ((!isParentMissing && !isFree) || tries >= MAX_PUBLISH_TRIES) throw error;
+        if (isParentMissing) await this.#calls.makeFolder(folder);
       }
+    }
+  }
+
+  /** Removes a folder that has no file below it; whether it is gone. */
+  async #removeEmptyFolders(key: string): Promise<boolean> {
+    for (const { pathSuffix, type } of await this.#calls.entries(key)) {
+      const below = `${key}/${this.#calls.unescape(pathSuffix)}`;
+      if (type === 'FILE' || !(await this.#removeEmptyFolders(below))) return false;
+    }
+    return this.#calls.removeFolder(key);
+  }
+
+  /** Folders are a part of keys, not things of their own: those that hold nothing go. */
+  async #removeEmptyParents(key: string): Promise<void> {
+    const segments = key.split('/');
+    while (segments.pop() !== undefined && segments.length > 0) {
+      if (!(await this.#calls.removeFolder(segments.join('/')))) return;
     }
   }
 

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { webHdfsStore } from '@vramkit/storage/webhdfs';
 import { describeStore, testBytes } from '@vramkit/storage/testing';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { giantBytes, serviceVariable } from '../environment.js';
 import { expectOpens } from '../by-address.js';
 
@@ -23,6 +23,19 @@ describeStore(
   { pageKeys: 64, raceRounds: 4, seeds: [1], steps: 50, giantBytes },
 );
 
+const ONE = new Uint8Array(1);
+
+/** Has something happen after each answer; gives what ends that. */
+function afterAnswers(happen: (address: URL) => void | Promise<void>): () => void {
+  const { fetch } = globalThis;
+  const spy = vi.spyOn(globalThis, 'fetch').mockImplementation(async (input, init) => {
+    const answer = await fetch(input, init);
+    await happen(new URL(String(input)));
+    return answer;
+  });
+  return () => spy.mockRestore();
+}
+
 describe('WebHDFS', () => {
   it('is opened by its address', () =>
     expectOpens(`webhdfs://${user.name}@${new URL(url).host}/vramkit/by-address`));
@@ -40,6 +53,41 @@ describe('WebHDFS', () => {
       FileStatuses: { FileStatus: unknown[] };
     };
     expect(answer.FileStatuses.FileStatus).toEqual([]);
+  });
+
+  it.each(['DELETE', 'MKDIRS'])('has folders of a %s not answered block no key', async (cut) => {
+    const store = await webHdfsStore({ url, folder: `/vramkit/${randomUUID()}`, user });
+    await store.put('a/b/c', ONE);
+    const stop = afterAnswers((address) => {
+      if (address.searchParams.get('op') === cut) throw new TypeError('the connection was cut');
+    });
+    const call = cut === 'DELETE' ? store.delete('a/b/c') : store.put('d/e', ONE);
+    await expect(call).rejects.toMatchObject({ code: 'unavailable' });
+    stop();
+    const key = cut === 'DELETE' ? 'a' : 'd';
+    await store.put(key, ONE, { condition: 'absent' });
+    expect(await store.head(key)).toMatchObject({ sizeBytes: 1 });
+    await expect(store.put(`${key}/b`, ONE)).rejects.toMatchObject({ code: 'invalid-argument' });
+  });
+
+  it('leaves a folder with a file where it is, and its key taken', async () => {
+    const store = await webHdfsStore({ url, folder: `/vramkit/${randomUUID()}`, user });
+    await store.put('a/b/c', ONE);
+    await expect(store.put('a', ONE)).rejects.toMatchObject({ code: 'invalid-argument' });
+    expect(await store.head('a/b/c')).toMatchObject({ sizeBytes: 1 });
+  });
+
+  it('removes no file that takes the name of a folder which a delete has emptied', async () => {
+    const store = await webHdfsStore({ url, folder: `/vramkit/${randomUUID()}`, user });
+    await store.put('a/b', ONE);
+    const stop = afterAnswers(async ({ pathname, searchParams }) => {
+      if (!pathname.endsWith('/a') || searchParams.get('op') !== 'GETFILESTATUS') return;
+      stop(); // the delete knows of the folder, and goes on once the file is there
+      await store.put('a', ONE);
+    });
+    await store.delete('a/b');
+    stop();
+    expect(await store.head('a')).toMatchObject({ sizeBytes: 1 });
   });
 
   it('puts no token in an error', async () => {
