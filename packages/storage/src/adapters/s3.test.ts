@@ -1,5 +1,6 @@
 /** What a real service rarely does: answers without a version, and passing failures. */
 import { describe, expect, it } from 'vitest';
+import { readBlob } from '../read-blob.js';
 import { testBytes } from '../testing.js';
 import { s3Store, type S3Client, type S3Sdk } from './s3.js';
 
@@ -99,6 +100,29 @@ describe('s3', () => {
     const put = store.put('a', testBytes(partBytes + 1), { signal: controller.signal });
     await expect(put).rejects.toMatchObject({ code: 'aborted' });
     expect(sent.includes('AbortMultipartUpload')).toBe(isEnded);
+  });
+
+  it('lists no object whose name is no key, such as the folders of consoles', async () => {
+    const names = ['a/', 'a//b', 'a/../b', '.vramkit-probe/x', 'a/b'];
+    const pages = [names.map((Key) => ({ Key, Size: 1, ETag: '"tag"' })), []];
+    const store = await s3Store(scripted({ ListObjectsV2: () => ({ Contents: pages.shift() }) }));
+    const keys: string[] = [];
+    for await (const { key } of store.list('')) keys.push(key);
+    expect(keys).toEqual(['a/b']);
+  });
+
+  it('gives no empty range of a blob that has grown since it was asked for', async () => {
+    const store = await s3Store(
+      scripted({
+        GetObject: () => {
+          throw serviceError('InvalidRange', 416);
+        },
+        HeadObject: () => ({ ETag: '"tag"', ContentLength: 20 }),
+      }),
+    );
+    const range = { offsetBytes: 10, lengthBytes: 4 };
+    await expect(readBlob(store, 'a', range)).rejects.toMatchObject({ code: 'conflict' });
+    expect(await readBlob(store, 'a', { offsetBytes: 20 })).toHaveLength(0);
   });
 
   it.each([

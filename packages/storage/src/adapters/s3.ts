@@ -23,7 +23,15 @@ import {
   VramError,
 } from '@vramkit/core';
 import { chunksOf, gather, inParts, knownSize } from '../blob-body.js';
-import { checkInto, checkKey, checkPrefix, checkRange, memoryFor, rangeEnd } from '../blob-key.js';
+import {
+  checkInto,
+  checkKey,
+  checkPrefix,
+  checkRange,
+  isKey,
+  memoryFor,
+  rangeEnd,
+} from '../blob-key.js';
 import type {
   BlobBody,
   BlobInfo,
@@ -179,8 +187,9 @@ class S3Store implements BlobStore {
     });
     if (found === undefined) {
       const info = (await this.head(key)) ?? failNotFound(this.name, key);
-      rangeEnd(key, info.sizeBytes, offsetBytes, lengthBytes);
-      return; // from the end: no bytes
+      const end = rangeEnd(key, info.sizeBytes, offsetBytes, lengthBytes);
+      if (end === offsetBytes) return; // from the end: no bytes
+      throw conflictError(this.name, key, 'was replaced by a larger one while it was read');
     }
     const wanted = lengthBytes ?? found.sizeBytes;
     let memory: Uint8Array | undefined;
@@ -227,7 +236,7 @@ class S3Store implements BlobStore {
       });
       for (const info of page) {
         after = info.key;
-        if (info.key.startsWith('.vramkit')) continue;
+        if (!isKey(info.key)) continue; // of this module, or an object of another program
         count += 1;
         yield info;
       }
