@@ -37,6 +37,16 @@ describe('readBlob', () => {
     expect(calls).toEqual(['get 0+rest', 'get 9000+rest', 'get 0+10']);
   });
 
+  it('refuses ranges that are none, and those that no array can have', async () => {
+    const { store } = await watchedStore();
+    for (const parallelGets of [1, 2]) {
+      for (const lengthBytes of [-1, 1.5, NaN, 2 ** 50]) {
+        const read = readBlob(store, 'a', { lengthBytes, parallelGets });
+        await expect(read).rejects.toMatchObject({ code: 'invalid-argument' });
+      }
+    }
+  });
+
   it('reads parts of one version into memory of the caller', async () => {
     const { store, calls } = await watchedStore();
     const into = new Uint8Array(10_000);

@@ -1,6 +1,7 @@
 /** A blob, or a range of it, in one array: by one get, or by ranges in parallel. */
-import { assertInvariant, checkInteger, fail, throwIfAborted } from '@vramkit/core';
+import { assertInvariant, checkInteger, fail, throwIfAborted, VramError } from '@vramkit/core';
 import { joined } from './blob-body.js';
+import { checkRange } from './blob-key.js';
 import type { BlobStore, GetOptions } from './blob-store.js';
 import { inParallel } from './parallel.js';
 import { failNotFound } from './store-error.js';
@@ -24,6 +25,7 @@ export async function readBlob(
 ): Promise<Uint8Array> {
   const { offsetBytes = 0, parallelGets = 1, into, signal } = options;
   checkInteger('parallelGets', parallelGets, 1, 1024);
+  checkRange(offsetBytes, options.lengthBytes);
   throwIfAborted(signal);
   let { lengthBytes, version } = options;
   if (lengthBytes === undefined && parallelGets === 1 && into === undefined) {
@@ -34,8 +36,7 @@ export async function readBlob(
     version ??= info.version;
     lengthBytes ??= Math.max(0, info.sizeBytes - offsetBytes);
   }
-  const target =
-    (typeof into === 'function' ? into(lengthBytes) : into) ?? new Uint8Array(lengthBytes);
+  const target = (typeof into === 'function' ? into(lengthBytes) : into) ?? newMemory(lengthBytes);
   if (target.length !== lengthBytes) {
     fail('invalid-argument', `into has ${target.length} B, the range has ${lengthBytes} B`);
   }
@@ -62,6 +63,16 @@ export async function readBlob(
   return target;
 }
 
+/** @throws VramError `invalid-argument` for more than an array can have. */
+function newMemory(sizeBytes: number): Uint8Array {
+  try {
+    return new Uint8Array(sizeBytes);
+  } catch (cause) {
+    const message = `no array has ${sizeBytes} B; read smaller ranges`;
+    throw new VramError('invalid-argument', message, { context: { sizeBytes }, cause });
+  }
+}
+
 /** All from an offset on, by one get. */
 async function readAll(
   store: BlobStore,
@@ -69,7 +80,7 @@ async function readAll(
   { offsetBytes, version, signal }: ReadBlobOptions,
 ): Promise<Uint8Array> {
   let target: Uint8Array | undefined;
-  const into = (sizeBytes: number): Uint8Array => (target = new Uint8Array(sizeBytes));
+  const into = (sizeBytes: number): Uint8Array => (target = newMemory(sizeBytes));
   const chunks: Uint8Array[] = [];
   let at = 0;
   for await (const chunk of store.get(key, { offsetBytes, version, signal, into })) {
