@@ -190,6 +190,29 @@ describe('KV tier', () => {
     expect((await open(store, 0, 10)).matchCount([a, b, c])).toBe(3);
   });
 
+  it.each(['put', 'deleted'])(
+    'reads a block that another process has %s meanwhile',
+    async (how) => {
+      const far = memoryStore();
+      const [name = ''] = names;
+      await (await open(far, 0, 4)).store(name, block(name));
+      let conflicts = 0;
+      const store = wrapStore(far, {
+        // As a store that reads in several steps says it.
+        async *get(key, options) {
+          if (conflicts === 2) return yield* far.get(key, options);
+          conflicts += 1;
+          if (how === 'deleted') await far.delete(key);
+          throw new VramError('conflict', `'${key}' was replaced or deleted while it was read`);
+        },
+      });
+      const tier = await open(store, 0, 4);
+      expect(await tier.load(name)).toEqual(how === 'put' ? block(name) : undefined);
+      expect(conflicts).toBe(2);
+      tier.check();
+    },
+  );
+
   it('serves many callers of one block at once', async () => {
     const tier = await open(memoryStore(), 4, 10);
     const some = names.slice(0, 8).flatMap((name) => [name, name, name]);

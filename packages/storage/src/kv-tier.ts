@@ -64,6 +64,9 @@ export interface KvTierOptions {
   readonly prefix?: string;
 }
 
+// Processes that put one block at the same time are few.
+const MAX_READS = 8;
+
 /** Names of the full blocks of a sequence, in order; linear in the tokens. */
 export function prefixNames(identity: KvIdentity, tokens: ArrayLike<number>): string[] {
   const { blockSize } = identity;
@@ -239,12 +242,15 @@ export class KvTier {
   }
 
   async #read(name: string, options: CallOptions): Promise<Uint8Array | undefined> {
-    try {
-      const block = await readBlob(this.#store, this.#key(name), options);
-      return block.length === this.#blockBytes ? block : undefined;
-    } catch (error) {
-      if (isVramError(error, 'corrupt-data') || isVramError(error, 'not-found')) return undefined;
-      throw error;
+    for (let tries = 1; ; tries += 1) {
+      try {
+        const block = await readBlob(this.#store, this.#key(name), options);
+        return block.length === this.#blockBytes ? block : undefined;
+      } catch (error) {
+        if (isVramError(error, 'corrupt-data') || isVramError(error, 'not-found')) return undefined;
+        // Meanwhile another process has put it too, or has deleted it.
+        if (!isVramError(error, 'conflict') || tries === MAX_READS) throw error;
+      }
     }
   }
 
