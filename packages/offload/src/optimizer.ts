@@ -40,6 +40,7 @@ import {
 import { runLanes } from './run-lanes.js';
 import { checkSchedule, type Operation, type Schedule } from './schedule.js';
 import { StateMover } from './state-mover.js';
+import { Turn } from './turn.js';
 
 /**
  * All state of an optimizer, [parameterCount] each; plain data that another plan can go on from.
@@ -85,7 +86,7 @@ export class OffloadedOptimizer {
   #side: 0 | 1 = 0;
   #lossScale: LossScale;
   #broken: VramError | undefined;
-  #stepping: Promise<unknown> | undefined;
+  readonly #turn = new Turn();
   #gpuEndMs = 0;
   #flushEndMs = 0;
 
@@ -135,15 +136,20 @@ export class OffloadedOptimizer {
     if (this.#broken !== undefined) throw this.#broken;
   }
 
+  #assertLive(): void {
+    if (this.#broken?.code === 'disposed') throw this.#broken;
+  }
+
   /**
    * Adds a gradient [count] f32 of one subgroup; repeated calls accumulate, and need not wait for
    * each other. Resolves when `source` may be reused by work submitted later; a flush goes on
    * behind it.
-   * @throws VramError `invalid-argument` for an unknown subgroup or a range that is too small;
-   * `disposed`.
+   * @throws VramError `invalid-argument` for an unknown subgroup, a range that is too small, or
+   * during a step; `disposed`.
    */
   async addGradient(index: number, source: BufferRange): Promise<void> {
     this.#assertUsable();
+    this.#turn.assertNot('step');
     const subgroup = this.schedule.subgroups[index];
     assertArgument(subgroup !== undefined, `there is no subgroup ${index}`);
     const { dtype = 'f32', sizeBytes } = source;
@@ -194,19 +200,12 @@ export class OffloadedOptimizer {
    * Updates all parameters by the gradients added so far. With a gradient that is not finite
    * nothing changes but the loss scale, and `skipped` is true.
    * @throws VramError `invalid-argument` where a subgroup has no gradient, or the rate of the step
-   * is not a finite number from 0 on; `aborted`,
+   * is not a finite number from 0 on, or during another step or a move of the state; `aborted`,
    * `worker-lost`, `device-lost`: see the head of this file for what is left.
    */
   async step(options: { readonly signal?: AbortSignal } = {}): Promise<StepResult> {
     this.#assertUsable();
-    assertArgument(this.#stepping === undefined, 'a step is under way');
-    const step = this.#run(options.signal);
-    this.#stepping = step.catch(() => undefined);
-    try {
-      return await step;
-    } finally {
-      this.#stepping = undefined;
-    }
+    return this.#turn.take('step', () => this.#run(options.signal));
   }
 
   async #run(signal: AbortSignal | undefined): Promise<StepResult> {
@@ -214,7 +213,7 @@ export class OffloadedOptimizer {
     const missing = this.#passes.findIndex((passes) => passes === 0);
     assertArgument(missing < 0, `subgroup ${missing} has no gradient`);
     await this.#awaitFlushes();
-    const { clipNorm = Infinity, lossScale, learningRate } = this.#options;
+    const { clipNorm = Infinity, lossScale, learningRate, trace } = this.#options;
     const normStart = this.#now();
     const scaledNorm = await this.#mover.gradientNorm();
     this.#emitPhase('gradient norm', normStart);
@@ -230,7 +229,6 @@ export class OffloadedOptimizer {
     const gradientScale = gradientScaleOf(scaledNorm, scale, clipNorm);
     const constants = adamStep({ ...this.#adam, learningRate: rate }, next, gradientScale);
     const start = this.#now();
-    const { trace } = this.#options;
     try {
       await runLanes(
         this.schedule.operations,
@@ -326,27 +324,29 @@ export class OffloadedOptimizer {
   }
 
   /**
-   * All state of the last completed step. After a lost device only what was on the host can be
-   * read.
-   * @throws VramError `device-lost` where subgroups were resident on it.
+   * All state of the last completed step; after a lost device only what was on the host.
+   * @throws VramError `device-lost` where subgroups were resident on it; `invalid-argument` during
+   * a step or a move of the state.
    */
   async readState(): Promise<OptimizerState> {
     this.#assertUsable();
-    const arrays = await this.#mover.readState(this.#side);
+    const arrays = await this.#turn.take('readState', () => this.#mover.readState(this.#side));
     return { step: this.#step, lossScale: this.#lossScale, ...arrays };
   }
 
   /**
-   * Replaces all state; the step count, moments and loss scale too where `state` has them.
-   * @throws VramError `invalid-argument` for arrays of another length, or a step or loss scale that
-   * cannot be.
+   * Replaces all state; step count, moments and loss scale too where `state` has them.
+   * @throws VramError `invalid-argument` for arrays of another length, a step or loss scale that
+   * cannot be, or during a step or a move of the state; `disposed`.
    */
   async writeState(
     state: Pick<OptimizerState, 'parameters'> & Partial<OptimizerState>,
   ): Promise<void> {
     checkInteger('step', state.step ?? 0);
     if (state.lossScale !== undefined) checkScale('lossScale.scale', state.lossScale.scale);
-    await this.#mover.writeState(this.#side, state);
+    this.#assertLive();
+    await this.#turn.take('writeState', () => this.#mover.writeState(this.#side, state));
+    this.#assertLive();
     this.#step = state.step ?? 0;
     this.#lossScale = state.lossScale ?? this.#lossScale;
     this.#broken = undefined;
@@ -362,7 +362,7 @@ export class OffloadedOptimizer {
     await this.#sending;
     await Promise.allSettled(this.#flushes);
     await this.#pool.dispose();
-    await this.#stepping;
+    await this.#turn.ended();
     this.#device.dispose();
   }
 
