@@ -83,6 +83,24 @@ describe('a packed file', () => {
     for (const tensor of file.tensors.values()) await verifyPacked(file, tensor);
   });
 
+  it('is read in its own order, also where names are whole numbers', async () => {
+    const names = ['b', '10', '2', '__proto__'];
+    const tensors = names.map((name, i) => f32Tensor(name, [4, 32 * (i + 1)], i));
+    const source = bytesSource('in', buildSafetensors(tensors));
+    const sink = memorySink('out');
+    const { tensors: header } = await readSafetensors(source);
+    // JSON has 2 before 10 before b; the file has them the other way round.
+    const found = sourceTensors(source, header.values()).reverse();
+    const plan = planModel(found, {
+      plan: ({ name }) => (name === '10' ? 'keep' : { bits: 4, quantizer }),
+    });
+    await packModel(plan, sink);
+    const file = await readPackedFile(bytesSource('out', sink.bytes()));
+    expect([...file.tensors.keys()]).toEqual(found.map(({ name }) => name));
+    expect(new Set(file.tensors.keys())).toEqual(new Set(names));
+    for (const tensor of file.tensors.values()) await verifyPacked(file, tensor);
+  });
+
   it('holds the words of quantizeMatrix, rows by range', async () => {
     const file = await readPackedFile(bytesSource('out', await packed()));
     const tensor = file.tensors.get('b');

@@ -120,7 +120,7 @@ export async function readPackedFile(
 ): Promise<PackedFile> {
   const file = await readSafetensors(source, options);
   const manifest = parseManifest(source.name, file.metadata.get(MANIFEST_KEY));
-  const layout = planFor(source.name, manifest);
+  const layout = planFor(source.name, inFileOrder(manifest, file));
   const expected = layout.tensors.flatMap(({ sections }) => sections);
   for (const { name, type, shape, begin } of expected) {
     const found = file.tensors.get(name);
@@ -237,6 +237,14 @@ function record(file: string, what: string, value: unknown): Readonly<Record<str
     return value as Readonly<Record<string, unknown>>;
   }
   return failCorrupt(file, `${what} of the manifest is not an object`);
+}
+
+/** The tensors as they lie: JSON puts names that are whole numbers before all others. */
+function inFileOrder(manifest: Manifest, { tensors }: SafetensorsFile): Manifest {
+  const offsetOf = ({ name, storage }: PackedTensor): number =>
+    tensors.get('groupSize' in storage ? `${name}.codes` : name)?.offset ?? 0;
+  const sorted = [...manifest.tensors].sort((a, b) => offsetOf(a) - offsetOf(b));
+  return { ...manifest, tensors: sorted };
 }
 
 /** The manifest's own layout; what it cannot be is the file's fault. */
