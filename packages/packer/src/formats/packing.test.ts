@@ -88,6 +88,18 @@ describe('checklist 7: fused experts stored as [experts, columns, rows]', () => 
   });
 });
 
+it('refuses experts without elements, of which a header may claim any number', async () => {
+  const header = '{"w":{"dtype":"F32","shape":[5000000000,0,4],"data_offsets":[0,0]}}';
+  const text = new TextEncoder().encode(header);
+  const bytes = new Uint8Array(8 + text.byteLength);
+  bytes[0] = text.byteLength;
+  bytes.set(text, 8);
+  const source = bytesSource('in', bytes);
+  const { tensors } = await readSafetensors(source);
+  const split = () => sourceTensors(source, tensors.values());
+  expect(split).toThrow(/'w' is not 5000000000 matrices of one size/);
+});
+
 describe('checklist 23: host memory', () => {
   it.each([0, 2])('holds no more than one tensor, measured, by %i threads', async (workers) => {
     setFlagsFromString('--expose-gc');

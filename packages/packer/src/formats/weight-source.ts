@@ -82,7 +82,12 @@ export function sourceTensors(
     }
     const [experts = 1, ...rest] = shape;
     const parts = shape.length === 3 ? experts : 1;
-    assertArgument(sizeBytes % parts === 0, `'${name}' is not ${parts} matrices of one size`);
+    // Of nothing there may be any number of parts, far more than fit in memory.
+    assertArgument(
+      sizeBytes % parts === 0 && (parts === 1 || sizeBytes > 0),
+      `'${name}' is not ${parts} matrices of one size`,
+      { tensor: name, shape, sizeBytes },
+    );
     const stored = shape.length === 3 ? rest : shape;
     const turned = isTurned(source.name, name, stored, options.expected?.(name));
     if (turned && !isDense(type)) {
