@@ -50,6 +50,27 @@ describe('a kept tensor of blocks', () => {
     }
   });
 
+  it('is refused as a vector of numbers that F16 does not have, by place', async () => {
+    const q8 = (scaleBits: number): Uint8Array => {
+      const bytes = new Uint8Array(34).fill(127);
+      new DataView(bytes.buffer).setUint16(0, scaleBits, true);
+      return bytes;
+    };
+    const packed = (bytes: Uint8Array): Promise<void> => {
+      const rest = { sizeBytes: 34, readBytes: async () => bytes };
+      const vector: SourceTensor = { name: 'bias', type: 'Q8_0', shape: [32], ...rest };
+      return packModel(planModel([vector], { plan: () => 'keep' }), memorySink('out'));
+    };
+    await expect(packed(q8(0x7e00))).rejects.toMatchObject({
+      code: 'corrupt-data',
+      context: { tensor: 'bias', index: 0 },
+    });
+    await expect(packed(q8(0x7bff))).rejects.toMatchObject({
+      code: 'unsupported',
+      context: { tensor: 'bias', index: 0 },
+    });
+  });
+
   it('becomes F16 where it is a vector', () => {
     const vector = blocks('bias', 'Q8_0', [rows * columns]);
     const { layout } = planModel([vector], { plan: () => 'keep' });

@@ -46,6 +46,9 @@ import {
 import { recipeOf } from './quantizers/built-in.js';
 import type { Quantizer } from './quantizers/quantizer.js';
 
+/** The least magnitude that rounds to an infinity in f16. */
+const F16_END = 65_520;
+
 /** How one tensor is stored. */
 export type TensorPlan =
   | {
@@ -267,7 +270,16 @@ async function keptSections(tensor: SourceTensor, signal?: AbortSignal): Promise
   }
   const [rows = 0, columns = 0] = shape;
   if (shape.length === 2) return sectionsOf(toAffine(type, bytes, rows, columns));
-  return [bytesOf(f32ArrayToF16(dequantize(type, bytes)))];
+  const values = dequantize(type, bytes);
+  checkFinite(tensor, values);
+  const large = values.findIndex((value) => Math.abs(value) >= F16_END);
+  if (large >= 0) {
+    fail('unsupported', `'${tensor.name}' is above the f16 range at ${large}`, {
+      tensor: tensor.name,
+      index: large,
+    });
+  }
+  return [bytesOf(f32ArrayToF16(values))];
 }
 
 function sectionsOf({ codes, scales }: Pick<HostMatrix, 'codes' | 'scales'>): Uint8Array[] {
