@@ -99,6 +99,26 @@ describe('checklist 4: GGUF blocks', () => {
   });
 });
 
+describe('numbers of GGUF metadata', () => {
+  const norm = new Uint8Array(4);
+  const written = async (metadata: ReadonlyMap<string, number>, shape = [1]) => {
+    const sink = memorySink('out.gguf');
+    const tensor = { name: 'norm', type: 'F32', shape, read: async () => norm } as const;
+    await writeGguf(sink, [tensor], { metadata });
+    return (await readGguf(bytesSource('out.gguf', sink.bytes()))).metadata.entries;
+  };
+
+  it('are read as they were written, whichever they are', async () => {
+    const some = [5_000_000_001, 2 ** 53 - 1, -7, -5_000_000_001, 0.1, -1e300, Math.PI, 0.5, NaN];
+    const metadata = new Map(some.map((value, i) => [`n${i}`, value]));
+    expect(await written(metadata)).toEqual(metadata);
+  });
+
+  it('are not written beside a tensor without extents, which no reader takes', async () => {
+    await expect(written(new Map(), [])).rejects.toThrow(/'norm' \[\] is not rows/);
+  });
+});
+
 describe('checklist 4: MatMulNBits', () => {
   it.each([2, 4, 8] as const)('%i bits with default zero points, values included', (bits) => {
     const matrix = quantizeMatrix(values, { ...shape, bits, quantizer: symmetric });

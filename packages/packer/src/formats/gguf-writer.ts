@@ -61,7 +61,9 @@ function writeValue(writer: ByteWriter, value: GgufValue): void {
   else if (typeof value === 'bigint') writer.u32(value < 0 ? 11 : 10).u64(value);
   else if (typeof value === 'object') writeArray(writer.u32(9), value);
   else if (Number.isInteger(value) && value >= 0 && value < 2 ** 32) writer.u32(4).u32(value);
-  else writer.u32(6).f32(value);
+  else if (Object.is(Math.fround(value), value)) writer.u32(6).f32(value);
+  else if (Number.isSafeInteger(value)) writer.u32(value < 0 ? 11 : 10).u64(value);
+  else writer.u32(12).f64(value);
 }
 
 /** Bytes of a tensor; rows are whole blocks. */
@@ -70,7 +72,7 @@ function tensorBytes({ name, type, shape }: GgufTensorToWrite): number {
   const columns = shape.at(-1) ?? 0;
   const elements = shape.reduce((product, extent) => product * extent, 1);
   assertArgument(
-    columns % weights === 0 && elements > 0 && shape.length <= 4,
+    columns % weights === 0 && elements > 0 && shape.length >= 1 && shape.length <= 4,
     `'${name}' [${shape.join(', ')}] is not rows of whole ${type} blocks of ${weights}`,
     { tensor: name, type, shape },
   );
@@ -79,7 +81,7 @@ function tensorBytes({ name, type, shape }: GgufTensorToWrite): number {
 
 /**
  * Writes a file and commits it; the caller closes the sink. Numbers of the metadata are written as
- * u32 or f32, which keeps what `readGguf` gives.
+ * u32 or f32, or in 64 bits where neither holds them, which keeps what `readGguf` gives.
  * @throws VramError `invalid-argument` for a repeated name, rows that are not whole blocks, or
  * bytes of another size, naming the tensor; what `read` and the sink throw.
  */
