@@ -97,13 +97,51 @@ interface Candidate {
  * @throws VramError `invalid-argument` for counts, rates, budgets or shares out of range.
  */
 export function planPlacement(model: InferenceModel, options: PlacementOptions): PlacementResult {
-  const { workload, machine, fix = {} } = options;
+  const { workload, machine } = options;
   checkInference(model, workload, machine);
   const budgets = { device: Infinity, host: Infinity, storage: Infinity, ...options.budgets };
   for (const tier of PLACEMENT_TIERS) {
     assertArgument(budgets[tier] >= 0, `the budget of ${tier} is ${budgets[tier]} B`);
   }
-  checkFixed(fix);
+  checkFixed(options.fix ?? {});
+  const sizes = kindSizes(model, workload);
+  const { candidates, lowerBoundMs } = search(model, options, budgets);
+  const time = ({ units, cost }: Candidate): number => totalMs(cost, toShares(sizes, units));
+  const [best] = candidates.sort((a, b) => time(a) - time(b));
+  if (best === undefined) return { infeasible: enough(model, options, budgets) };
+  const { cost } = best;
+  const shares = toShares(sizes, best.units);
+  const bytes = unitBytes(sizes, best.units);
+  bytes.device += fixedDeviceBytes(model) + streamingBytes(model, best.streaming);
+  const prefill = passMs(cost.prefill, shares, cost.queue);
+  const decode = passMs(cost.decode, shares, cost.queue);
+  const { batch, promptTokens, outputTokens } = workload;
+  const ms = totalMs(cost, shares);
+  return {
+    found: best.found,
+    shares,
+    units: best.units,
+    bytes,
+    streaming: best.streaming,
+    predicted: {
+      totalMs: ms,
+      prefillTokensPerSecond: (1e3 * batch * promptTokens) / (cost.prefill.count * prefill.ms),
+      decodeTokensPerSecond: (1e3 * batch) / decode.ms,
+      tokensPerSecond: (1e3 * batch * outputTokens) / ms,
+      prefillBound: prefill.bound,
+      decodeBound: decode.bound,
+    },
+    lowerBoundMs,
+    measurement: machine.name,
+  };
+}
+
+/** The plans that both searches find within budgets, by every way of streaming. */
+function search(
+  model: InferenceModel,
+  { workload, machine, fix = {} }: PlacementOptions,
+  budgets: PerTier,
+): { readonly candidates: Candidate[]; readonly lowerBoundMs: number } {
   const sizes = kindSizes(model, workload);
   const fixedBytes = fixedDeviceBytes(model);
   const onDevice = { device: 1, host: 0, storage: 0 };
@@ -133,34 +171,7 @@ export function planPlacement(model: InferenceModel, options: PlacementOptions):
       candidates.push({ found, units, streaming, cost });
     }
   }
-  const time = ({ units, cost }: Candidate): number => totalMs(cost, toShares(sizes, units));
-  const [best] = candidates.sort((a, b) => time(a) - time(b));
-  if (best === undefined) return { infeasible: shortfalls(model, options, budgets) };
-  const { cost } = best;
-  const shares = toShares(sizes, best.units);
-  const bytes = unitBytes(sizes, best.units);
-  bytes.device += fixedBytes + streamingBytes(model, best.streaming);
-  const prefill = passMs(cost.prefill, shares, cost.queue);
-  const decode = passMs(cost.decode, shares, cost.queue);
-  const { batch, promptTokens, outputTokens } = workload;
-  const ms = totalMs(cost, shares);
-  return {
-    found: best.found,
-    shares,
-    units: best.units,
-    bytes,
-    streaming: best.streaming,
-    predicted: {
-      totalMs: ms,
-      prefillTokensPerSecond: (1e3 * batch * promptTokens) / (cost.prefill.count * prefill.ms),
-      decodeTokensPerSecond: (1e3 * batch) / decode.ms,
-      tokensPerSecond: (1e3 * batch * outputTokens) / ms,
-      prefillBound: prefill.bound,
-      decodeBound: decode.bound,
-    },
-    lowerBoundMs,
-    measurement: machine.name,
-  };
+  return { candidates, lowerBoundMs };
 }
 
 function checkFixed(fix: Partial<Shares>): void {
@@ -174,6 +185,30 @@ function checkFixed(fix: Partial<Shares>): void {
       `shares of ${kind} are ${device}, ${host} and ${storage}; they must add up to 1`,
     );
   }
+}
+
+/** Most whole units that rounding may cost beside the bytes. */
+const MOST_WASTED = 64;
+
+/** {@link shortfalls}, and what rounding to whole units costs beside it, in the last of them. */
+function enough(
+  model: InferenceModel,
+  options: PlacementOptions,
+  budgets: PerTier,
+): PlacementShortfall[] {
+  const sizes = kindSizes(model, options.workload);
+  const unit = Math.max(...PLACED_KINDS.map((kind) => sizes[kind].unitBytes));
+  const bytesAlone = shortfalls(model, options, budgets);
+  for (let wasted = 0; wasted <= MOST_WASTED; wasted++) {
+    const missing = bytesAlone.map(({ tier, missingBytes }, at) => ({
+      tier,
+      missingBytes: missingBytes + (at === bytesAlone.length - 1 ? wasted * unit : 0),
+    }));
+    const raised = { ...budgets };
+    for (const { tier, missingBytes } of missing) raised[tier] += missingBytes;
+    if (search(model, options, raised).candidates.length > 0) return missing;
+  }
+  return bytesAlone;
 }
 
 /** What no plan can do without, each tier once. */
@@ -191,19 +226,22 @@ function shortfalls(
   const stays = unfixed.includes('weights') && unfixed.includes('experts');
   const least = streamingBytes(model, 'single-buffered');
   const inLayers = sizes.weights.totalBytes + sizes.experts.totalBytes;
-  const ring = stays && inLayers < least ? 0 : least;
+  // Few layers are rather held than streamed: the device must have room for one or the other.
+  const isHeld = stays && inLayers < least;
+  const layers = isHeld ? inLayers : least;
+  const rest = movable - (isHeld ? inLayers : 0);
   const missing = new Map<PlacementTier, number>();
   let room = 0;
   for (const tier of PLACEMENT_TIERS) {
-    const needed = fixed[tier] + (tier === 'device' ? fixedDeviceBytes(model) + ring : 0);
+    const needed = fixed[tier] + (tier === 'device' ? fixedDeviceBytes(model) + layers : 0);
     const missingBytes = needed - budgets[tier];
     if (missingBytes > 0) missing.set(tier, missingBytes);
     else room -= missingBytes;
   }
-  if (movable > room) {
+  if (rest > room) {
     // The farthest tier that is allowed; the device where all others are off.
     const tier = (['storage', 'host'] as const).find((each) => budgets[each] > 0) ?? 'device';
-    missing.set(tier, (missing.get(tier) ?? 0) + movable - room);
+    missing.set(tier, (missing.get(tier) ?? 0) + rest - room);
   }
   // Bytes suffice, whole units do not: the largest unit always helps.
   const largest = Math.max(...PLACED_KINDS.map((kind) => sizes[kind].unitBytes));
