@@ -80,7 +80,7 @@ export function f16ToF32(bits: number): number {
 }
 
 /** The f32 values of many binary16 bit patterns (exact). */
-export function f16ArrayToF32(bits: Uint16Array): Float32Array {
+export function f16ArrayToF32(bits: Uint16Array): Float32Array<ArrayBuffer> {
   const result = new Float32Array(bits.length);
   const words = new Uint32Array(result.buffer);
   for (let i = 0; i < bits.length; i++) {

@@ -83,7 +83,7 @@ export class ReadbackRing {
    * @throws VramError `device-lost`, `disposed`, `aborted`, `out-of-memory` for staging, or an
    * earlier driver error.
    */
-  async read(range: BufferRange, options: ReadOptions = {}): Promise<Uint8Array> {
+  async read(range: BufferRange, options: ReadOptions = {}): Promise<Uint8Array<ArrayBuffer>> {
     checkInteger('sizeBytes', range.sizeBytes);
     const result = new Uint8Array(range.sizeBytes);
     let mostBytes = CHUNK_BYTES;

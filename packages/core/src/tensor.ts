@@ -38,8 +38,13 @@ export interface TensorOptions {
   readonly memory?: MemoryResource;
 }
 
-/** Host arrays that tensors take and give. */
-export type HostArray = Float32Array | Uint32Array | Int32Array | Uint8Array | Int8Array;
+/** Host arrays that tensors take; those that they give are of memory that nothing shares. */
+export type HostArray<Memory extends ArrayBufferLike = ArrayBufferLike> =
+  | Float32Array<Memory>
+  | Uint32Array<Memory>
+  | Int32Array<Memory>
+  | Uint8Array<Memory>
+  | Int8Array<Memory>;
 
 /**
  * A dtype and shape view of device memory; see {@link createTensor} and {@link tensorFromBuffer}.
@@ -152,7 +157,7 @@ export class Tensor implements BufferRange {
    * Reads all elements: `Float32Array` for float types, else the array of the type.
    * @throws VramError as `ReadbackRing.read`.
    */
-  async read(options?: ReadOptions): Promise<HostArray> {
+  async read(options?: ReadOptions): Promise<HostArray<ArrayBuffer>> {
     const bytes = await this.device.readback.read(this, options);
     return decode(this.dtype, bytes, elementCount(this.shape));
   }
@@ -161,7 +166,7 @@ export class Tensor implements BufferRange {
    * Reads a float tensor.
    * @throws VramError `invalid-argument` for an integer tensor.
    */
-  async readFloats(options?: ReadOptions): Promise<Float32Array> {
+  async readFloats(options?: ReadOptions): Promise<Float32Array<ArrayBuffer>> {
     const data = await this.read(options);
     if (!(data instanceof Float32Array)) {
       return fail('invalid-argument', `'${this.label}' holds ${this.dtype}, not floats`);
@@ -286,7 +291,11 @@ function encode({ dtype, label }: Tensor, data: HostArray): ArrayBufferView {
   return padded;
 }
 
-function decode(dtype: DType, bytes: Uint8Array, count: number): HostArray {
+function decode(
+  dtype: DType,
+  bytes: Uint8Array<ArrayBuffer>,
+  count: number,
+): HostArray<ArrayBuffer> {
   const { buffer, byteOffset } = bytes;
   switch (dtype) {
     case 'f32':

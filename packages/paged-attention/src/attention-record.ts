@@ -139,7 +139,7 @@ export class AttentionRecord {
    * @throws VramError `invalid-argument` where no query has counted for such a decision, or
    * `tokens` is more than were cached; `disposed`; `device-lost`.
    */
-  async read(tokenCount: number, tokens: number): Promise<Float32Array> {
+  async read(tokenCount: number, tokens: number): Promise<Float32Array<ArrayBuffer>> {
     this.#assertLive();
     const { layers, kvHeads } = this.#cache.layout;
     const plane = this.#planeAt(tokenCount);

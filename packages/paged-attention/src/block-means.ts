@@ -89,7 +89,7 @@ export async function readMeans(
   device: VramDevice,
   { means, count }: MeanRanges,
   blocks: Uint32Array,
-): Promise<Float64Array> {
+): Promise<Float64Array<ArrayBuffer>> {
   const bytes = await device.readback.read(subrange(means, 0, count * 8), { atOnce: true });
   const read = new Float32Array(bytes.buffer, bytes.byteOffset, count * 2);
   const result = new Float64Array(count);

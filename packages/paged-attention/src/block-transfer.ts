@@ -46,7 +46,7 @@ export async function readWholeBlocks(
   segments: readonly KvSegment[],
   ids: Iterable<number>,
   gather: BufferRange,
-): Promise<Map<number, Uint8Array>> {
+): Promise<Map<number, Uint8Array<ArrayBuffer>>> {
   const blocks = [...new Set(ids)].sort((a, b) => a - b);
   for (const id of blocks) checkInteger('block', id, 0, layout.blockCount - 1);
   const whole = new Map(blocks.map((id) => [id, new Uint8Array(bytesPerBlock(layout))]));

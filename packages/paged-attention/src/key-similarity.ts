@@ -30,7 +30,7 @@ interface SimilarityCall {
 }
 
 /** Cosines of slots, `[slots, layers, kvHeads]`. */
-export async function readKeySimilarity(call: SimilarityCall): Promise<Float32Array> {
+export async function readKeySimilarity(call: SimilarityCall): Promise<Float32Array<ArrayBuffer>> {
   const { device, layout, slots } = call;
   const { layers, kvHeads } = layout;
   const batch = new Batch(device, 'key similarity');
@@ -42,7 +42,9 @@ export async function readKeySimilarity(call: SimilarityCall): Promise<Float32Ar
 }
 
 /** Mean cosine of each whole block that the slots make up, `[floor(slots / blockSize)]`. */
-export async function readKeySimilarityMeans(call: SimilarityCall): Promise<Float64Array> {
+export async function readKeySimilarityMeans(
+  call: SimilarityCall,
+): Promise<Float64Array<ArrayBuffer>> {
   const { device, layout, slots } = call;
   const count = Math.floor(slots.length / layout.blockSize);
   const blocks = Uint32Array.from({ length: count }, (_, i) => i);

@@ -328,7 +328,7 @@ export class PagedKvCache {
    * keys, and one wait for the device.
    * @throws VramError as {@link readNorms}.
    */
-  async readKeySimilarity(slots: Uint32Array): Promise<Float32Array> {
+  async readKeySimilarity(slots: Uint32Array): Promise<Float32Array<ArrayBuffer>> {
     this.#assertLive();
     this.#blocksOf(slots);
     if (slots.length === 0) return new Float32Array(0);
@@ -340,7 +340,7 @@ export class PagedKvCache {
    * their order: `[floor(slots / blockSize)]`. 8 bytes of a block reach the host.
    * @throws VramError as {@link readNorms}; `invalid-argument` where a key is not finite.
    */
-  async readKeySimilarityMeans(slots: Uint32Array): Promise<Float64Array> {
+  async readKeySimilarityMeans(slots: Uint32Array): Promise<Float64Array<ArrayBuffer>> {
     this.#assertLive();
     this.#blocksOf(slots);
     if (slots.length < this.layout.blockSize) return new Float64Array(0);
@@ -358,7 +358,7 @@ export class PagedKvCache {
    * @throws VramError `invalid-argument` for a block that the cache does not have, or where a norm
    * is not finite; `device-lost`.
    */
-  async readNormMeans(blocks: Uint32Array, mean: NormMean): Promise<Float64Array> {
+  async readNormMeans(blocks: Uint32Array, mean: NormMean): Promise<Float64Array<ArrayBuffer>> {
     this.#assertLive();
     for (const block of blocks) checkInteger('block', block, 0, this.layout.blockCount - 1);
     return this.#readMeans(blocks, (batch, ranges) => {
@@ -372,7 +372,7 @@ export class PagedKvCache {
    * @throws VramError `invalid-argument` where `sums` has fewer blocks or a number is not finite;
    * `device-lost`.
    */
-  async readSumMeans(sums: BufferRange, count: number): Promise<Float64Array> {
+  async readSumMeans(sums: BufferRange, count: number): Promise<Float64Array<ArrayBuffer>> {
     this.#assertLive();
     const { layers, kvHeads, blockSize } = this.layout;
     checkInteger('count', count, 0, Math.floor(sums.sizeBytes / 4 / layers / kvHeads / blockSize));
@@ -398,7 +398,7 @@ export class PagedKvCache {
   async #readMeans(
     blocks: Uint32Array,
     record: (batch: Batch, ranges: MeanRanges) => void,
-  ): Promise<Float64Array> {
+  ): Promise<Float64Array<ArrayBuffer>> {
     if (blocks.length === 0) return new Float64Array(0);
     const range = this.#logits.reserve(meanBytes(blocks.length));
     const ranges = meanRanges(this.device, range, blocks);
@@ -413,7 +413,7 @@ export class PagedKvCache {
    * submitted so far. One wait for the device per layer and MiB.
    * @throws VramError as {@link readNorms}.
    */
-  async readBlocks(blocks: Iterable<number>): Promise<Map<number, Uint8Array>> {
+  async readBlocks(blocks: Iterable<number>): Promise<Map<number, Uint8Array<ArrayBuffer>>> {
     this.#assertLive();
     return readWholeBlocks(this.device, this.layout, this.#storage.segments, blocks, this.#gather);
   }

@@ -33,9 +33,9 @@ export interface QueryMomentsOptions {
 export interface QueryStatistics {
   readonly heads: number;
   /** `[layers, heads, headDim]`. */
-  readonly mean: Float32Array;
+  readonly mean: Float32Array<ArrayBuffer>;
   /** `[layers, heads, headDim, headDim]`, symmetric. */
-  readonly covariance: Float32Array;
+  readonly covariance: Float32Array<ArrayBuffer>;
 }
 
 /** Sums over queries; the caller disposes it. */

@@ -29,14 +29,14 @@ import type { KvSegment } from './kv-storage.js';
 
 /** L2 norms of tokens, each `[tokens, layers, kvHeads]`. */
 export interface TokenNorms {
-  readonly keyNorm: Float32Array;
-  readonly valueNorm: Float32Array;
+  readonly keyNorm: Float32Array<ArrayBuffer>;
+  readonly valueNorm: Float32Array<ArrayBuffer>;
 }
 
 /** Stored K and V of tokens, each `[tokens, kvHeads, headDim]`. */
 export interface TokenKv {
-  readonly keys: Float32Array;
-  readonly values: Float32Array;
+  readonly keys: Float32Array<ArrayBuffer>;
+  readonly values: Float32Array<ArrayBuffer>;
 }
 
 /** Blocks of one segment that follow each other. */
@@ -213,7 +213,7 @@ export function byToken(
     readonly tokens: number;
     readonly capacity: number;
   },
-): Float32Array {
+): Float32Array<ArrayBuffer> {
   const { layers, kvHeads, tokens, capacity } = shape;
   const result = new Float32Array(tokens * layers * kvHeads);
   for (let layer = 0; layer < layers; layer++) {

@@ -195,6 +195,17 @@ export class Checkpoints {
    * @throws VramError `not-found` for an unknown tensor; `corrupt-data` naming the shard and the
    * place; `invalid-argument` for a range outside the tensor.
    */
+  read(
+    manifest: CheckpointManifest,
+    tensor: string,
+    options?: ReadTensorOptions & { readonly into?: undefined },
+  ): Promise<Uint8Array<ArrayBuffer>>;
+  /** The same, in the memory of `into`. */
+  read(
+    manifest: CheckpointManifest,
+    tensor: string,
+    options?: ReadTensorOptions,
+  ): Promise<Uint8Array>;
   async read(
     manifest: CheckpointManifest,
     tensor: string,

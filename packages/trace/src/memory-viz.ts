@@ -72,6 +72,6 @@ function frames({ kind, label }: Pick<MemoryEvent, 'label'> & { kind: string }):
 }
 
 /** The snapshot as a pickle: the file that the viewer opens. */
-export function memoryVizPickle(events: readonly TraceEvent[]): Uint8Array {
+export function memoryVizPickle(events: readonly TraceEvent[]): Uint8Array<ArrayBuffer> {
   return pickle(memorySnapshot(events));
 }

@@ -18,7 +18,7 @@ const code = (letter: string): number => letter.charCodeAt(0);
  * The bytes of `value`.
  * @throws VramError `invalid-argument` for a number that is no safe integer.
  */
-export function pickle(value: Picklable): Uint8Array {
+export function pickle(value: Picklable): Uint8Array<ArrayBuffer> {
   const out = new ByteWriter();
   const integer = (each: number): void => {
     if (!Number.isSafeInteger(each)) fail('invalid-argument', `${each} is no integer to pickle`);
@@ -100,7 +100,7 @@ class ByteWriter {
     this.#length += written;
   }
 
-  whole(): Uint8Array {
+  whole(): Uint8Array<ArrayBuffer> {
     return this.#buffer.slice(0, this.#length);
   }
 

@@ -101,6 +101,29 @@ function load(manifest: Manifest): void {
   }
 }
 
+/** What a page or a queue takes without a cast: memory of its own, not what threads may share. */
+const OWN_MEMORY = `
+import { f16ArrayToF32, type Tensor } from '@vramkit/core';
+import { dequantize, memorySink } from '@vramkit/packer';
+import type { PagedKvCache } from '@vramkit/paged-attention';
+import type { CheckpointManifest, Checkpoints } from '@vramkit/storage';
+import { memoryVizPickle } from '@vramkit/trace';
+export async function use(
+  queue: GPUQueue,
+  to: GPUBuffer,
+  from: { tensor: Tensor; cache: PagedKvCache; checkpoints: Checkpoints; step: CheckpointManifest },
+): Promise<Blob> {
+  queue.writeBuffer(to, 0, await from.tensor.read());
+  queue.writeBuffer(to, 0, await from.tensor.readFloats());
+  queue.writeBuffer(to, 0, await from.tensor.device.readback.read(from.tensor));
+  queue.writeBuffer(to, 0, await from.checkpoints.read(from.step, 'w'));
+  queue.writeBuffer(to, 0, f16ArrayToF32(new Uint16Array(2)));
+  queue.writeBuffer(to, 0, dequantize('Q8_0', new Uint8Array(34)));
+  for (const [, bytes] of await from.cache.readBlocks([0])) queue.writeBuffer(to, 0, bytes);
+  return new Blob([memoryVizPickle([]), memorySink('x').bytes()]);
+}
+`;
+
 /** Compiles one importing file per module kind with the library declarations checked. */
 function checkTypes(manifests: readonly Manifest[]): void {
   const lines = manifests.flatMap(({ name, exports }) =>
@@ -117,9 +140,10 @@ function checkTypes(manifests: readonly Manifest[]): void {
     writeFileSync(join(folder, `use-${index}.mts`), line);
     writeFileSync(join(folder, `use-${index}.cts`), line);
   });
+  writeFileSync(join(folder, 'own-memory.mts'), OWN_MEMORY);
   const files = lines.flatMap((_, index) => [`use-${index}.mts`, `use-${index}.cts`]);
   const typeRoots = ['--typeRoots', join(root, 'node_modules/@types')];
-  run(process.execPath, [compiler, ...flags, ...lib, ...typeRoots, ...files]);
+  run(process.execPath, [compiler, ...flags, ...lib, ...typeRoots, ...files, 'own-memory.mts']);
   console.log(`declarations of ${lines.length} entries compile from .mts and .cts`);
 }
 

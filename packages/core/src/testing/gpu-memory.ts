@@ -25,7 +25,7 @@ export async function readWords(
   gpuDevice: GPUDevice,
   range: Allocation,
   count: number,
-): Promise<Uint32Array> {
+): Promise<Uint32Array<ArrayBuffer>> {
   const size = count * 4;
   const staging = gpuDevice.createBuffer({ label: 'read words', size, usage: READBACK_USAGE });
   try {

@@ -17,7 +17,7 @@ export interface SeededRandom {
   /** A number of the standard normal distribution. */
   normal(): number;
   /** `count` normal numbers times `scale` (default 1), rounded to f32. */
-  float32Array(count: number, scale?: number): Float32Array;
+  float32Array(count: number, scale?: number): Float32Array<ArrayBuffer>;
 }
 
 /** A stream that depends on `seed` (an integer in `[0, 2^32)`) alone. */

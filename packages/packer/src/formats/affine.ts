@@ -114,7 +114,7 @@ export function toAffine(
  * The f32 values of a packed matrix, row-major: the definition of the layout for tests and small
  * uses. Each value is rounded once, as a fused or an unfused multiply-add in f32 gives.
  */
-export function affineValues(matrix: AffineMatrix): Float32Array {
+export function affineValues(matrix: AffineMatrix): Float32Array<ArrayBuffer> {
   const { rows, columns, bits, groupSize, codes, scales } = matrix;
   const out = new Float32Array(rows * columns);
   const perWord = 32 / bits;

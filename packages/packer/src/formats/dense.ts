@@ -43,7 +43,7 @@ export function bf16ArrayToF32(
 }
 
 /** f16 bit patterns nearest to f32 values; values above 65,504 become infinities. */
-export function f32ArrayToF16(values: Float32Array): Uint16Array {
+export function f32ArrayToF16(values: Float32Array): Uint16Array<ArrayBuffer> {
   const out = new Uint16Array(values.length);
   const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
   for (let i = 0; i < values.length; i++) {
@@ -60,7 +60,7 @@ export function f32ArrayToF16(values: Float32Array): Uint16Array {
 }
 
 /** bf16 bit patterns nearest to f32 values. */
-export function f32ArrayToBf16(values: Float32Array): Uint16Array {
+export function f32ArrayToBf16(values: Float32Array): Uint16Array<ArrayBuffer> {
   const out = new Uint16Array(values.length);
   const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
   for (let i = 0; i < values.length; i++) {
@@ -77,6 +77,9 @@ export function f32ArrayToBf16(values: Float32Array): Uint16Array {
  * @throws VramError `invalid-argument` where `bytes` is not a whole number of elements, or not of
  * those of `out`.
  */
+export function denseToF32(type: DenseType, bytes: Uint8Array): Float32Array<ArrayBuffer>;
+/** The same, in the memory of `out`. */
+export function denseToF32(type: DenseType, bytes: Uint8Array, out?: Float32Array): Float32Array;
 export function denseToF32(type: DenseType, bytes: Uint8Array, out?: Float32Array): Float32Array {
   checkWhole(type, bytes);
   const count = bytes.byteLength / (type === 'F32' ? 4 : 2);
@@ -98,7 +101,7 @@ export function denseToF32(type: DenseType, bytes: Uint8Array, out?: Float32Arra
  * f16 bit patterns of little-endian elements of `type`; exact for F16.
  * @throws VramError `invalid-argument` where `bytes` is not a whole number of elements.
  */
-export function denseToF16(type: DenseType, bytes: Uint8Array): Uint16Array {
+export function denseToF16(type: DenseType, bytes: Uint8Array): Uint16Array<ArrayBuffer> {
   checkWhole(type, bytes);
   if (type === 'F16') return new Uint16Array(alignedBuffer(bytes));
   return f32ArrayToF16(denseToF32(type, bytes));

@@ -76,7 +76,7 @@ export async function fileSink(path: string, options: FileSinkOptions = {}): Pro
 /** A sink in memory, for small files and tests; `bytes` gives a copy of what was written. */
 export function memorySink(name: string): ByteSink & {
   /** What was written so far. */
-  bytes(): Uint8Array;
+  bytes(): Uint8Array<ArrayBuffer>;
 } {
   let buffer = new Uint8Array(0);
   let end = 0;

@@ -89,7 +89,7 @@ const DEQUANTIZERS: Readonly<Record<Exclude<GgmlType, 'F32' | 'F16' | 'BF16'>, B
  * A definition, not a fast path: tens of millions of weights a second.
  * @throws VramError `invalid-argument` where `bytes` is not a whole number of blocks.
  */
-export function dequantize(type: GgmlType, bytes: Uint8Array): Float32Array {
+export function dequantize(type: GgmlType, bytes: Uint8Array): Float32Array<ArrayBuffer> {
   if (type === 'F32' || type === 'F16' || type === 'BF16') return denseToF32(type, bytes);
   const block = ggmlBlock(type);
   const count = bytes.byteLength / block.bytes;

@@ -66,12 +66,14 @@ export function ggmlBlockFor(matrix: HostMatrix, name: string): WritableBlock {
 
 /**
  * The blocks of a matrix, row by row.
- * @throws VramError as `ggmlBlockFor`.
+ * @param name Of the tensor, for errors.
+ * @throws VramError `unsupported` where GGUF has none: 2 and 3 bits, groups other than 32, 8 bits
+ * that are not centred, compact factors that are no pair of f16.
  */
 export function toGgmlBlocks(
   matrix: HostMatrix,
   name: string,
-): { readonly type: WritableBlock; readonly bytes: Uint8Array } {
+): { readonly type: WritableBlock; readonly bytes: Uint8Array<ArrayBuffer> } {
   const type = ggmlBlockFor(matrix, name);
   const { codes, factors: stored } = unpackRows(matrix.layout, matrix);
   const factors = f16Factors(matrix, stored, name);

@@ -166,7 +166,7 @@ export function importanceOf(
   imatrix: Imatrix,
   name: string,
   options: ImportanceOptions,
-): Float32Array | undefined {
+): Float32Array<ArrayBuffer> | undefined {
   const { columns, expert = 0, priorWeight = 1, onWarning } = options;
   const entry = imatrix.entries.get(name);
   if (entry === undefined) return undefined;

@@ -128,7 +128,7 @@ export function fromMatMulNBits(source: MatMulNBits): HostMatrix {
 }
 
 /** The values of MatMulNBits' tensors, [rows, columns], in f32 as the operator dequantizes. */
-export function matMulNBitsValues(source: MatMulNBits): Float32Array {
+export function matMulNBitsValues(source: MatMulNBits): Float32Array<ArrayBuffer> {
   const { columns, bits, groupSize, scales } = source;
   const groups = columns / groupSize;
   const codes = unpackFields(source.codes, columns, bits);

@@ -304,7 +304,7 @@ export async function readPackedTensors(
   file: PackedFile,
   names: readonly string[],
   { maxGapBytes = 4096, signal }: ReadPackedTensorsOptions = {},
-): Promise<Map<string, readonly Uint8Array[]>> {
+): Promise<Map<string, readonly Uint8Array<ArrayBuffer>[]>> {
   const tensors = names.map((name) => {
     const tensor = file.tensors.get(name);
     return tensor ?? fail('invalid-argument', `there is no '${name}'`, { tensor: name });
@@ -319,7 +319,7 @@ export async function readPackedTensors(
       last.parts.push(section);
     } else runs.push({ begin: section.begin, end: section.end, parts: [section] });
   }
-  const bytesOf = new Map<PackedSection, Uint8Array>();
+  const bytesOf = new Map<PackedSection, Uint8Array<ArrayBuffer>>();
   for (const { begin, end, parts } of runs) {
     const bytes = await file.source.read(file.layout.dataOffset + begin, end - begin, signal);
     for (const part of parts) {
@@ -328,7 +328,7 @@ export async function readPackedTensors(
       bytesOf.set(part, new Uint8Array(view));
     }
   }
-  const found = new Map<string, readonly Uint8Array[]>();
+  const found = new Map<string, readonly Uint8Array<ArrayBuffer>[]>();
   for (const tensor of tensors) {
     const own = tensor.sections.map((section) => bytesOf.get(section) ?? new Uint8Array());
     await compareChecksum(file, tensor, own);

@@ -64,7 +64,7 @@ export function rowValues(matrix: HostMatrix, row: number): Float64Array {
 }
 
 /** All values, [rows, columns], each rounded once to f32. */
-export function matrixValues(matrix: HostMatrix): Float32Array {
+export function matrixValues(matrix: HostMatrix): Float32Array<ArrayBuffer> {
   const { rows, columns } = matrix.layout;
   const values = new Float32Array(rows * columns);
   for (let row = 0; row < rows; row++) values.set(rowValues(matrix, row), row * columns);

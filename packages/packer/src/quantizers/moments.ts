@@ -13,7 +13,10 @@ import { assertArgument } from '@vramkit/core';
  * @param activations Finite, [samples, columns].
  * @throws VramError `invalid-argument` for a part of a sample, none, or a value that is not finite.
  */
-export function activationMoments(activations: Float32Array, columns: number): Float64Array {
+export function activationMoments(
+  activations: Float32Array,
+  columns: number,
+): Float64Array<ArrayBuffer> {
   const samples = activations.length / columns;
   assertArgument(
     Number.isInteger(samples) && samples > 0,
@@ -80,6 +83,6 @@ export function outputErrorOf(
 }
 
 /** The moments' diagonal: the mean square of each column, [columns]. */
-export function columnPower(moments: Float64Array, columns: number): Float32Array {
+export function columnPower(moments: Float64Array, columns: number): Float32Array<ArrayBuffer> {
   return Float32Array.from({ length: columns }, (_, i) => moments[i * columns + i] ?? 0);
 }

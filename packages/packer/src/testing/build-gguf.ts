@@ -44,7 +44,7 @@ export interface BuildGgufOptions {
 }
 
 /** Bytes of a GGUF file with the given header and tensors. */
-export function buildGguf(options: BuildGgufOptions): Uint8Array {
+export function buildGguf(options: BuildGgufOptions): Uint8Array<ArrayBuffer> {
   const alignment = options.alignment ?? 32;
   const tensors = options.tensors ?? [];
   const pairs = Object.entries(options.metadata ?? {});

@@ -20,7 +20,7 @@ export interface StoreUnderTest {
 export type StoreRule = (title: string, body: (test: StoreTest) => Promise<void>) => void;
 
 /** Seeded bytes in which every value occurs where there is room. */
-export function testBytes(sizeBytes: number, seed = 1): Uint8Array {
+export function testBytes(sizeBytes: number, seed = 1): Uint8Array<ArrayBuffer> {
   const random = seededRandom(seed);
   const bytes = new Uint8Array(sizeBytes);
   const words = new Uint32Array(bytes.buffer, 0, sizeBytes >>> 2);
