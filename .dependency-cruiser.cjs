@@ -62,6 +62,14 @@ module.exports = {
       to: { path: '(^|node_modules/)webgpu(/|$)' },
     },
     {
+      name: 'packages-run-in-pages',
+      comment:
+        "Bundlers for pages refuse an import of Node's modules; process.getBuiltinModule is none.",
+      severity: 'error',
+      from: { path: '^packages/', pathNot: [...TEST_CODE, '^packages/(cli|storage)/'] },
+      to: { dependencyTypes: ['core'], dependencyTypesNot: ['type-only'] },
+    },
+    {
       name: 'no-test-code-in-source',
       comment:
         'Shipped code imports neither a test, nor a testing subpath, nor a test library. Benchmarks may.',

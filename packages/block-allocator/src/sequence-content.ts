@@ -21,7 +21,7 @@ import { uintAt } from './index-array.js';
 import { ROOT_NODE } from './prefix-nodes.js';
 import type { PrefixCache } from './prefix-cache.js';
 
-/** A `SequenceContent` as plain data. */
+/** What a manager knows of a sequence's contents, as plain data. */
 export interface SequenceContentState {
   readonly keys: ContentKeys;
   readonly rank: number;

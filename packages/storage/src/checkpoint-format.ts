@@ -46,7 +46,7 @@ export interface StoredShard {
   readonly file: string;
   readonly sizeBytes: number;
   readonly sha256: string;
-  /** XXH3 of each `HASHED_BYTES` of the blob, 64 bits as hexadecimal digits. */
+  /** XXH3 of each MiB of the blob, 64 bits as hexadecimal digits. */
   readonly xxh3: readonly string[];
 }
 
