@@ -73,6 +73,8 @@ describe('checkpoints', () => {
     );
     await expect(checkpoints.read(manifest, 'unknown')).rejects.toMatchObject({
       code: 'not-found',
+      message: expect.stringContaining("has no tensor 'unknown'"),
+      context: { tensor: 'unknown' },
     });
     const outside = { offsetBytes: 3, lengthBytes: 2 };
     await expect(checkpoints.read(manifest, 'layers.0.weight', outside)).rejects.toMatchObject({

@@ -35,7 +35,6 @@ import { hashShard, planShards, storeShard, type PlannedShard } from './checkpoi
 import { orCode } from './expected-errors.js';
 import { inParallel } from './parallel.js';
 import { readBlob, type ReadBlobOptions } from './read-blob.js';
-import { failNotFound } from './store-error.js';
 import { openXxh3 } from './xxh3.js';
 
 /** Options of {@link Checkpoints}. */
@@ -377,7 +376,12 @@ function* locate(planned: readonly PlannedShard[]): Generator<[string, StoredTen
 
 function find(manifest: CheckpointManifest, tensor: string) {
   const known = Object.hasOwn(manifest.tensors, tensor) ? manifest.tensors[tensor] : undefined;
-  const place = known ?? failNotFound(`checkpoint '${manifest.name}'`, tensor);
+  const place =
+    known ??
+    fail('not-found', `checkpoint '${manifest.name}' has no tensor '${tensor}'`, {
+      checkpoint: manifest.name,
+      tensor,
+    });
   const shard = manifest.shards[place.shard];
   if (shard === undefined) fail('corrupt-data', `'${manifest.name}' has no shard ${place.shard}`);
   return { shard, place };
