@@ -308,6 +308,14 @@ describe('budget, loss and disposal', () => {
     for (const tensor of kept) tensor.dispose();
   });
 
+  it('adopts devices alone, not promises of one', () => {
+    // Foreign boundary: callers without types give what ONNX Runtime's `env.webgpu.device` is.
+    const wrong = [Promise.resolve(device.gpuDevice), device, undefined] as never[];
+    for (const each of wrong) {
+      expect(() => adoptDevice(each)).toThrow(/invalid-argument: this is no GPUDevice/);
+    }
+  });
+
   it('ends a read of an adopted device as disposed, and leaves no listener behind', async () => {
     const adopted = adoptDevice(device.gpuDevice);
     const x = createTensor(adopted, { dtype: 'f32', shape: [4096], kind: 'kv', label: 'x' });

@@ -9,7 +9,7 @@
  * around creations, `uncapturederror` for the rest) and rejects the next {@link VramDevice.settle}
  * or readback with the first one. After a loss every call throws `device-lost`.
  */
-import { fail } from './assert.js';
+import { assertArgument, fail } from './assert.js';
 import { BufferUsage } from './buffer.js';
 import { createCounters, type DeviceCounters } from './counters.js';
 import { createGpu, holdUntilSettled } from './dawn.js';
@@ -373,8 +373,13 @@ export async function openDevice(options: OpenDeviceOptions = {}): Promise<VramD
 
 /**
  * Uses a device that tfjs, ONNX Runtime, TypeGPU or a page made; it is never destroyed here.
- * @throws VramError `invalid-argument` where `limits` are looser than the device's.
+ * @throws VramError `invalid-argument` where `limits` are looser than the device's, and for what is
+ * no device, such as the promise of one.
  */
 export function adoptDevice(gpuDevice: GPUDevice, options: DeviceOptions = {}): VramDevice {
+  assertArgument(
+    'createBuffer' in Object(gpuDevice),
+    'this is no GPUDevice; await a promise of one',
+  );
   return new VramDevice(gpuDevice, { ...options, owned: false });
 }
