@@ -25,6 +25,34 @@ function blocks(name: string, type: 'Q8_0' | 'Q4_1', shape = [rows, columns]): S
   return { name, type, shape, sizeBytes: bytes.byteLength, readBytes: async () => bytes };
 }
 
+describe('weights that cannot be packed', () => {
+  const huge = sampleFloats(rows * columns, 1).map((value) => value * 1e9);
+  const bytes = new Uint8Array(huge.buffer);
+  const floats = { name: 'huge', type: 'F32', shape: [rows, columns], sizeBytes: 768 } as const;
+  const large: SourceTensor = { ...floats, readBytes: async () => bytes };
+
+  it.each([1, 2])('are told with the name of their tensor, by %i threads', async (workers) => {
+    const plan = planModel([large], { plan: () => ({ bits: 4, quantizer: rtn() }) });
+    await expect(packModel(plan, memorySink('out'), { workers })).rejects.toMatchObject({
+      code: 'unsupported',
+      message: expect.stringMatching(/^unsupported: 'huge': scale or minimum \S+ is above the f16/),
+      context: { tensor: 'huge', value: expect.any(Number) },
+    });
+  });
+
+  it('are told with the name of their tensor where they are kept blocks', async () => {
+    const good = blocks('head', 'Q8_0');
+    const broken = await good.readBytes();
+    new DataView(broken.buffer, broken.byteOffset).setUint16(34, 0x7e00, true);
+    const plan = planModel([{ ...good, readBytes: async () => broken }], { plan: () => 'keep' });
+    await expect(packModel(plan, memorySink('out'))).rejects.toMatchObject({
+      code: 'corrupt-data',
+      message: expect.stringMatching(/^corrupt-data: 'head': factor .* row 0 column 32$/),
+      context: { tensor: 'head', row: 0, column: 32 },
+    });
+  });
+});
+
 describe('a kept tensor of blocks', () => {
   it('stays at its width, with the same values', async () => {
     const tensors = [blocks('embedding', 'Q8_0'), blocks('head', 'Q4_1')];

@@ -12,7 +12,9 @@ import {
   assertArgument,
   checkInteger,
   fail,
+  isVramError,
   throwIfAborted,
+  VramError,
   type Clock,
   type SpawnWorker,
 } from '@vramkit/core';
@@ -169,10 +171,10 @@ export interface PackModelOptions {
 
 /**
  * Carries out a plan and commits the file; the caller closes the sink.
- * @throws VramError `aborted`; `corrupt-data` for weights that are not finite, naming the tensor;
- * `worker-lost` where a thread died, after which packing can be resumed; `unsupported` where the
- * runtime has no threads to share memory with; what reading, `toAffine`, the quantizer and the sink
- * throw.
+ * @throws VramError `aborted`; `corrupt-data` for weights that are not finite and `unsupported` for
+ * scales above the f16 range, naming the tensor; `worker-lost` where a thread died, after which
+ * packing can be resumed; `unsupported` where the runtime has no threads to share memory with; what
+ * reading, `toAffine`, the quantizer and the sink throw.
  */
 export async function packModel(
   plan: ModelPlan,
@@ -190,7 +192,9 @@ export async function packModel(
   try {
     for (const tensor of left) {
       throwIfAborted(signal);
-      const sections = await packTensor(plan, tensor, options, threads);
+      const sections = await packTensor(plan, tensor, options, threads).catch((error: unknown) => {
+        throw named(error, tensor.name);
+      });
       const checksum = await writer.write(tensor.name, sections);
       packedBytes += tensor.sizeBytes;
       leftBytes -= tensor.sizeBytes;
@@ -206,6 +210,18 @@ export async function packModel(
     await threads?.dispose();
   }
   await writer.finish();
+}
+
+/** An error about weights; with the name of their tensor where it has none. */
+function named(error: unknown, tensor: string): unknown {
+  if (!isVramError(error, 'unsupported') && !isVramError(error, 'corrupt-data')) return error;
+  const { code, context, message } = error;
+  if (context['tensor'] !== undefined) return error;
+  const what = message.slice(`${code}: `.length);
+  return new VramError(code, `'${tensor}': ${what}`, {
+    cause: error,
+    context: { ...context, tensor },
+  });
 }
 
 /** Threads with room for the largest tensor, where any is for them. */
