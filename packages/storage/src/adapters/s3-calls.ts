@@ -322,7 +322,8 @@ export function isStatus(error: unknown, status: number): boolean {
 }
 
 // What passes, whatever the status: a service gives some of these with 400, as what cannot be.
-const PASSES = /^(RequestTimeout$|IncompleteBody|BadDigest|SlowDown|Throttling|TooManyRequests)/;
+const PASSES =
+  /^(RequestTimeout$|IncompleteBody|BadDigest|XAmzContentSHA256|SlowDown|Throttling|TooManyReq)/;
 
 function codeFor(status: number | undefined, service: string): VramErrorCode {
   if (PASSES.test(service)) return 'unavailable';

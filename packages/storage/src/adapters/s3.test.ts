@@ -129,6 +129,7 @@ describe('s3', () => {
     ['RequestTimeout', 400, 'unavailable'],
     ['IncompleteBody', 400, 'unavailable'],
     ['BadDigest', 400, 'unavailable'],
+    ['XAmzContentSHA256Mismatch', 400, 'unavailable'], // a signed body that changed on the way
     ['SlowDown', 503, 'unavailable'],
     ['ThrottlingException', 400, 'unavailable'],
     ['InvalidArgument', 400, 'unsupported'],
