@@ -21,6 +21,13 @@ it.each([
   ['repetition_penalty', 1.1],
   ['min_p', 0.1],
   ['logit_bias', { 5: 1 }],
+  ['n_predict', 4],
+  ['mirostat', 2],
+  ['typical_p', 0.5],
+  ['xtc_probability', 0.1],
+  ['include_stop_str_in_output', true],
+  ['skip_special_tokens', false],
+  ['add_generation_prompt', false],
 ])('refuses %s of %j', (name, value) => {
   expect(() => refuseUnsupported({ model: 'm', [name]: value })).toThrow(
     expect.objectContaining({
@@ -42,6 +49,7 @@ it('lets through what changes nothing', () => {
       top_logprobs: null,
     },
     ...{ response_format: { type: 'text' }, logprobs: false, frequency_penalty: 0, user: 'me' },
+    ...{ mirostat: 0, typical_p: 1, skip_special_tokens: true, cache_prompt: true },
     ...{ min_p: 0, repetition_penalty: 1, ignore_eos: false, logit_bias: {}, constructor: 1 },
   });
 });
