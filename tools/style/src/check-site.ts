@@ -1,7 +1,8 @@
 /**
- * Looks at the built site, `docs-site`: every link within it leads to a page and a place on it, and
- * its pages load in a headless Chromium, at two widths, without a complaint on the console and
- * without a page that is wider than the window.
+ * Looks at the built site, `docs-site`: every entry of a package that programs import has a page,
+ * every link within it leads to a page and a place on it, and its pages load in a headless
+ * Chromium, at two widths, without a complaint on the console and without a page that is wider
+ * than the window.
  *
  *     node --import tsx src/check-site.ts [PICTURES]
  *
@@ -28,6 +29,20 @@ const pages = readdirSync(site, { recursive: true, encoding: 'utf8' })
 const texts = new Map(pages.map((path) => [path, readFileSync(join(site, path), 'utf8')]));
 const problems = brokenLinks(texts, (path) => existsSync(join(site, path)));
 console.log(`${pages.length} pages, ${problems.length} broken links`);
+
+/** Pages of the entries that packages export; suites for tests are described in READMEs. */
+function entryPages(): string[] {
+  const packages = join(import.meta.dirname, '../../../packages');
+  return readdirSync(packages).flatMap((name) => {
+    const text = readFileSync(join(packages, name, 'package.json'), 'utf8');
+    // JSON.parse is a foreign boundary: npm owns this format.
+    const { exports = {} } = JSON.parse(text) as { exports?: Readonly<Record<string, unknown>> };
+    return Object.keys(exports)
+      .filter((entry) => !['./package.json', './testing'].includes(entry))
+      .map((entry) => `modules/_vramkit_${name}${entry.slice(1).replace('/', '.')}.html`);
+  });
+}
+for (const page of entryPages()) if (!texts.has(page)) problems.push(`there is no ${page}`);
 
 /** Folders are kinds of pages; of the many small ones a few stand for the rest. */
 function chosen(): string[] {

@@ -73,7 +73,7 @@ export interface S3StoreOptions {
   /**
    * Whether a put's signature covers its body, so that the service refuses one that was changed on
    * the way; SHA-256 on both sides takes a fifth of a put's time. Default: only where the
-   * connection is not TLS. `false` suits a network of your own, or a {@link checksummedStore}.
+   * connection is not TLS. `false` suits a network of your own, or a `checksummedStore`.
    */
   readonly signBodies?: boolean | undefined;
 }
