@@ -105,6 +105,21 @@ describe('planPlacement', () => {
     expect(result.infeasible[0]).toMatchObject({ tier: 'device' });
   });
 
+  it('has a bound below the plan where given shares are no whole units', () => {
+    // Of 40 blocks 20, none and 20; or 20, 19 and 1.
+    const some = { device: 0.5, host: 0.01, storage: 0.49 };
+    const most = { device: 0.5, host: 0.49, storage: 0.01 };
+    for (const [host, kv] of [
+      [0, some],
+      [1e9, some],
+      [1e9, most],
+    ] as const) {
+      const options = { workload, machine, budgets: { host }, fix: { kv } };
+      const plan = placed(planPlacement({ ...dense, layers: 2 }, options));
+      expect(plan.lowerBoundMs).toBeLessThanOrEqual(plan.predicted.totalMs * (1 + 1e-6));
+    }
+  });
+
   it('says how many bytes are missing, and with them it fits', () => {
     const ask = (budgets: { device: number; host: number; storage: number }) =>
       planPlacement(dense, { workload, machine, budgets });

@@ -139,10 +139,14 @@ export function planPlacement(model: InferenceModel, options: PlacementOptions):
 /** The plans that both searches find within budgets, by every way of streaming. */
 function search(
   model: InferenceModel,
-  { workload, machine, fix = {} }: PlacementOptions,
+  { workload, machine, fix: given = {} }: PlacementOptions,
   budgets: PerTier,
 ): { readonly candidates: Candidate[]; readonly lowerBoundMs: number } {
   const sizes = kindSizes(model, workload);
+  // In whole units, as they will be: else plans could be better than the bound.
+  const rounded = toShares(sizes, toUnits(sizes, given));
+  const fix: Partial<Record<PlacedKind, PerTier>> = {};
+  for (const kind of PLACED_KINDS) if (given[kind] !== undefined) fix[kind] = rounded[kind];
   const fixedBytes = fixedDeviceBytes(model);
   const onDevice = { device: 1, host: 0, storage: 0 };
   const canStay = (['weights', 'experts'] as const).every((kind) => (fix[kind]?.device ?? 1) === 1);
