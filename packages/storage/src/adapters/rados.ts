@@ -24,6 +24,7 @@ import {
   checkPrefix,
   checkRange,
   compareKeys,
+  isKey,
   memoryFor,
   rangeEnd,
 } from '../blob-key.js';
@@ -40,6 +41,7 @@ import type {
 import { chunkPool, newChunk } from '../chunk-pool.js';
 import { inOrder, inParallel } from '../parallel.js';
 import { conflictError, failNotFound, lostCondition, mayBeApplied } from '../store-error.js';
+import { decodeHeader, encodeHeader, HEADER_BYTES, whole, type Header } from './rados-header.js';
 import { RadosCluster, type Koffi, type RadosPool } from './rados-calls.js';
 
 export type { Koffi } from './rados-calls.js';
@@ -73,8 +75,6 @@ export interface RadosStore extends OwnedBlobStore {
 }
 
 const STRIPE_BYTES = 4 * 2 ** 20;
-const HEADER_BYTES = 64;
-const MAGIC = 'vramkit1';
 /** What a first read of a blob asks for: most small blobs take one operation. */
 const FIRST_BYTES = 2 ** 16;
 const IN_FLIGHT = 8;
@@ -103,37 +103,6 @@ export async function radosStore(options: RadosStoreOptions): Promise<RadosStore
     cluster.close();
     throw error;
   }
-}
-
-interface Header {
-  readonly bytes: Uint8Array;
-  readonly id: string;
-  readonly sizeBytes: number;
-  readonly isStriped: boolean;
-}
-
-function encodeHeader(id: Uint8Array, sizeBytes: number, isStriped: boolean): Uint8Array {
-  const bytes = new Uint8Array(HEADER_BYTES);
-  bytes.set(new TextEncoder().encode(MAGIC));
-  bytes.set(id, 8);
-  const view = new DataView(bytes.buffer);
-  view.setBigUint64(24, BigInt(sizeBytes), true);
-  view.setBigUint64(32, isStriped ? 1n : 0n, true);
-  return bytes;
-}
-
-function decodeHeader(key: string, bytes: Uint8Array): Header {
-  const magic = new TextDecoder().decode(bytes.subarray(0, MAGIC.length));
-  if (bytes.length < HEADER_BYTES || magic !== MAGIC) {
-    fail('corrupt-data', `the object of '${key}' has no header of a blob`, { key });
-  }
-  const view = new DataView(bytes.buffer, bytes.byteOffset, HEADER_BYTES);
-  return {
-    bytes,
-    id: Buffer.from(bytes.subarray(8, 24)).toString('hex'),
-    sizeBytes: Number(view.getBigUint64(24, true)),
-    isStriped: view.getBigUint64(32, true) === 1n,
-  };
 }
 
 function describe(key: string, { id, sizeBytes }: Header): BlobInfo {
@@ -227,7 +196,7 @@ class PoolStore implements RadosStore {
     const most = isStriped ? 0 : (lengthBytes ?? FIRST_BYTES);
     const read =
       (await this.#read(checkKey(key), offsetBytes, most, into)) ?? failNotFound(this.name, key);
-    const { header } = read;
+    const header = whole(key, read.header);
     if (version !== undefined && version !== header.id) {
       throw conflictError(this.name, key, lostCondition({ version }));
     }
@@ -252,7 +221,7 @@ class PoolStore implements RadosStore {
   async head(key: string, { signal }: CallOptions = {}): Promise<BlobInfo | undefined> {
     throwIfAborted(signal);
     const header = await this.#header(checkKey(key));
-    return header === undefined ? undefined : describe(key, header);
+    return header === undefined ? undefined : describe(key, whole(key, header));
   }
 
   async *list(
@@ -264,12 +233,16 @@ class PoolStore implements RadosStore {
     const keys: string[] = [];
     for await (const key of this.#heads.names()) {
       throwIfAborted(signal);
-      if (key.startsWith(prefix) && compareKeys(key, startAfter) > 0) keys.push(key);
+      if (isKey(key) && key.startsWith(prefix) && compareKeys(key, startAfter) > 0) keys.push(key);
     }
     keys.sort(compareKeys);
     let count = 0;
     if (limit === 0) return;
-    const head = (key: string): Promise<BlobInfo | undefined> => this.head(key);
+    // One that is damaged is of 0 bytes: it can be found, and deleted.
+    const head = async (key: string): Promise<BlobInfo | undefined> => {
+      const header = await this.#header(key);
+      return header === undefined ? undefined : describe(key, header);
+    };
     for await (const info of inOrder(keys, LIST_IN_FLIGHT, head)) {
       throwIfAborted(signal);
       if (info === undefined) continue; // deleted meanwhile
@@ -301,7 +274,8 @@ class PoolStore implements RadosStore {
       const [, id = '', key] = /^([0-9a-f]{32})\/\d+\/(.*)$/s.exec(name) ?? [];
       const writtenAt = await this.#stripes.writtenAt(name);
       if (writtenAt === undefined || now - writtenAt < staleAfterSeconds) continue;
-      if (key !== undefined && (await this.#header(key))?.id === id) continue;
+      const head = key === undefined ? undefined : await this.#header(key);
+      if (head?.id === id || head?.id === '') continue; // of a damaged one nobody knows
       await this.#stripes.remove(name);
       count += 1;
     }
@@ -319,7 +293,7 @@ class PoolStore implements RadosStore {
 
   async #header(key: string): Promise<Header | undefined> {
     const read = await this.#heads.read(key, [{ offset: 0, length: HEADER_BYTES }]);
-    return read?.[0] === undefined ? undefined : decodeHeader(key, read[0]);
+    return read?.[0] === undefined ? undefined : decodeHeader(read[0]);
   }
 
   /** The header, and data where it is in the head. */
@@ -330,7 +304,7 @@ class PoolStore implements RadosStore {
         { offset: HEADER_BYTES + offset, length, into },
       ])) ?? [];
     if (header === undefined || data === undefined) return undefined;
-    return { header: decodeHeader(key, header), data };
+    return { header: decodeHeader(header), data };
   }
 
   /** Replaces the head that was read, again where another put came between. */

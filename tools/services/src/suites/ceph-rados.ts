@@ -102,6 +102,29 @@ describe('RADOS', () => {
     expect(Buffer.compare(await readBlob(slow, 'a'), bytes)).toBe(0);
   });
 
+  it('lists, replaces and deletes blobs that are damaged', async () => {
+    // A namespace of stripes is a namespace: as heads, stripes are damaged.
+    const rotten = await radosPool(`${namespace}.rotten`);
+    await using heads = await radosPool(`${namespace}.rotten.stripes`);
+    await rotten.put('x', testBytes(9 * 2 ** 20));
+    await rotten[Symbol.asyncDispose]();
+    const keys: string[] = [];
+    for await (const { key, sizeBytes } of heads.list('')) {
+      expect(sizeBytes).toBe(0);
+      keys.push(key);
+    }
+    expect(keys).toHaveLength(3);
+    const [first = '', ...others] = keys;
+    await expect(heads.head(first)).rejects.toMatchObject({ code: 'corrupt-data' });
+    await expect(readBlob(heads, first)).rejects.toMatchObject({ code: 'corrupt-data' });
+    await heads.put(first, testBytes(10));
+    expect(await readBlob(heads, first)).toEqual(testBytes(10));
+    for (const key of others) await heads.delete(key);
+    const left: string[] = [];
+    for await (const { key } of heads.list('')) left.push(key);
+    expect(left).toEqual([first]);
+  });
+
   it('sweeps the stripes of killed writers once they are old, and nothing else', async () => {
     await store.put('kept', testBytes(9 * 2 ** 20));
     // A namespace of stripes is a namespace: a foreign object in it stands for a lost stripe.
