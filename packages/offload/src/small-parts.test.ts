@@ -32,10 +32,13 @@ it('refuses settings out of range', () => {
     { beta1: 1 },
     { beta2: -1 },
     { epsilon: 0 },
+    { epsilon: 1e-46 },
+    { epsilon: Infinity },
     { weightDecay: -1 },
+    { weightDecay: Infinity },
     { learningRate: NaN },
   ];
-  for (const options of bad) expect(() => completeAdam(options)).toThrow();
+  for (const options of bad) expect(() => completeAdam(options)).toThrow(/^invalid-argument/);
 });
 
 describe('runLanes', () => {

@@ -82,8 +82,12 @@ export function completeAdam(options: AdamOptions): Required<AdamOptions> {
   );
   assertArgument(beta1 >= 0 && beta1 < 1, `beta1 ${beta1} is not in [0, 1)`);
   assertArgument(beta2 >= 0 && beta2 < 1, `beta2 ${beta2} is not in [0, 1)`);
-  assertArgument(epsilon > 0, `epsilon ${epsilon} is not above 0`);
-  assertArgument(weightDecay >= 0, `weightDecay ${weightDecay} is below 0`);
+  const isPositive = Math.fround(epsilon) > 0 && epsilon < Infinity;
+  assertArgument(isPositive, `epsilon ${epsilon} is not a finite number above 0 in f32`);
+  assertArgument(
+    weightDecay >= 0 && weightDecay < Infinity,
+    `weightDecay ${weightDecay} is not a finite number from 0 on`,
+  );
   return complete;
 }
 
