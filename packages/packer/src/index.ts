@@ -50,7 +50,12 @@ export {
   type ImportanceOptions,
   type ReadImatrixOptions,
 } from './formats/imatrix.js';
-export type { GgufArray, GgufMetadata, GgufValue } from './formats/gguf-metadata.js';
+export type {
+  GgufArray,
+  GgufMetadata,
+  GgufNumberType,
+  GgufValue,
+} from './formats/gguf-metadata.js';
 export { readGguf, type GgufFile, type ReadGgufOptions } from './formats/gguf.js';
 export {
   readSafetensorsShards,

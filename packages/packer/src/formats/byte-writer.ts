@@ -17,11 +17,6 @@ export class ByteWriter {
     return this.bytes(new Uint8Array(Float32Array.of(value).buffer));
   }
 
-  /** 64-bit float. */
-  f64(value: number): this {
-    return this.bytes(new Uint8Array(Float64Array.of(value).buffer));
-  }
-
   /** 64-bit integer. */
   u64(value: number | bigint): this {
     return this.bytes(new Uint8Array(BigUint64Array.of(BigInt(value)).buffer));

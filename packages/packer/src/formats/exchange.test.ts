@@ -13,6 +13,7 @@ import { bytesSource } from './byte-source.js';
 import { memorySink } from './file-sink.js';
 import { dequantize } from './ggml-blocks.js';
 import { toGgmlBlocks } from './ggml-writer.js';
+import type { GgufNumberType } from './gguf-metadata.js';
 import { writeGguf } from './gguf-writer.js';
 import { readGguf } from './gguf.js';
 import { fromMatMulNBits, matMulNBitsValues, toMatMulNBits } from './ort.js';
@@ -101,21 +102,54 @@ describe('checklist 4: GGUF blocks', () => {
 
 describe('numbers of GGUF metadata', () => {
   const norm = new Uint8Array(4);
-  const written = async (metadata: ReadonlyMap<string, number>, shape = [1]) => {
+  const written = async (
+    metadata: ReadonlyMap<string, number | bigint>,
+    options: { shape?: number[]; types?: ReadonlyMap<string, GgufNumberType> } = {},
+  ) => {
+    const { shape = [1], ...rest } = options;
     const sink = memorySink('out.gguf');
     const tensor = { name: 'norm', type: 'F32', shape, read: async () => norm } as const;
-    await writeGguf(sink, [tensor], { metadata });
-    return (await readGguf(bytesSource('out.gguf', sink.bytes()))).metadata.entries;
+    await writeGguf(sink, [tensor], { metadata, ...rest });
+    return (await readGguf(bytesSource('out.gguf', sink.bytes()))).metadata;
   };
 
   it('are read as they were written, whichever they are', async () => {
     const some = [5_000_000_001, 2 ** 53 - 1, -7, -5_000_000_001, 0.1, -1e300, Math.PI, 0.5, NaN];
     const metadata = new Map(some.map((value, i) => [`n${i}`, value]));
-    expect(await written(metadata)).toEqual(metadata);
+    expect((await written(metadata)).entries).toEqual(metadata);
+  });
+
+  it('keep their types', async () => {
+    const types = new Map<string, GgufNumberType>([
+      ['llama.rope.freq_base', 'f32'],
+      ...(['u8', 'i8', 'u16', 'i16', 'u32', 'i32', 'f32', 'u64', 'i64', 'f64'] as const).map(
+        (type) => [type, type] as const,
+      ),
+    ]);
+    const metadata = new Map([...types.keys()].map((key) => [key, 100]));
+    const found = await written(metadata, { types });
+    expect([found.types, found.entries]).toEqual([types, metadata]);
+  });
+
+  it.each([
+    ['u8', 256],
+    ['i32', 0.5],
+    ['u32', NaN],
+    ['u64', 0.5],
+    ['u64', 2n ** 64n],
+    ['i64', Infinity],
+    ['f32', 0.1],
+  ] as const)('are refused where their type does not hold them: %s %s', async (type, value) => {
+    const types = new Map([['n', type]]);
+    const writing = written(new Map([['n', value]]), { types });
+    await expect(writing).rejects.toMatchObject({
+      code: 'invalid-argument',
+      context: { key: 'n' },
+    });
   });
 
   it('are not written beside a tensor without extents, which no reader takes', async () => {
-    await expect(written(new Map(), [])).rejects.toThrow(/'norm' \[\] is not rows/);
+    await expect(written(new Map(), { shape: [] })).rejects.toThrow(/'norm' \[\] is not rows/);
   });
 });
 

@@ -21,6 +21,10 @@ export type GgufArray =
   | readonly string[]
   | readonly GgufArray[];
 
+/** How a GGUF header stores one number. */
+export type GgufNumberType =
+  'u8' | 'i8' | 'u16' | 'i16' | 'u32' | 'i32' | 'f32' | 'u64' | 'i64' | 'f64';
+
 /** One value of a GGUF header; 64-bit integers are numbers where they are exact. */
 export type GgufValue = number | bigint | boolean | string | GgufArray;
 
@@ -28,11 +32,18 @@ export type GgufValue = number | bigint | boolean | string | GgufArray;
 export class GgufMetadata {
   /** All pairs, in file order. */
   readonly entries: ReadonlyMap<string, GgufValue>;
+  /** How the file stores each single number; programs ask for their numbers by type. */
+  readonly types: ReadonlyMap<string, GgufNumberType>;
   readonly #file: string;
 
-  constructor(file: string, entries: ReadonlyMap<string, GgufValue>) {
+  constructor(
+    file: string,
+    entries: ReadonlyMap<string, GgufValue>,
+    types: ReadonlyMap<string, GgufNumberType> = new Map(),
+  ) {
     this.#file = file;
     this.entries = entries;
+    this.types = types;
   }
 
   /** Text; @throws VramError `corrupt-data` for another kind. */

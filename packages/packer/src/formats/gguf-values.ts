@@ -8,7 +8,7 @@
  */
 import type { ByteSource } from './byte-source.js';
 import { failCorrupt, failUnsupported } from './format-error.js';
-import type { GgufArray, GgufValue } from './gguf-metadata.js';
+import type { GgufArray, GgufNumberType, GgufValue } from './gguf-metadata.js';
 import type { HeaderCursor } from './header-cursor.js';
 
 const MAX_NESTING = 3;
@@ -29,6 +29,20 @@ const SCALAR_BYTES: Readonly<Record<number, number>> = {
   10: 8, // u64
   11: 8, // i64
   12: 8, // f64
+};
+
+/** Types of numbers, by their kind in the file. */
+export const NUMBER_TYPES: Readonly<Record<number, GgufNumberType>> = {
+  0: 'u8',
+  1: 'i8',
+  2: 'u16',
+  3: 'i16',
+  4: 'u32',
+  5: 'i32',
+  6: 'f32',
+  10: 'u64',
+  11: 'i64',
+  12: 'f64',
 };
 
 /** Reads values of one header; counts nested arrays over the whole header. */

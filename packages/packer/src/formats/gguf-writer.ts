@@ -6,7 +6,7 @@ import { assertArgument } from '@vramkit/core';
 import { ByteWriter } from './byte-writer.js';
 import type { ByteSink } from './file-sink.js';
 import { ggmlBlock, ggmlTypeId, type GgmlType } from './ggml-types.js';
-import type { GgufArray, GgufValue } from './gguf-metadata.js';
+import type { GgufArray, GgufNumberType, GgufValue } from './gguf-metadata.js';
 
 /** A tensor to write. */
 export interface GgufTensorToWrite {
@@ -22,28 +22,35 @@ export interface GgufTensorToWrite {
 export interface WriteGgufOptions {
   /** Pairs of the header, such as a `GgufFile` has them. Default: none. */
   readonly metadata?: ReadonlyMap<string, GgufValue>;
+  /**
+   * How its numbers are stored, such as a `GgufFile` has it; llama.cpp refuses a rate of rotation
+   * that is no f32. Default: u32 or f32, or in 64 bits where neither holds them.
+   */
+  readonly types?: ReadonlyMap<string, GgufNumberType>;
   /** Called after each tensor with bytes written and in all. */
   readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
 }
 
 const ALIGNMENT = 32;
-/** Kinds of array elements by the constructor of the array. */
-const ELEMENT_KINDS: Readonly<Record<string, number>> = {
-  Uint8Array: 0,
-  Int8Array: 1,
-  Uint16Array: 2,
-  Int16Array: 3,
-  Uint32Array: 4,
-  Int32Array: 5,
-  Float32Array: 6,
-  BigUint64Array: 10,
-  BigInt64Array: 11,
-  Float64Array: 12,
-};
+/** Kinds of numbers in the file, with arrays that hold them. */
+const NUMBERS = {
+  u8: [0, Uint8Array],
+  i8: [1, Int8Array],
+  u16: [2, Uint16Array],
+  i16: [3, Int16Array],
+  u32: [4, Uint32Array],
+  i32: [5, Int32Array],
+  f32: [6, Float32Array],
+  f64: [12, Float64Array],
+} as const;
+const INTEGERS = { u64: [10, BigUint64Array], i64: [11, BigInt64Array] } as const;
 
 function writeArray(writer: ByteWriter, array: GgufArray): void {
   if (ArrayBuffer.isView(array)) {
-    writer.u32(ELEMENT_KINDS[array.constructor.name] ?? 0).u64(array.length);
+    const found = Object.values({ ...NUMBERS, ...INTEGERS }).find(
+      ([, each]) => array instanceof each,
+    );
+    writer.u32(found?.[0] ?? 0).u64(array.length);
     writer.bytes(new Uint8Array(array.buffer, array.byteOffset, array.byteLength));
     return;
   }
@@ -55,15 +62,48 @@ function writeArray(writer: ByteWriter, array: GgufArray): void {
   }
 }
 
-function writeValue(writer: ByteWriter, value: GgufValue): void {
+function writeNumber(
+  writer: ByteWriter,
+  key: string,
+  value: number | bigint,
+  type: GgufNumberType,
+): void {
+  const put = (kind: number, array: ArrayBufferView<ArrayBuffer>, isKept: boolean): void => {
+    assertArgument(isKept, `metadata '${key}' is ${value}, which ${type} does not hold`, { key });
+    writer.u32(kind).bytes(new Uint8Array(array.buffer));
+  };
+  if (type === 'u64' || type === 'i64') {
+    const [kind, integers] = INTEGERS[type];
+    const integer = Number.isInteger(Number(value)) ? BigInt(value) : undefined;
+    const array = integers.of(integer ?? 0n);
+    put(kind, array, array[0] === integer);
+  } else {
+    const [kind, numbers] = NUMBERS[type];
+    const array = numbers.of(Number(value));
+    put(kind, array, array[0] === Number(value) || Object.is(array[0], value)); // NaN too
+  }
+}
+
+/** What holds a number; of 32 bits where one does. */
+function typeOf(value: number | bigint): GgufNumberType {
+  if (typeof value === 'bigint') return value < 0 ? 'i64' : 'u64';
+  if (Number.isInteger(value) && value >= 0 && value < 2 ** 32) return 'u32';
+  if (Object.is(Math.fround(value), value)) return 'f32';
+  if (!Number.isSafeInteger(value)) return 'f64';
+  return value < 0 ? 'i64' : 'u64';
+}
+
+function writeValue(
+  writer: ByteWriter,
+  key: string,
+  value: GgufValue,
+  type: GgufNumberType | undefined,
+): void {
+  writer.string(key);
   if (typeof value === 'string') writer.u32(8).string(value);
   else if (typeof value === 'boolean') writer.u32(7).bytes(Uint8Array.of(value ? 1 : 0));
-  else if (typeof value === 'bigint') writer.u32(value < 0 ? 11 : 10).u64(value);
   else if (typeof value === 'object') writeArray(writer.u32(9), value);
-  else if (Number.isInteger(value) && value >= 0 && value < 2 ** 32) writer.u32(4).u32(value);
-  else if (Object.is(Math.fround(value), value)) writer.u32(6).f32(value);
-  else if (Number.isSafeInteger(value)) writer.u32(value < 0 ? 11 : 10).u64(value);
-  else writer.u32(12).f64(value);
+  else writeNumber(writer, key, value, type ?? typeOf(value));
 }
 
 /** Bytes of a tensor; rows are whole blocks. */
@@ -80,23 +120,26 @@ function tensorBytes({ name, type, shape }: GgufTensorToWrite): number {
 }
 
 /**
- * Writes a file and commits it; the caller closes the sink. Numbers of the metadata are written as
- * u32 or f32, or in 64 bits where neither holds them, which keeps what `readGguf` gives.
+ * Writes a file and commits it; the caller closes the sink. `file.metadata.entries` and
+ * `file.metadata.types` of a `GgufFile` are written as they were read, but that elements of arrays
+ * of booleans are u8.
  * @throws VramError `invalid-argument` for a repeated name, rows that are not whole blocks, or
- * bytes of another size, naming the tensor; what `read` and the sink throw.
+ * bytes of another size, naming the tensor, or for a number that its type does not hold, naming the
+ * key; what `read` and the sink throw.
  */
 export async function writeGguf(
   sink: ByteSink,
   tensors: readonly GgufTensorToWrite[],
   options: WriteGgufOptions = {},
 ): Promise<void> {
+  const { metadata = [], types } = options;
   const sizes = tensors.map(tensorBytes);
   const names = new Set(tensors.map(({ name }) => name));
   assertArgument(names.size === tensors.length, 'two tensors have the same name');
-  const pairs = [...(options.metadata ?? [])].filter(([key]) => key !== 'general.alignment');
+  const pairs = [...metadata].filter(([key]) => key !== 'general.alignment');
   const header = new ByteWriter();
   header.u32(0x46554747).u32(3).u64(tensors.length).u64(pairs.length);
-  for (const [key, value] of pairs) writeValue(header.string(key), value);
+  for (const [key, value] of pairs) writeValue(header, key, value, types?.get(key));
   let offset = 0;
   tensors.forEach(({ name, type, shape }, i) => {
     header.string(name).u32(shape.length);

@@ -20,8 +20,8 @@
 import type { ByteSource } from './byte-source.js';
 import { failCorrupt, failUnsupported } from './format-error.js';
 import { ggmlBlock, ggmlTypeName, isGgmlType, type GgmlType } from './ggml-types.js';
-import { GgufMetadata, type GgufValue } from './gguf-metadata.js';
-import { GgufValueReader } from './gguf-values.js';
+import { GgufMetadata, type GgufNumberType, type GgufValue } from './gguf-metadata.js';
+import { GgufValueReader, NUMBER_TYPES } from './gguf-values.js';
 import { HeaderCursor } from './header-cursor.js';
 import type { TensorRange } from './tensor-range.js';
 
@@ -85,9 +85,8 @@ export async function readGguf(
   const tensorCount = cursor.size('tensor count');
   const pairCount = cursor.size('metadata count');
   cursor.requireLeft(pairCount * MIN_PAIR_BYTES, `metadata of ${pairCount} pairs`);
-  const entries = await readPairs(source, cursor, values, pairCount);
+  const metadata = await readPairs(source, cursor, values, pairCount);
   cursor.requireLeft(tensorCount * MIN_TENSOR_BYTES, `list of ${tensorCount} tensors`);
-  const metadata = new GgufMetadata(source.name, entries);
   const alignment = readAlignment(source, metadata);
   const found: TensorRange<GgmlType>[] = [];
   for (let i = 0; i < tensorCount; i++) {
@@ -119,15 +118,19 @@ async function readPairs(
   cursor: HeaderCursor,
   values: GgufValueReader,
   count: number,
-): Promise<Map<string, GgufValue>> {
+): Promise<GgufMetadata> {
   const entries = new Map<string, GgufValue>();
+  const types = new Map<string, GgufNumberType>();
   for (let i = 0; i < count; i++) {
     const key = await values.string(`metadata key ${i}`, { strict: true, maxBytes: MAX_KEY_BYTES });
     if (entries.has(key)) failCorrupt(source.name, `metadata '${key}' appears twice`, { key });
     await cursor.ensure(4, `metadata '${key}'`);
-    entries.set(key, await values.value(cursor.u32(), key));
+    const kind = cursor.u32();
+    entries.set(key, await values.value(kind, key));
+    const type = NUMBER_TYPES[kind];
+    if (type !== undefined) types.set(key, type);
   }
-  return entries;
+  return new GgufMetadata(source.name, entries, types);
 }
 
 function readAlignment(source: ByteSource, metadata: GgufMetadata): number {
